@@ -1,0 +1,46 @@
+/*
+ * What a core function answers, and how it says what went wrong.
+ *
+ * Every function of csrc/core and csrc/pq that can fail returns a mig_status: 0, or a negative
+ * code. It never prints, aborts, or looks at errno on its caller's behalf; it fills a mig_error
+ * that the caller owns (a plain struct, nothing to free).
+ *
+ * Threads: no global state anywhere in the core. GIL: the core knows no Python.
+ */
+#ifndef MIG_CORE_STATUS_H
+#define MIG_CORE_STATUS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum mig_status {
+    MIG_OK = 0,
+    MIG_ENOMEM = -1,    /* an allocation failed, or a size would overflow */
+    MIG_EDECLINED = -2, /* not an error: the plain path must be taken, msg says why */
+    MIG_EINVAL = -3,    /* the input cannot be used, msg says why */
+    MIG_EIO = -4,       /* a file or a socket failed */
+    MIG_ECONNECT = -5,  /* no session: refused, unreachable, authentication, no such database */
+    MIG_ESERVER = -6,   /* the server answered a statement with an error */
+    MIG_EINTR = -7,     /* the caller's interrupt hook asked us to stop */
+    MIG_EREVISION = -8  /* the revision graph: see mig_graph_error */
+} mig_status;
+
+#define MIG_ERROR_SIZE 1024
+
+typedef struct mig_error {
+    mig_status code;
+    size_t offset; /* byte offset in the input, where that has a meaning */
+    uint32_t line; /* 1-based line in the input, 0 where that has no meaning */
+    char msg[MIG_ERROR_SIZE];
+} mig_error;
+
+#if defined(__GNUC__)
+#define MIG_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
+#else
+#define MIG_PRINTF(fmt, args)
+#endif
+
+/* Fill `error` (which may be NULL) and return `code`, so that a caller can `return mig_fail(...)`. */
+mig_status mig_fail(mig_error *error, mig_status code, const char *format, ...) MIG_PRINTF(3, 4);
+
+#endif

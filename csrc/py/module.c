@@ -1,0 +1,75 @@
+/* The module object: its state, its counters, and the list of what it is made of. */
+#include "py/module.h"
+
+mig_py_state *mig_py_state_of(PyObject *module)
+{
+    return (mig_py_state *)PyModule_GetState(module);
+}
+
+mig_py_state *mig_py_state_of_type(PyTypeObject *type)
+{
+    return (mig_py_state *)PyType_GetModuleState(type);
+}
+
+static PyObject *counters(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    const mig_py_counters *c = &mig_py_state_of(module)->counters;
+    return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K}", "files_scanned",
+                         (unsigned long long)c->files_scanned, "graph_builds",
+                         (unsigned long long)c->graph_builds, "batches",
+                         (unsigned long long)c->batches, "statements",
+                         (unsigned long long)c->statements, "waits", (unsigned long long)c->waits);
+}
+
+static PyMethodDef methods[] = {
+    {"counters", counters, METH_NOARGS,
+     "counters() -> dict[str, int]\n\nWhat the C core has counted in this interpreter."},
+    {NULL, NULL, 0, NULL},
+};
+
+static int exec_module(PyObject *module)
+{
+    if (mig_py_add_scan(module) < 0 || mig_py_add_graph(module) < 0 ||
+        mig_py_add_session(module) < 0 || mig_py_add_sql(module) < 0)
+        return -1;
+    return 0;
+}
+
+static int traverse_module(PyObject *module, visitproc visit, void *arg)
+{
+    mig_py_state *state = mig_py_state_of(module);
+    Py_VISIT(state->graph_type);
+    Py_VISIT(state->session_type);
+    Py_VISIT(state->batch_type);
+    return 0;
+}
+
+static int clear_module(PyObject *module)
+{
+    mig_py_state *state = mig_py_state_of(module);
+    Py_CLEAR(state->graph_type);
+    Py_CLEAR(state->session_type);
+    Py_CLEAR(state->batch_type);
+    return 0;
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, (void *)exec_module},
+    {0, NULL},
+};
+
+struct PyModuleDef mig_py_module = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "migrate_ext._core",
+    .m_doc = "The C core of migrate_ext: scanner, revision graph, libpq session, batches.",
+    .m_size = sizeof(mig_py_state),
+    .m_methods = methods,
+    .m_slots = slots,
+    .m_traverse = traverse_module,
+    .m_clear = clear_module,
+};
+
+PyMODINIT_FUNC PyInit__core(void)
+{
+    return PyModuleDef_Init(&mig_py_module);
+}

@@ -1,0 +1,52 @@
+/*
+ * The binding: the only folder that includes Python.h. One file a type or family of functions; each
+ * has one `mig_py_add_*` that puts its names into the module `migrate_ext._core`.
+ *
+ * State: everything the module keeps is in mig_py_state, reached by mig_py_state_of; nothing is
+ * static, so that subinterpreters do not share. GIL: functions here hold it, except between
+ * Py_BEGIN_ALLOW_THREADS and Py_END_ALLOW_THREADS around files and sockets.
+ * Errors: csrc/py/errors.c alone turns a mig_status into an exception.
+ */
+#ifndef MIG_PY_MODULE_H
+#define MIG_PY_MODULE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "core/status.h"
+
+/* What migrate_ext.stats() reports; Python adds its own to these. */
+typedef struct mig_py_counters {
+    uint64_t files_scanned;
+    uint64_t graph_builds;
+    uint64_t batches;
+    uint64_t statements;
+    uint64_t waits;
+} mig_py_counters;
+
+typedef struct mig_py_state {
+    mig_py_counters counters;
+    PyTypeObject *graph_type;
+    PyTypeObject *session_type;
+    PyTypeObject *batch_type;
+} mig_py_state;
+
+extern struct PyModuleDef mig_py_module;
+
+/* The state of the module that defines `type` (a heap type of ours); never NULL for our types. */
+mig_py_state *mig_py_state_of_type(PyTypeObject *type);
+/* The state behind a module function's `module` argument. */
+mig_py_state *mig_py_state_of(PyObject *module);
+
+/* errors.c: raises the exception for `error` (a class of migrate_ext.errors); returns NULL always. */
+PyObject *mig_py_raise(const mig_error *error);
+/* errors.c: a new reference to migrate_ext.errors.<name>, or NULL with an exception set. */
+PyObject *mig_py_error_class(const char *name);
+
+/* 0, or -1 with an exception set. */
+int mig_py_add_scan(PyObject *module);
+int mig_py_add_graph(PyObject *module);
+int mig_py_add_session(PyObject *module);
+int mig_py_add_sql(PyObject *module);
+
+#endif

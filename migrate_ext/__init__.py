@@ -1,0 +1,1 @@
+"""migrate_ext: Alembic migrations on a C core."""
