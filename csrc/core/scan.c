@@ -95,74 +95,52 @@ static bool is_ours(word w)
     return w >= WORD_REVISION && w <= WORD_DOC;
 }
 
-#define BIT(c) ((uint64_t)1 << ((c) & 63))
+#define MAX_WORD 16
+#define WORDS_PER_LENGTH 6
 
-/* Which first letters a word of `word_of` may have, by length: all but a few identifiers end here.
- */
-static const uint64_t first_letters[] = {
-    [3] = BIT('d') | BIT('s'),
-    [4] = BIT('e') | BIT('v') | BIT('N'),
-    [5] = BIT('c') | BIT('a'),
-    [6] = BIT('i') | BIT('g') | BIT('l'),
-    [7] = BIT('g') | BIT('s') | BIT('d') | BIT('m') | BIT('_'),
-    [8] = BIT('r') | BIT('b') | BIT('f') | BIT('_'),
-    [9] = BIT('f') | BIT('_') | BIT('i'),
-    [10] = BIT('d') | BIT('_'),
-    [11] = BIT('_'),
-    [12] = BIT('_') | BIT('c'),
-    [13] = BIT('d') | BIT('b') | BIT('i'),
-    [16] = BIT('_'),
+/* By length, so that most identifiers are told from all of these by a few first letters. */
+static const struct {
+    char text[MAX_WORD + 1];
+    byte word;
+} words[MAX_WORD + 1][WORDS_PER_LENGTH] = {
+    [3] = {{"def", WORD_DEF}, {"sys", WORD_SYS}},
+    [4] = {{"None", WORD_NONE},
+           {"exec", WORD_BUILTIN},
+           {"eval", WORD_BUILTIN},
+           {"vars", WORD_BUILTIN}},
+    [5] = {{"class", WORD_CLASS}, {"async", WORD_ASYNC}},
+    [6] = {{"import", WORD_IMPORT}, {"global", WORD_GLOBAL}, {"locals", WORD_BUILTIN}},
+    [7] = {{"__doc__", WORD_DOC},
+           {"modules", WORD_MODULES},
+           {"globals", WORD_BUILTIN},
+           {"setattr", WORD_BUILTIN},
+           {"delattr", WORD_BUILTIN}},
+    [8] = {{"revision", WORD_REVISION},
+           {"builtins", WORD_REFLECTION},
+           {"__dict__", WORD_REFLECTION},
+           {"f_locals", WORD_REFLECTION}},
+    [9] = {{"importlib", WORD_SYS}, {"f_globals", WORD_REFLECTION}, {"_getframe", WORD_REFLECTION}},
+    [10] = {{"depends_on", WORD_DEPENDS_ON}, {"__import__", WORD_REFLECTION}},
+    [11] = {{"__globals__", WORD_REFLECTION},
+            {"__getattr__", WORD_REFLECTION},
+            {"__setattr__", WORD_REFLECTION},
+            {"__delattr__", WORD_REFLECTION}},
+    [12] = {{"__builtins__", WORD_REFLECTION}, {"currentframe", WORD_REFLECTION}},
+    [13] = {{"down_revision", WORD_DOWN_REVISION},
+            {"branch_labels", WORD_BRANCH_LABELS},
+            {"import_module", WORD_SYS}},
+    [16] = {{"__getattribute__", WORD_REFLECTION}},
 };
 
 static word word_of(const byte *text, size_t length)
 {
-    static const struct {
-        const char *text;
-        word word;
-    } table[] = {
-        {"revision", WORD_REVISION},
-        {"down_revision", WORD_DOWN_REVISION},
-        {"branch_labels", WORD_BRANCH_LABELS},
-        {"depends_on", WORD_DEPENDS_ON},
-        {"__doc__", WORD_DOC},
-        {"def", WORD_DEF},
-        {"class", WORD_CLASS},
-        {"async", WORD_ASYNC},
-        {"import", WORD_IMPORT},
-        {"global", WORD_GLOBAL},
-        {"None", WORD_NONE},
-        {"sys", WORD_SYS},
-        {"importlib", WORD_SYS},
-        {"import_module", WORD_SYS},
-        {"modules", WORD_MODULES},
-        {"exec", WORD_BUILTIN},
-        {"eval", WORD_BUILTIN},
-        {"vars", WORD_BUILTIN},
-        {"locals", WORD_BUILTIN},
-        {"globals", WORD_BUILTIN},
-        {"setattr", WORD_BUILTIN},
-        {"delattr", WORD_BUILTIN},
-        {"builtins", WORD_REFLECTION},
-        {"__builtins__", WORD_REFLECTION},
-        {"__import__", WORD_REFLECTION},
-        {"__dict__", WORD_REFLECTION},
-        {"__globals__", WORD_REFLECTION},
-        {"__getattr__", WORD_REFLECTION},
-        {"__getattribute__", WORD_REFLECTION},
-        {"__setattr__", WORD_REFLECTION},
-        {"__delattr__", WORD_REFLECTION},
-        {"f_globals", WORD_REFLECTION},
-        {"f_locals", WORD_REFLECTION},
-        {"_getframe", WORD_REFLECTION},
-        {"currentframe", WORD_REFLECTION},
-    };
-    if (length >= sizeof first_letters / sizeof first_letters[0] || text[0] < 64 ||
-        (first_letters[length] & BIT(text[0])) == 0)
+    if (length > MAX_WORD)
         return WORD_OTHER;
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
-        if (table[i].text[0] == (char)text[0] && strlen(table[i].text) == length &&
-            memcmp(table[i].text, text, length) == 0)
-            return table[i].word;
+    for (size_t i = 0; i < WORDS_PER_LENGTH && words[length][i].word != WORD_OTHER; i++)
+        if (words[length][i].text[0] == (char)text[0] &&
+            words[length][i].text[1] == (char)text[1] &&
+            memcmp(words[length][i].text, text, length) == 0)
+            return (word)words[length][i].word;
     return WORD_OTHER;
 }
 
@@ -905,13 +883,16 @@ static token parse_docstring(scanner *s, token t, bool clean, mig_scan_value *do
 
 static bool is_keyword(const byte *text, size_t length)
 {
-    static const char *const keywords[] = {
+    static const char keywords[][9] = {
         "False",    "True",  "and",    "as",   "assert", "async",  "await",    "break", "class",
         "continue", "def",   "del",    "elif", "else",   "except", "finally",  "for",   "from",
         "global",   "if",    "import", "in",   "is",     "lambda", "nonlocal", "not",   "or",
         "pass",     "raise", "return", "try",  "while",  "with",   "yield"};
+    if (length >= sizeof keywords[0])
+        return false;
     for (size_t i = 0; i < sizeof keywords / sizeof keywords[0]; i++)
-        if (strlen(keywords[i]) == length && memcmp(keywords[i], text, length) == 0)
+        if (keywords[i][0] == (char)text[0] && keywords[i][length] == '\0' &&
+            memcmp(keywords[i], text, length) == 0)
             return true;
     return false;
 }
@@ -1064,10 +1045,10 @@ static void scan_module(scanner *s, bool clean_doc, mig_scan_result *result)
 static bool is_ascii(const byte *p, const byte *end)
 {
     uint64_t high = 0;
-    for (; end - p >= 8; p += 8) {
-        uint64_t eight;
-        memcpy(&eight, p, 8);
-        high |= eight;
+    for (; end - p >= 32; p += 32) {
+        uint64_t eight[4];
+        memcpy(eight, p, sizeof eight);
+        high |= eight[0] | eight[1] | eight[2] | eight[3];
     }
     for (; p < end; p++)
         high |= *p;
