@@ -13,7 +13,7 @@ typedef struct lexer {
 
     /* The statement that is being read. */
     size_t tokens;
-    size_t words;            /* words at its beginning, up to the first token that is none */
+    size_t words; /* words at its beginning, up to the first token that is none */
     char leading[LEADING_WORDS][MIG_SQL_KEYWORD_SIZE];
     char last_word[MIG_SQL_KEYWORD_SIZE]; /* the token before, if it was a word; "." for a dot */
     size_t parentheses;
@@ -71,8 +71,9 @@ static void skip_block_comment(lexer *lex)
     } while (depth > 0);
 }
 
-/* A string goes on after white space with a newline in it, line comments allowed. Moves to the next quote and
- * answers true, or stays. It matters because the backslash rule of the first part holds for the next. */
+/* A string goes on after white space with a newline in it, line comments allowed. Moves to the next
+ * quote and answers true, or stays. It matters because the backslash rule of the first part holds
+ * for the next. */
 static bool continue_string(lexer *lex)
 {
     const char *start = lex->p;
@@ -159,7 +160,8 @@ static void skip_dollar(lexer *lex)
     lex->unsure = true;
 }
 
-/* Numbers differ between versions where a letter follows; only what a letter could open matters here. */
+/* Numbers differ between versions where a letter follows; only what a letter could open matters
+ * here. */
 static void skip_number(lexer *lex)
 {
     bool letters = false;

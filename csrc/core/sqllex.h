@@ -1,11 +1,12 @@
 /*
- * Does a string hold one SQL statement, several, or none? Decides what may go into a pipeline (one statement
- * a message) and what must go alone, as a simple query.
+ * Does a string hold one SQL statement, several, or none? Decides what may go into a pipeline (one
+ * statement a message) and what must go alone, as a simple query.
  *
- * Mirrors PostgreSQL's scan.l and, for what a semicolon inside a statement means, psqlscan.l (read in 15 to
- * 18): quotes with their continuations, E'' U&'' B'' N'' X'', dollar quotes, nested comments,
- * CREATE RULE ... DO (a; b), and BEGIN ATOMIC ... END. It tokenizes, it does not parse: text that the server
- * would refuse may get any answer. Where it cannot tell it answers MIG_SQL_UNSURE, and the plain path is taken.
+ * Mirrors PostgreSQL's scan.l and, for what a semicolon inside a statement means, psqlscan.l (read
+ * in 15 to 18): quotes with their continuations, E'' U&'' B'' N'' X'', dollar quotes, nested
+ * comments, CREATE RULE ... DO (a; b), and BEGIN ATOMIC ... END. It tokenizes, it does not parse:
+ * text that the server would refuse may get any answer. Where it cannot tell it answers
+ * MIG_SQL_UNSURE, and the plain path is taken.
  *
  * A pure function over pointer and length: no allocation, no state, no recursion. Cost: O(length).
  */
@@ -33,7 +34,8 @@ typedef struct mig_sql_info {
 
 mig_sql_info mig_sqllex_classify(const char *sql, size_t length, bool standard_conforming_strings);
 
-/* BEGIN, START, COMMIT, END, ROLLBACK, ABORT, PREPARE TRANSACTION: the caller's transaction would change. */
+/* BEGIN, START, COMMIT, END, ROLLBACK, ABORT, PREPARE TRANSACTION: the caller's transaction would
+ * change. */
 bool mig_sqllex_ends_transaction(const mig_sql_info *info);
 
 #endif

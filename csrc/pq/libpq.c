@@ -9,7 +9,8 @@ static const char *const SYSTEM_NAMES[] = {"libpq.5.dylib", "libpq.dylib"};
 static const char *const SYSTEM_NAMES[] = {"libpq.so.5"};
 #endif
 
-/* ISO C has no cast from an object pointer to a function pointer; POSIX makes the copy meaningful. */
+/* ISO C has no cast from an object pointer to a function pointer; POSIX makes the copy meaningful.
+ */
 static int find(void *handle, const char *name, void *member, size_t size)
 {
     void *symbol = dlsym(handle, name);
@@ -26,14 +27,13 @@ static const char *fill(mig_libpq *table, void *handle)
         return #name;
     MIG_LIBPQ_FUNCTIONS(MIG_LIBPQ_FIND)
 #undef MIG_LIBPQ_FIND
-    table->has_pipeline = find(handle, "PQenterPipelineMode", &table->PQenterPipelineMode,
-                               sizeof table->PQenterPipelineMode) &&
-                          find(handle, "PQexitPipelineMode", &table->PQexitPipelineMode,
-                               sizeof table->PQexitPipelineMode) &&
-                          find(handle, "PQpipelineSync", &table->PQpipelineSync,
-                               sizeof table->PQpipelineSync) &&
-                          find(handle, "PQpipelineStatus", &table->PQpipelineStatus,
-                               sizeof table->PQpipelineStatus);
+    table->has_pipeline =
+        find(handle, "PQenterPipelineMode", &table->PQenterPipelineMode,
+             sizeof table->PQenterPipelineMode) &&
+        find(handle, "PQexitPipelineMode", &table->PQexitPipelineMode,
+             sizeof table->PQexitPipelineMode) &&
+        find(handle, "PQpipelineSync", &table->PQpipelineSync, sizeof table->PQpipelineSync) &&
+        find(handle, "PQpipelineStatus", &table->PQpipelineStatus, sizeof table->PQpipelineStatus);
     table->version = table->PQlibVersion();
     table->handle = handle;
     return NULL;

@@ -25,7 +25,8 @@ typedef struct parts {
     size_t option_count;
 } parts;
 
-/* Known to some driver, unknown to libpq: they change how that driver behaves, so the driver must be used. */
+/* Known to some driver, unknown to libpq: they change how that driver behaves, so the driver must
+ * be used. */
 static const char *const DRIVER_OPTIONS[] = {
     "async",
     "async_",
@@ -337,7 +338,8 @@ static mig_status split(const char *text, size_t length, mig_arena *arena, parts
     return status;
 }
 
-/* The dictionary that SQLAlchemy hands to the driver: few entries, in order, the last value wins. */
+/* The dictionary that SQLAlchemy hands to the driver: few entries, in order, the last value wins.
+ */
 typedef struct settings {
     slice *keys;
     slice *values;
@@ -428,7 +430,8 @@ static mig_status read_hosts(const parts *url, mig_arena *arena, hosts *h, mig_e
         return mig_fail(error, MIG_ENOMEM, "out of memory");
 
     if (integrated) {
-        /* Python's zip() of the split tokens: the shortest token decides how many fields there are. */
+        /* Python's zip() of the split tokens: the shortest token decides how many fields there are.
+         */
         size_t fields = SIZE_MAX;
         for (size_t i = 0; i < url->option_count; i++) {
             if (!equals(url->options[i].key, "host"))
@@ -486,10 +489,9 @@ static mig_status read_hosts(const parts *url, mig_arena *arena, hosts *h, mig_e
         if (equals(h->ports[i], "0"))
             h->ports[i].length = 0;
     }
-    if (h->port_count > 0 &&
-        ((h->host_count == 0 && h->port_count > 1) ||
-         (h->host_count > 0 && h->host_count != h->port_count &&
-          (h->host_count > 1 || h->port_count > 1))))
+    if (h->port_count > 0 && ((h->host_count == 0 && h->port_count > 1) ||
+                              (h->host_count > 0 && h->host_count != h->port_count &&
+                               (h->host_count > 1 || h->port_count > 1))))
         return mig_fail(error, MIG_EINVAL,
                         "the numbers of hosts and ports in the database URL don't match");
     return MIG_OK;
@@ -631,7 +633,8 @@ mig_status mig_url_parse(const char *text, size_t length, mig_arena *arena, mig_
     return MIG_OK;
 }
 
-/* urllib.parse.quote with the bytes of `safe` left as they are; returns the end of what was written. */
+/* urllib.parse.quote with the bytes of `safe` left as they are; returns the end of what was
+ * written. */
 static char *quote(char *to, slice in, const char *safe)
 {
     static const char HEX[] = "0123456789ABCDEF";
@@ -707,8 +710,8 @@ mig_status mig_url_redact(const char *text, size_t length, mig_arena *arena, con
         *to++ = '@';
     }
     if (p.host.text != NULL) {
-        bool brackets = find_byte(p.host.text, p.host.text + p.host.length, ':') <
-                        p.host.text + p.host.length;
+        bool brackets =
+            find_byte(p.host.text, p.host.text + p.host.length, ':') < p.host.text + p.host.length;
         to = put(to, constant(brackets ? "[" : ""));
         to = put(put(to, p.host), constant(brackets ? "]" : ""));
     }

@@ -1,4 +1,5 @@
-/* Functions over text and libraries, without a session: parse_url, redact_url, statement_kind, load_libpq. */
+/* Functions over text and libraries, without a session: parse_url, redact_url, statement_kind,
+ * load_libpq. */
 #include "py/module.h"
 
 #include "core/sqllex.h"
