@@ -59,6 +59,8 @@ mig_status mig_batch_add(mig_batch *batch, const char *sql, size_t length, mig_e
     statement->sql = mig_arena_copy(&batch->arena, sql, length);
     if (statement->sql == NULL)
         return mig_fail(error, MIG_ENOMEM, "out of memory");
+    for (size_t i = 0; i < length && !batch->beyond_ascii; i++)
+        batch->beyond_ascii = (unsigned char)sql[i] >= 0x80;
     statement->length = length;
     statement->alone = alone;
     statement->rows = -1;
@@ -267,6 +269,9 @@ mig_status mig_batch_run(mig_batch *batch, mig_session *session, mig_error *erro
     if (!session->pq.has_pipeline)
         return mig_fail(error, MIG_EDECLINED, "this libpq (%d) has no pipelines",
                         session->pq.version);
+    const char *encoding = session->pq.PQparameterStatus(session->conn, "client_encoding");
+    if (batch->beyond_ascii && (encoding == NULL || strcmp(encoding, "UTF8") != 0))
+        return mig_fail(error, MIG_EDECLINED, "the connection's encoding is not UTF8");
     size_t i = 0;
     while (i < batch->count && status == MIG_OK) {
         if (!mig_session_in_transaction(session)) {

@@ -46,7 +46,8 @@ typedef struct mig_batch {
     mig_statement *statements;
     size_t count;
     size_t capacity;
-    size_t failed; /* index of the first error, or MIG_BATCH_NONE */
+    bool beyond_ascii; /* a statement has a byte that only means something in UTF-8 */
+    size_t failed;     /* index of the first error, or MIG_BATCH_NONE */
 } mig_batch;
 
 void mig_batch_init(mig_batch *batch, const mig_alloc *alloc);

@@ -198,7 +198,7 @@ mig_status mig_session_flush(mig_session *session, bool *pending, mig_error *err
 mig_status mig_session_flush_all(mig_session *session, mig_error *error)
 {
     for (;;) {
-        bool pending;
+        bool pending = false;
         mig_status status = mig_session_flush(session, &pending, error);
         if (status != MIG_OK || !pending)
             return status;
