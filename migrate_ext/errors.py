@@ -80,12 +80,14 @@ class ServerError(Exception):
     """The server refused a statement.
 
     ``sqlstate``: five characters, or None when the connection broke. ``fields``: libpq's diagnostic fields, field code
-    (as in ``PG_DIAG_*``) to text. ``index``: which statement of the batch, from 0; -1 outside a batch.
+    (as in ``PG_DIAG_*``) to text. ``index``: which statement of the batch, from 0; -1 outside a batch. ``partial``: the
+    (tag, rows) of the statements before it.
     """
 
     sqlstate: str | None = None
     index: int = -1
     fields: dict[int, str] = {}
+    partial: tuple[tuple[str, int], ...] = ()
 
 
 class RevisionError(Exception):
