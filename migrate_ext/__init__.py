@@ -6,8 +6,8 @@ core did. Everything else is behind the commands. Nothing here imports Alembic, 
 
 from __future__ import annotations
 
+from migrate_ext.counters import stats
 from migrate_ext.environment import environment
-from migrate_ext.stats import stats
 
 __all__ = ["__version__", "environment", "stats"]
 

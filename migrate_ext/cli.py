@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from migrate_ext import errors, stats
+from migrate_ext import counters, errors
 
 # command -> (options without a value, options with one, least and most positional arguments)
 _FLAGS: dict[str, tuple[dict[str, str], dict[str, str], int, int]] = {
@@ -126,7 +126,8 @@ def parse(argv: Sequence[str], prog: str) -> Options:
 
 def run(argv: Sequence[str], prog: str) -> None:
     """Run one command; raises what the command raises, or SystemExit."""
-    if os.environ.get("MIGRATE_EXT") == "0":
+    off = os.environ.get("MIGRATE_EXT") == "0"
+    if off:
         declined = "MIGRATE_EXT=0"
     else:
         try:
@@ -136,10 +137,12 @@ def run(argv: Sequence[str], prog: str) -> None:
             return
         except errors.Declined as reason:
             declined = str(reason)
-    stats.plain(f"command line: {declined}")
-    from migrate_ext import seam  # imports Alembic and SQLAlchemy: only where they are needed
+    counters.plain(f"command line: {declined}")
+    from migrate_ext import (
+        seam,  # imports Alembic and SQLAlchemy: only where they are needed
+    )
 
-    seam.command_line(argv, prog)
+    seam.command_line(argv, prog, plain=off)
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "migrate-ext") -> int:
@@ -165,4 +168,4 @@ def main(argv: Sequence[str] | None = None, prog: str = "migrate-ext") -> int:
             raise
         from migrate_ext import report  # only when something is wrong
 
-        return report.report(error)
+        return report.report(error, quiet="-q" in arguments or "--quiet" in arguments)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-from configparser import ConfigParser, Error as ConfigParserError
+from configparser import ConfigParser
+from configparser import Error as ConfigParserError
 from typing import Any
 
 from migrate_ext.errors import Declined

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from importlib import util as importlib_util
 
-from migrate_ext import _core, commands, environment, errors, libpq, stats
+from migrate_ext import _core, commands, counters, environment, errors, libpq
 from migrate_ext.cli import Options
 from migrate_ext.config import Config
 from migrate_ext.environment import Settings
@@ -63,7 +63,7 @@ class Run:
         """Do the command's work: here if no SQL must be rendered, else with Alembic."""
         reason = self._direct(settings)
         if reason is not None:
-            stats.plain(f"{self.options.command}: {reason}")
+            counters.plain(f"{self.options.command}: {reason}")
             from migrate_ext import seam  # imports Alembic and SQLAlchemy
 
             seam.run_in_alembic(self, settings)
@@ -76,9 +76,11 @@ class Run:
         configure_logging(self.config)
         url = database_url(settings)
         try:
-            session = _core.Session.connect(_core.parse_url(url), libpq.system_library())
+            session = _core.Session.connect(_core.parse_url(url), libpq.find())
         except errors.Declined as reason:
             return str(reason)
+        except OSError as error:
+            return str(error)
         except ValueError as error:
             raise errors.CommandError(f"{settings.url_variable}: {error}") from error
         try:

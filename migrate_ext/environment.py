@@ -69,6 +69,8 @@ def environment(
     if running is not None:
         running.serve(settings)
     else:
-        from migrate_ext import seam  # only where Alembic runs env.py, so it is imported already
+        from migrate_ext import (
+            seam,  # only where Alembic runs env.py, so it is imported already
+        )
 
         seam.run_environment(settings)

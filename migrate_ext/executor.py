@@ -19,7 +19,7 @@ from alembic.runtime.migration import MigrationStep
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
-from migrate_ext import _core, drivers, errors, plain, stats
+from migrate_ext import _core, counters, drivers, errors, plain
 
 # Statements that change the session or the transaction under the batch: the driver must see them go.
 _NOT_IN_A_BATCH = frozenset(
@@ -47,13 +47,15 @@ class Statement:
 class Executor:
     """The queue of one run on one connection; see the module's text for when it waits and when it sends.
 
-    connection: in use by Alembic. library, pointer: the driver's libpq and its ``PGconn``, see :mod:`migrate_ext.drivers`.
+    connection: in use by Alembic. pointer, library: the driver's ``PGconn`` and its libpq, see :mod:`migrate_ext.drivers`.
     """
 
-    def __init__(self, connection: Connection, library: str, pointer: int) -> None:
+    def __init__(self, connection: Connection, pointer: int, library: str) -> None:
         self.connection = connection
         self.engine: Engine = connection.engine
-        self.session = _core.Session.borrow(pointer, library)
+        self.session = _core.Session.borrow(
+            pointer, library, connection.connection.dbapi_connection
+        )
         self.waiting: list[Statement] = []
         self.collecting = False  # inside a plain migration
         self.taking = False  # inside an execution that may be queued
@@ -93,7 +95,7 @@ class Executor:
             reason = _reason_not_plain(revision.path, function.__name__)
             self.collecting = reason is None
             if reason is not None:
-                stats.plain(f"migration: {reason}")
+                counters.plain(f"migration: {reason}")
             try:
                 function(**kw)
             except Exception as error:
@@ -136,24 +138,24 @@ class Executor:
     def _plain(self) -> None:
         """A statement goes the driver's way: after those that wait."""
         self.flush()
-        stats.plain_statements += 1
-        stats.plain_waits += 1
+        counters.plain_statements += 1
+        counters.plain_waits += 1
 
     def _queue(self, rendered: str, compiled: Any) -> bool:
         if compiled is None or getattr(compiled, "effective_returning", None):
-            stats.plain("statement: SQLAlchemy reads its result")
+            counters.plain("statement: SQLAlchemy reads its result")
             return False
         # SQLAlchemy doubles percent signs for the driver, which undoes it. A single one is none of SQLAlchemy's.
         sql = rendered.replace("%%", "%")
         if sql.count("%") * 2 != rendered.count("%"):
-            stats.plain("statement: a single percent sign")
+            counters.plain("statement: a single percent sign")
             return False
         kind, keyword = _core.statement_kind(sql)
         if kind != "one" or keyword in _NOT_IN_A_BATCH:
-            stats.plain(f"statement: {keyword if kind == 'one' else kind}")
+            counters.plain(f"statement: {keyword if kind == 'one' else kind}")
             return False
         if not self.session.in_transaction:
-            stats.plain("statement: the first of a transaction")
+            counters.plain("statement: the first of a transaction")
             return False
         self.waiting.append(Statement(sql, rendered, self._line()))
         return True

@@ -31,16 +31,18 @@ _HINTS = (
 )
 
 
-def report(error: BaseException) -> int:
-    """Print what `error` means to the person at the terminal; returns the exit code."""
+def report(error: BaseException, *, quiet: bool) -> int:
+    """Print what `error` means to the person at the terminal; returns the exit code. quiet: ``-q`` was given."""
     if isinstance(error, KeyboardInterrupt):
         _say("Interrupted: the open transaction was rolled back; 'current' shows where the database is.")
         return 130
     if _is_command_error(error):
-        return _command_error(error)
+        return _command_error(error, quiet)
     if isinstance(error, errors.ConnectError):
         _say(f"FAILED: cannot connect to the database: {_one_paragraph(str(error))}")
         return 1
+    if isinstance(error, errors.ServerError):
+        return _database_error(error, error)
     original = getattr(error, "orig", None)
     if original is not None and "sqlalchemy" in sys.modules:
         return _database_error(error, original)
@@ -63,11 +65,11 @@ def _is_command_error(error: BaseException) -> bool:
     return alembic is not None and isinstance(error, alembic.CommandError)
 
 
-def _command_error(error: BaseException) -> int:
+def _command_error(error: BaseException, quiet: bool) -> int:
     from alembic.util import messaging  # Alembic says it in its own way
 
     try:
-        messaging.err(str(error), quiet="-q" in sys.argv or "--quiet" in sys.argv)
+        messaging.err(str(error), quiet=quiet)
     except SystemExit:
         pass
     for words, hint in _HINTS:
@@ -77,17 +79,18 @@ def _command_error(error: BaseException) -> int:
 
 
 def _database_error(error: BaseException, original: BaseException) -> int:
+    """error: ours or SQLAlchemy's. original: the one that has the server's message and SQLSTATE."""
     statement = getattr(error, "statement", None)
-    step = getattr(error, "migration_step", None)
+    state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
     message = _one_paragraph(str(original))
-    if statement is None:
+    if statement is None and state is None:
         _say(f"FAILED: cannot connect to the database: {message}")
         return 1
-    _say(f"FAILED: {step or 'a statement'}: {message}")
-    _say("[SQL: " + statement.strip() + "]")
-    state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
-    if state:
-        _say(f"SQLSTATE {state}. Nothing of the open transaction was kept.")
+    step = getattr(error, "migration_step", None)
+    _say(f"FAILED: {step}: {message}" if step else f"FAILED: {message}")
+    if statement is not None:
+        _say(f"[SQL: {statement.strip()}]")
+    _say(f"SQLSTATE {state}. Nothing of the open transaction was kept.")
     if state == "42501":
         _say("hint: the role lacks a right; an owner can GRANT CREATE ON SCHEMA public TO it")
     _say("(--raiseerr shows the traceback)")

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 
-from migrate_ext import _core, errors, stats
+from migrate_ext import _core, counters, errors
 from migrate_ext.config import Config
 
 _IS_REVISION_FILE = re.compile(r"(?!\.\#|__init__)(.*\.py)$").match
@@ -72,7 +72,7 @@ def execute(path: str) -> ModuleType:
     spec = util.spec_from_file_location(re.sub(r"\W", "_", os.path.basename(path)), path)
     assert spec is not None and spec.loader is not None
     module = util.module_from_spec(spec)
-    stats.files_executed += 1
+    counters.files_executed += 1
     try:
         spec.loader.exec_module(module)
     except Exception as error:

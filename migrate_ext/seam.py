@@ -13,7 +13,7 @@ import pkgutil
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -22,14 +22,19 @@ from alembic import context as alembic_context
 from alembic import util as alembic_util
 from alembic.config import CommandLine
 from alembic.config import Config as AlembicConfig
-from alembic.runtime.migration import HeadMaintainer, MigrationContext, MigrationStep, RevisionStep
+from alembic.runtime.migration import (
+    HeadMaintainer,
+    MigrationContext,
+    MigrationStep,
+    RevisionStep,
+)
 from alembic.script import Script as AlembicScript
 from alembic.script import ScriptDirectory as AlembicScriptDirectory
 from alembic.script import revision as alembic_revision
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.pool import NullPool
 
-from migrate_ext import direct, drivers, errors, scripts, stats
+from migrate_ext import counters, direct, drivers, errors, scripts
 from migrate_ext.environment import Settings
 from migrate_ext.executor import Executor
 
@@ -37,15 +42,18 @@ from migrate_ext.executor import Executor
 # Alembic's command line
 
 
-def command_line(argv: Sequence[str], prog: str) -> None:
-    """Alembic's own command line in this process; ends as Alembic's does, by SystemExit where a command failed."""
+def command_line(argv: Sequence[str], prog: str, *, plain: bool = False) -> None:
+    """Run Alembic's own command line in this process; raises what the command raises.
+
+    argv, prog: as for :func:`migrate_ext.cli.main`. plain: without the executor.
+    """
     line = CommandLine(prog=prog)
     options = line.parser.parse_args(list(argv))
     if not hasattr(options, "cmd"):
         line.parser.error("too few arguments")
     function, positional, keyword = options.cmd
     config = _alembic_config(line, options)
-    with executing():
+    with nullcontext() if plain else executing():
         function(
             config,
             *[getattr(options, name, None) for name in positional],
@@ -276,7 +284,7 @@ def _executor_for(context: MigrationContext) -> Executor | None:
     if context.as_sql:
         return None
     connection = context.connection
-    found: tuple[str, int] | str
+    found: tuple[int, str] | str
     if type(connection) is not Connection:
         found = "connection: not SQLAlchemy's own class"
     elif connection.dialect.name != "postgresql":
@@ -290,7 +298,7 @@ def _executor_for(context: MigrationContext) -> Executor | None:
     else:
         found = drivers.connection_pointer(connection.connection.dbapi_connection)
     if isinstance(found, str):
-        stats.plain(found)
+        counters.plain(found)
         return None
     return Executor(context.connection, *found)
 
