@@ -1,0 +1,2 @@
+import sys
+print("stub", sys.argv[1:])
