@@ -10,7 +10,7 @@ PYTHON = $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 py
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && exit; done; echo python3)
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-input
+PIP := $(PY) -m pip install -qq --disable-pip-version-check --no-input
 ARGS ?=
 
 .PHONY: help
@@ -83,7 +83,7 @@ build/c/plain/csrc/%.o build/c/asan/csrc/%.o: csrc/%.c $(C_HEADERS) build/c/libp
 build/c/plain/core.a: $(C_FILES:%.c=build/c/plain/%.o)
 build/c/asan/core.a: $(C_FILES:%.c=build/c/asan/%.o)
 build/c/plain/core.a build/c/asan/core.a:
-	@rm -f $@ && $(AR) rcs $@ $^
+	@mkdir -p $(@D) && rm -f $@ && $(AR) rcs $@ $^
 
 $(C_TESTS:%=build/c/plain/%): build/c/plain/%: tests/c/%.c build/c/plain/core.a
 	@$(C_BUILD) $^ -ldl -o $@

@@ -83,13 +83,14 @@ def pg_dump(server_url: URL) -> Callable[..., str]:
         program = server.find_pg_dump(connection.info.server_version // 10000)
 
     def dump(url: str, *options: str) -> str:
-        parsed = make_url(url)
-        bare = parsed.set(drivername="postgresql", password=None)  # a password is no argument
+        to = make_url(url)
+        address = (to.username, None, to.host, to.port, to.database, to.query)
+        bare = URL.create("postgresql", *address).render_as_string()
         environment = server.clean_environment()
-        if parsed.password is not None:
-            environment["PGPASSWORD"] = parsed.password
+        if to.password is not None:
+            environment["PGPASSWORD"] = to.password  # as an argument, every user could read it
         done = subprocess.run(
-            [program, *(options or ("--schema-only",)), f"--dbname={bare.render_as_string()}"],
+            [program, *(options or ("--schema-only",)), f"--dbname={bare}"],
             env=environment,
             capture_output=True,
             text=True,
