@@ -4,7 +4,7 @@
         if value is None:
             return "None"
         if isinstance(value, str):
-            return '"' + repr("'" + value)[2:-1].replace('"', '\\"') + '"'
+            return '"' + '\\"'.join(repr("'" + part)[2:-1] for part in value.split('"')) + '"'
         return "(" + ", ".join(map(literal, value)) + ("," if len(value) == 1 else "") + ")"
 %>\
 """${message | trim}

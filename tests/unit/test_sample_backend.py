@@ -221,34 +221,6 @@ def test_template_literal_of_a_tuple_is_the_tuple():
     assert ast.literal_eval(literal(("a", "b"))) == ("a", "b")
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        "pass",
-        "# ### only a comment ###",
-        "# ### x ###\n    op.drop_table('x')\n    # ### y ###",
-        "op.create_table('x',\n    sa.Column('a', sa.Integer()),\n    *more, **options)",
-        "op.f(1, -2.5, None, True, b'x', (), ('a',), ('a', 'b'), {'k': 'v'}, {'k': 1, **w})",
-        "op.f([i for i in x], f'{y}', lambda: 0, x[1:], x or y, not z)",
-        "op.execute('a' if x else 'b')\n    with op.batch_alter_table('t') as batch_op:\n"
-        "        batch_op.drop_column('c')",
-        "op.execute('not # a comment')",
-        "op.create_index(op.f('ix_" + "x" * 70 + "'), 't', ['a', sa.text('lower(b)')])",
-        "op.alter_column('t', 'c', type_=sa.Enum(" + "'long one', " * 9 + "name='e'))",
-        "not valid python",
-    ],
-)
-def test_template_layout_changes_no_meaning(body):
-    laid_out = template_namespace()["laid_out"](body)
-    try:
-        before = ast.parse(f"def f():\n    {body}")
-    except SyntaxError:
-        assert laid_out == body
-        return
-    assert ast.dump(ast.parse(f"def f():\n    {laid_out}")) == ast.dump(before)
-    assert re.findall(r"^ *# .*", laid_out, re.M) == re.findall(r"^ *# .*", body, re.M)
-
-
 def test_new_revision_is_left_alone_by_a_formatter(tmp_path: Path):
     pytest.importorskip("ruff")
     for name in ("alembic.ini", "env.py", "script.py.mako"):
