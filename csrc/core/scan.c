@@ -132,9 +132,28 @@ static const struct {
     [16] = {{"__getattribute__", WORD_REFLECTION}},
 };
 
+#define BIT(c) ((uint32_t)1 << ((c) & 31))
+
+/* The first letters of `words`, by length and letter: most identifiers are told from them by one
+ * look. */
+static const uint32_t first_letters[MAX_WORD + 1] = {
+    [3] = BIT('d') | BIT('s'),
+    [4] = BIT('N') | BIT('e') | BIT('v'),
+    [5] = BIT('c') | BIT('a'),
+    [6] = BIT('i') | BIT('g') | BIT('l'),
+    [7] = BIT('_') | BIT('m') | BIT('g') | BIT('s') | BIT('d'),
+    [8] = BIT('r') | BIT('b') | BIT('_') | BIT('f'),
+    [9] = BIT('i') | BIT('f') | BIT('_'),
+    [10] = BIT('d') | BIT('_'),
+    [11] = BIT('_'),
+    [12] = BIT('_') | BIT('c'),
+    [13] = BIT('d') | BIT('b') | BIT('i'),
+    [16] = BIT('_'),
+};
+
 static word word_of(const byte *text, size_t length)
 {
-    if (length > MAX_WORD)
+    if (length > MAX_WORD || (first_letters[length] & BIT(text[0])) == 0)
         return WORD_OTHER;
     for (size_t i = 0; i < WORDS_PER_LENGTH && words[length][i].word != WORD_OTHER; i++)
         if (words[length][i].text[0] == (char)text[0] &&
@@ -472,39 +491,42 @@ static token take_operator(scanner *s)
 /* The next token of the logical line that begin_line has begun. */
 static token next_token(scanner *s)
 {
-    for (;;) {
-        if (s->at >= s->end)
+    const byte *p = s->at;
+    const byte *const end = s->end;
+    for (;; p++) {
+        while (p < end && classes[*p] == CLASS_SPACE)
+            p++;
+        s->at = s->token = p;
+        if (p >= end)
             return s->depth > 0 ? decline(s, "an open bracket at the end") : TOKEN_NEWLINE;
-        byte c = *s->at;
-        byte kind = classes[c];
-        s->token = s->at;
-        if (kind == CLASS_SPACE) {
-            s->at++;
-        } else if (kind == CLASS_NAME) {
+        byte kind = classes[*p];
+        if (kind == CLASS_NAME)
             return take_name(s);
-        } else if (kind & CLASS_DIGIT) {
+        if (kind & CLASS_DIGIT) {
             /* As far as letters and dots go: a keyword glued to it (`1if`) binds nothing. */
-            while (s->at < s->end && (is_name_char(*s->at) || *s->at == '.'))
-                s->at++;
+            while (p < end && (is_name_char(*p) || *p == '.'))
+                p++;
+            s->at = p;
             s->previous = 0;
             return TOKEN_NUMBER;
-        } else if (kind == CLASS_QUOTE) {
+        }
+        if (kind == CLASS_QUOTE)
             return take_string(s, 0);
-        } else if (kind != 0) {
+        if (kind != 0)
             return take_operator(s);
-        } else if (c == '\n') {
-            s->at++;
-            if (s->depth == 0)
+        if (*p == '#') {
+            p = memchr(p, '\n', (size_t)(end - p));
+            p = p != NULL ? p - 1 : end - 1;
+        } else if (*p == '\n') {
+            if (s->depth == 0) {
+                s->at = p + 1;
                 return TOKEN_NEWLINE;
-        } else if (c == '#') {
-            const byte *newline = memchr(s->at, '\n', (size_t)(s->end - s->at));
-            s->at = newline != NULL ? newline : s->end;
-        } else if (c == '\\' && s->end - s->at > 2 && s->at[1] == '\n') {
-            s->at += 2;
-        } else if (c == '!' && s->end - s->at > 1 && s->at[1] == '=') {
-            s->at += 2;
-            s->op = '!';
-            s->previous = '!';
+            }
+        } else if (*p == '\\' && end - p > 2 && p[1] == '\n') {
+            p++;
+        } else if (*p == '!' && end - p > 1 && p[1] == '=') {
+            s->at = p + 2;
+            s->op = s->previous = '!';
             return TOKEN_OPERATOR;
         } else {
             return decline(s, "a character that is no part of plain Python");
@@ -515,26 +537,26 @@ static token next_token(scanner *s)
 /* Go to the first token of the next logical line; false at the end of the file or when declined. */
 static bool begin_line(scanner *s)
 {
-    size_t column = 0;
-    size_t columns = 0;
-    for (;;) {
-        const byte *line = s->at;
-        column = 0;
-        for (; s->at < s->end && classes[*s->at] == CLASS_SPACE; s->at++)
-            column = *s->at == '\t' ? (column / 8 + 1) * 8 : column + 1;
-        columns = (size_t)(s->at - line);
-        if (s->at >= s->end)
-            break;
-        if (*s->at == '#') {
-            const byte *newline = memchr(s->at, '\n', (size_t)(s->end - s->at));
-            s->at = newline != NULL ? newline : s->end;
+    const byte *p = s->at;
+    const byte *const end = s->end;
+    size_t column;
+    size_t columns;
+    for (;; p++) {
+        const byte *line = p;
+        while (p < end && *p == ' ')
+            p++;
+        column = (size_t)(p - line);
+        for (; p < end && classes[*p] == CLASS_SPACE; p++)
+            column = *p == '\t' ? (column / 8 + 1) * 8 : column + 1;
+        columns = (size_t)(p - line);
+        if (p < end && *p == '#') {
+            p = memchr(p, '\n', (size_t)(end - p));
+            p = p != NULL ? p : end;
         }
-        if (s->at >= s->end)
+        if (p >= end || *p != '\n')
             break;
-        if (*s->at != '\n')
-            break;
-        s->at++;
     }
+    s->at = p;
     if (s->at >= s->end) {
         if (s->block_due)
             decline(s, "a block is missing at the end");
@@ -883,16 +905,20 @@ static token parse_docstring(scanner *s, token t, bool clean, mig_scan_value *do
 
 static bool is_keyword(const byte *text, size_t length)
 {
-    static const char keywords[][9] = {
-        "False",    "True",  "and",    "as",   "assert", "async",  "await",    "break", "class",
-        "continue", "def",   "del",    "elif", "else",   "except", "finally",  "for",   "from",
-        "global",   "if",    "import", "in",   "is",     "lambda", "nonlocal", "not",   "or",
-        "pass",     "raise", "return", "try",  "while",  "with",   "yield"};
-    if (length >= sizeof keywords[0])
+    static const char keywords[][8][9] = {
+        [2] = {"as", "if", "in", "is", "or"},
+        [3] = {"and", "def", "del", "for", "not", "try"},
+        [4] = {"True", "elif", "else", "from", "pass", "with"},
+        [5] = {"False", "async", "await", "break", "class", "raise", "while", "yield"},
+        [6] = {"assert", "except", "global", "import", "lambda", "return"},
+        [7] = {"finally"},
+        [8] = {"continue", "nonlocal"},
+    };
+    if (length >= sizeof keywords / sizeof keywords[0])
         return false;
-    for (size_t i = 0; i < sizeof keywords / sizeof keywords[0]; i++)
-        if (keywords[i][0] == (char)text[0] && keywords[i][length] == '\0' &&
-            memcmp(keywords[i], text, length) == 0)
+    for (size_t i = 0; i < sizeof keywords[0] / sizeof keywords[0][0]; i++)
+        if (keywords[length][i][0] == (char)text[0] &&
+            memcmp(keywords[length][i], text, length) == 0)
             return true;
     return false;
 }

@@ -148,6 +148,9 @@ static PyObject *answer_object(mig_py_state *state, const answer *a, bool drop_d
         else
             PyTuple_SET_ITEM(tuple, i, value);
     }
+    /* It holds texts only: no cycle can pass through it, and a collection need not visit it. */
+    if (tuple != NULL)
+        PyObject_GC_UnTrack(tuple);
     /* Without a revision the caller executes the file, and counts it there. */
     if (tuple != NULL && a->result.revision.kind != MIG_SCAN_ABSENT)
         state->counters.files_scanned++;
