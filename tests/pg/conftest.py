@@ -15,7 +15,9 @@ _numbers = itertools.count()
 
 @pytest.fixture
 def database_url() -> Iterator[str]:
-    server = make_url(os.environ.get("TEST_DATABASE_URL", "postgresql://postgres@127.0.0.1:5432/postgres"))
+    server = make_url(
+        os.environ.get("TEST_DATABASE_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
+    )
     name = f"pq_{os.getpid()}_{next(_numbers)}"
     libpq_url = server.set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(libpq_url, autocommit=True) as admin:

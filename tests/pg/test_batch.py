@@ -19,7 +19,10 @@ from migrate_ext import _core, libpq
 from migrate_ext._core import Session
 from migrate_ext.errors import ConnectError, Declined, ServerError
 
-DRIVERS: dict[str, Callable[[str], Any]] = {"psycopg": psycopg.connect, "psycopg2": psycopg2.connect}
+DRIVERS: dict[str, Callable[[str], Any]] = {
+    "psycopg": psycopg.connect,
+    "psycopg2": psycopg2.connect,
+}
 
 
 def own(url: str) -> Session:
@@ -48,14 +51,17 @@ def begun(connection: Any) -> Session:
 def ask(connection: Any, sql: str) -> list[tuple[Any, ...]]:
     cursor = connection.cursor()
     cursor.execute(sql)
-    return cursor.fetchall()
+    rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
 
 
 def waits() -> int:
     return _core.counters()["waits"]
 
 
-def test_ddl_of_a_batch_is_gone_after_the_drivers_rollback_and_there_after_its_commit(driver: Any) -> None:
+def test_ddl_of_a_batch_is_gone_after_the_drivers_rollback_and_there_after_its_commit(
+    driver: Any,
+) -> None:
     session = begun(driver)
     assert session.run_batch(["CREATE TABLE t (i int)", "INSERT INTO t VALUES (1), (2)"]) == [
         ("CREATE TABLE", -1),
@@ -124,7 +130,9 @@ def test_the_position_of_a_syntax_error_is_that_in_its_own_statement(driver: Any
 
 def test_percent_signs_and_backslashes_arrive_as_they_are(driver: Any) -> None:
     session = begun(driver)
-    session.run_batch(["CREATE TABLE t (a text DEFAULT '50% %s %% \\n')", "INSERT INTO t DEFAULT VALUES"])
+    session.run_batch(
+        ["CREATE TABLE t (a text DEFAULT '50% %s %% \\n')", "INSERT INTO t DEFAULT VALUES"]
+    )
     assert ask(driver, "SELECT a FROM t") == [("50% %s %% \\n",)]
 
 
@@ -141,7 +149,10 @@ def test_twenty_thousand_statements_in_a_few_waits(driver: Any) -> None:
 def test_full_buffers_on_both_sides_do_not_stop_a_batch(driver: Any) -> None:
     session = begun(driver)
     long = "x" * 5_000_000
-    assert session.run_batch([f"SELECT '{long}'", f"SELECT '{long}'", "SELECT 1"])[2] == ("SELECT 1", 1)
+    assert session.run_batch([f"SELECT '{long}'", f"SELECT '{long}'", "SELECT 1"])[2] == (
+        "SELECT 1",
+        1,
+    )
     # Many small statements with large answers: the server stops reading until we read.
     assert len(session.run_batch(["SELECT repeat('y', 20000)"] * 2_000)) == 2_000
 
@@ -159,7 +170,9 @@ def test_strings_of_several_statements_and_empty_ones_run_in_their_place(driver:
     ) == [("CREATE TABLE", -1), ("INSERT 0 2", 2), ("", -1), ("", -1), ("UPDATE 3", 3)]
 
 
-@pytest.mark.parametrize("sql", ["COPY t FROM STDIN", "COPY t TO STDOUT", "SELECT 1; COPY t TO STDOUT"])
+@pytest.mark.parametrize(
+    "sql", ["COPY t FROM STDIN", "COPY t TO STDOUT", "SELECT 1; COPY t TO STDOUT"]
+)
 def test_copy_with_the_client_fails_and_does_not_hang(driver: Any, sql: str) -> None:
     session = begun(driver)
     session.run_batch(["CREATE TABLE t (i int)", "INSERT INTO t VALUES (1)"])
@@ -169,7 +182,9 @@ def test_copy_with_the_client_fails_and_does_not_hang(driver: Any, sql: str) -> 
     assert ask(driver, "SELECT 1") == [(1,)]
 
 
-@pytest.mark.parametrize("sql", ["COMMIT", "rollback", "BEGIN", "/* x */ END", "PREPARE TRANSACTION 'x'"])
+@pytest.mark.parametrize(
+    "sql", ["COMMIT", "rollback", "BEGIN", "/* x */ END", "PREPARE TRANSACTION 'x'"]
+)
 def test_transaction_control_is_left_to_the_driver(driver: Any, sql: str) -> None:
     session = begun(driver)
     with pytest.raises(Declined):
@@ -209,7 +224,9 @@ def test_the_drivers_notice_handler_hears_what_a_batch_says(database_url: str) -
     connection = psycopg.connect(database_url)
     heard: list[str | None] = []
     connection.add_notice_handler(lambda diag: heard.append(diag.message_primary))
-    begun(connection).run_batch(["DO $$ BEGIN RAISE NOTICE 'one'; END $$", "DO $$ BEGIN RAISE NOTICE 'two'; END $$"])
+    begun(connection).run_batch(
+        ["DO $$ BEGIN RAISE NOTICE 'one'; END $$", "DO $$ BEGIN RAISE NOTICE 'two'; END $$"]
+    )
     assert heard == ["one", "two"]
     connection.close()
 
@@ -217,7 +234,9 @@ def test_the_drivers_notice_handler_hears_what_a_batch_says(database_url: str) -
 def test_a_killed_backend_ends_the_batch_with_an_error(driver: Any, database_url: str) -> None:
     session = begun(driver)
     with psycopg.connect(database_url, autocommit=True) as other:
-        killer = threading.Timer(0.5, other.execute, ("SELECT pg_terminate_backend(%s)", (session.backend_pid,)))
+        killer = threading.Timer(
+            0.5, other.execute, ("SELECT pg_terminate_backend(%s)", (session.backend_pid,))
+        )
         killer.start()
         with pytest.raises(ServerError) as caught:
             session.run_batch(["CREATE TABLE t (i int)", "SELECT pg_sleep(30)", "SELECT 1"])
@@ -232,7 +251,11 @@ def test_a_killed_backend_ends_the_batch_with_an_error(driver: Any, database_url
 def test_a_statement_that_kills_its_own_backend_does_not_hang(driver: Any) -> None:
     session = begun(driver)
     with pytest.raises(ServerError) as caught:
-        session.run_batch(["SELECT 1"] * 100 + ["SELECT pg_terminate_backend(pg_backend_pid())"] + ["SELECT 1"] * 5000)
+        session.run_batch(
+            ["SELECT 1"] * 100
+            + ["SELECT pg_terminate_backend(pg_backend_pid())"]
+            + ["SELECT 1"] * 5000
+        )
     # The server closes with our bytes unread: its last answers may be lost on the way.
     assert 0 <= caught.value.index <= 100
 
@@ -260,9 +283,14 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("name", list(DRIVERS))
-def test_ctrl_c_cancels_on_the_server_and_leaves_the_connection_usable(name: str, database_url: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, name, database_url], capture_output=True, text=True, timeout=60
+def test_ctrl_c_cancels_on_the_server_and_leaves_the_connection_usable(
+    name: str, database_url: str
+) -> None:
+    done = subprocess.run(  # noqa: PLW1510
+        [sys.executable, "-c", INTERRUPTED, name, database_url],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.stdout == "stopped\n", done.stderr
 
@@ -324,7 +352,8 @@ def test_a_borrowed_session_never_ends_the_drivers_transaction(driver: Any) -> N
 
 
 @pytest.mark.parametrize(
-    "url", ["postgresql://postgres@127.0.0.1:1/d", "postgresql://u:hunter2@127.0.0.1/no_such_database_pq"]
+    "url",
+    ["postgresql://postgres@127.0.0.1:1/d", "postgresql://u:hunter2@127.0.0.1/no_such_database_pq"],
 )
 def test_a_connection_that_cannot_be_made_says_why_without_the_password(url: str) -> None:
     with pytest.raises(ConnectError) as caught:
@@ -343,7 +372,9 @@ def test_connect_timeout_holds_for_each_host(database_url: str) -> None:
         port = params.get("port", "5432")
         start = time.monotonic()
         with pytest.raises(ConnectError, match="timeout expired"):
-            Session.connect({**params, "port": str(silent.getsockname()[1]), "connect_timeout": "2"})
+            Session.connect(
+                {**params, "port": str(silent.getsockname()[1]), "connect_timeout": "2"}
+            )
         assert 1.5 < time.monotonic() - start < 10
         both = {
             **params,
@@ -365,7 +396,7 @@ def test_each_build_of_psycopg_is_served_by_its_own_libpq(impl: str, database_ur
         "assert s.library_version == psycopg.pq.version(), s.library_version\n"
         "print(s.run_batch(['SELECT 1']))\n"
     )
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: PLW1510
         [sys.executable, "-c", code, database_url],
         capture_output=True,
         text=True,

@@ -18,7 +18,7 @@ from migrate_ext.errors import CommandError, ServerError
 
 TABLES = [
     ("alembic_version", None),
-    ("My version's \"%s\" table", None),
+    ('My version\'s "%s" table', None),
     ("user", "other"),
     ("v$1", "Ünï schema"),
 ]
@@ -71,7 +71,9 @@ def test_the_table_is_the_one_that_alembic_makes(
 def test_rows_move_as_they_are_told(session: Session, table: str, schema: str | None) -> None:
     session.begin()
     session.version_create(table, schema)
-    session.version_apply([("insert", "a"), ("insert", "it's \\ %s"), ("update", "a", "b")], table, schema)
+    session.version_apply(
+        [("insert", "a"), ("insert", "it's \\ %s"), ("update", "a", "b")], table, schema
+    )
     assert sorted(filter(None, session.version_heads(table, schema) or ())) == ["b", "it's \\ %s"]
     session.version_apply([("delete", "it's \\ %s")], table, schema)
     assert session.version_heads(table, schema) == ("b",)
@@ -137,7 +139,9 @@ def test_version_rows_ride_on_the_drivers_connection(session: Session, database_
 
 def test_a_role_without_rights_gets_the_servers_error(session: Session) -> None:
     session.query("CREATE TABLE alembic_version (version_num varchar(32))")
-    session.query("DO $$ BEGIN CREATE ROLE pq_nobody; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+    session.query(
+        "DO $$ BEGIN CREATE ROLE pq_nobody; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+    )
     session.query("SET ROLE pq_nobody")
     with pytest.raises(ServerError) as caught:
         session.version_heads("alembic_version")
