@@ -30,7 +30,8 @@ def candidates() -> list[str | None]:
                 found += [
                     os.path.join(path, name)
                     for name in sorted(names)
-                    if name.startswith(("libpq-", "libpq.")) and (".so." in name or name.endswith(".dylib"))
+                    if name.startswith(("libpq-", "libpq."))
+                    and (".so." in name or name.endswith(".dylib"))
                 ]
     return found
 
@@ -64,7 +65,9 @@ def of_driver(connection: object) -> tuple[int, str] | None:
         pointer = getattr(pgconn, "pgconn_ptr", None)
         library = _psycopg_library(type(pgconn).__module__)
     elif "psycopg2" in drivers:
-        pointer = None if getattr(connection, "closed", 1) else getattr(connection, "pgconn_ptr", None)
+        pointer = (
+            None if getattr(connection, "closed", 1) else getattr(connection, "pgconn_ptr", None)
+        )
         library = getattr(sys.modules.get("psycopg2._psycopg"), "__file__", None)
     if pointer is None or library is None:
         return None

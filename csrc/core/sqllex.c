@@ -142,7 +142,7 @@ static void skip_dollar(lexer *lex)
             tag++;
     if (tag >= lex->end || *tag != '$') {
         lex->p++;
-        if (lex->p < lex->end && !is_digit(*lex->p))
+        if (lex->p >= lex->end || !is_digit(*lex->p))
             lex->unsure = true;
         return;
     }

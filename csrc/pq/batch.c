@@ -78,9 +78,20 @@ typedef struct part {
     bool answered; /* there was a result for `done` */
     bool sync_sent;
     bool synced;
-    mig_status failure; /* the first */
+    /* The first failure that the server told; what libpq says about the line afterwards is less. */
+    mig_status failure;
+    mig_error failure_error;
+    mig_diagnostics diagnostics;
     mig_error *error;
 } part;
+
+static void take_failure(part *p, const PGresult *result)
+{
+    if (p->failure != MIG_OK)
+        return;
+    p->failure = mig_session_failed(p->session, result, &p->failure_error);
+    p->diagnostics = p->session->diagnostics;
+}
 
 static void take_result(part *p, PGresult *result)
 {
@@ -92,8 +103,7 @@ static void take_result(part *p, PGresult *result)
     }
     if (p->done >= p->sent) {
         /* Nobody asked: the server has something to say of its own, such as its shutdown. */
-        if (p->failure == MIG_OK)
-            p->failure = mig_session_failed(p->session, result, p->error);
+        take_failure(p, result);
         return;
     }
     mig_statement *statement = &p->batch->statements[p->done];
@@ -110,10 +120,9 @@ static void take_result(part *p, PGresult *result)
         statement->tag[length] = '\0';
     } else {
         statement->state = MIG_STATEMENT_ERROR;
-        if (p->failure == MIG_OK) {
+        if (p->failure == MIG_OK)
             p->batch->failed = p->done;
-            p->failure = mig_session_failed(p->session, result, p->error);
-        }
+        take_failure(p, result);
         /* libpq can leave COPY neither way in a pipeline; the lexer keeps it out, this is the last
          * resort. */
         if (state == PGRES_COPY_IN || state == PGRES_COPY_OUT || state == PGRES_COPY_BOTH)
@@ -173,31 +182,23 @@ static mig_status send_some(part *p, bool *pending)
     return status;
 }
 
+/* Sends and reads by turns, as far as the socket lets us, until the answer to Sync. */
 static mig_status run_part(part *p)
 {
-    const mig_libpq *pq = &p->session->pq;
-    while (!p->synced) {
+    mig_status status = MIG_OK;
+    while (!p->synced && status == MIG_OK) {
         bool pending = false;
-        mig_status status = send_some(p, &pending);
-        if (status == MIG_OK)
-            take_results(p);
-        if (status == MIG_OK && !p->synced) {
-            if (pq->PQstatus(p->session->conn) != CONNECTION_OK)
-                status = p->failure != MIG_OK ? p->failure
-                                              : mig_session_failed(p->session, NULL, p->error);
-            else
-                status = mig_session_wait(p->session, pending, p->error);
-        }
-        if (status != MIG_OK) {
-            /* A last look: the server may have said why it hung up. */
-            mig_error lost = *p->error;
-            take_results(p);
-            if (p->failure != MIG_OK)
-                return p->failure;
-            *p->error = lost;
-            return status;
-        }
+        status = send_some(p, &pending);
+        take_results(p); /* also when the line was cut: the server may have said why */
+        if (status == MIG_OK && !p->synced)
+            status = mig_session_wait(p->session, pending, p->error);
     }
+    if (status != MIG_OK)
+        take_results(p);
+    if (p->failure == MIG_OK)
+        return status;
+    *p->error = p->failure_error;
+    p->session->diagnostics = p->diagnostics;
     return p->failure;
 }
 
@@ -264,8 +265,9 @@ mig_status mig_batch_run(mig_batch *batch, mig_session *session, mig_error *erro
     mig_status status = MIG_OK;
     if (error == NULL)
         error = &local;
-    if (session->conn == NULL)
-        return mig_fail(error, MIG_EINVAL, "the session is closed");
+    status = mig_session_check(session, error);
+    if (status != MIG_OK)
+        return status;
     if (!session->pq.has_pipeline)
         return mig_fail(error, MIG_EDECLINED, "this libpq (%d) has no pipelines",
                         session->pq.version);

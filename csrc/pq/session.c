@@ -220,25 +220,34 @@ mig_status mig_session_result(mig_session *session, PGresult **result, mig_error
     return MIG_OK;
 }
 
-mig_status mig_session_enter(mig_session *session, mig_error *error)
+mig_status mig_session_check(mig_session *session, mig_error *error)
 {
     const mig_libpq *pq = &session->pq;
+    memset(&session->diagnostics, 0, sizeof session->diagnostics);
     if (session->conn == NULL)
         return mig_fail(error, MIG_EINVAL, "the session is closed");
     if (session->pid != getpid())
         return mig_fail(error, MIG_EINVAL, "the session belongs to the process that forked us");
     if (pq->PQstatus(session->conn) != CONNECTION_OK)
         return mig_fail(error, MIG_ESERVER, "the connection is closed or broken");
-    if (pq->PQtransactionStatus(session->conn) == PQTRANS_ACTIVE)
-        return mig_fail(error, MIG_EDECLINED, "the connection is in use");
     if (pq->has_pipeline && pq->PQpipelineStatus(session->conn) != 0)
         return mig_fail(error, MIG_EDECLINED, "the driver has the connection in pipeline mode");
+    if (pq->PQtransactionStatus(session->conn) == PQTRANS_ACTIVE)
+        return mig_fail(error, MIG_EDECLINED, "the connection is in use");
+    return MIG_OK;
+}
+
+mig_status mig_session_enter(mig_session *session, mig_error *error)
+{
+    const mig_libpq *pq = &session->pq;
+    mig_status status = mig_session_check(session, error);
+    if (status != MIG_OK)
+        return status;
     session->was_nonblocking = pq->PQisnonblocking(session->conn) != 0;
     session->interrupted = false;
     session->unread = false;
     if (!session->was_nonblocking && pq->PQsetnonblocking(session->conn, 1) != 0)
         return mig_session_failed(session, NULL, error);
-    memset(&session->diagnostics, 0, sizeof session->diagnostics);
     return MIG_OK;
 }
 
@@ -359,16 +368,18 @@ static mig_status take_result(mig_session *session, PGresult *result, answer *a,
 
 static mig_status run_simple(mig_session *session, const char *sql, answer *a, mig_error *error)
 {
-    mig_status status = mig_session_enter(session, error), first = MIG_OK;
+    mig_diagnostics diagnostics = {.sqlstate = ""};
     mig_error later;
+    mig_status status = mig_session_enter(session, error), first = MIG_OK;
     if (status != MIG_OK)
         return status;
     if (!session->pq.PQsendQuery(session->conn, sql)) {
-        first = mig_session_failed(session, NULL, error);
+        status = mig_session_failed(session, NULL, error);
         goto leave;
     }
     session->unread = true;
     status = mig_session_flush_all(session, error);
+    /* All results are read whatever they say; the first failure is the one to tell. */
     while (status == MIG_OK) {
         PGresult *result;
         status = mig_session_result(session, &result, first == MIG_OK ? error : &later);
@@ -376,20 +387,22 @@ static mig_status run_simple(mig_session *session, const char *sql, answer *a, m
             break;
         mig_status its = take_result(session, result, a, first == MIG_OK ? error : &later);
         session->pq.PQclear(result);
-        if (first == MIG_OK)
+        if (first == MIG_OK && its != MIG_OK) {
             first = its;
-        if (its != MIG_OK && session->pq.PQstatus(session->conn) != CONNECTION_OK)
-            break;
+            diagnostics = session->diagnostics;
+        }
     }
-    if (first == MIG_OK)
-        first = status;
     if (session->pq.PQtransactionStatus(session->conn) == PQTRANS_ACTIVE)
         mig_session_break(session); /* could not be drained */
+    if (first != MIG_OK) {
+        session->diagnostics = diagnostics;
+        status = first;
+    }
     if (session->interrupted)
-        first = mig_fail(error, MIG_EINTR, "interrupted");
+        status = mig_fail(error, MIG_EINTR, "interrupted");
 leave:
     mig_session_leave(session);
-    return first;
+    return status;
 }
 
 mig_status mig_session_query(mig_session *session, const char *sql, mig_arena *arena,

@@ -102,7 +102,10 @@ bool mig_session_in_transaction(const mig_session *session);
 /* Drops diagnostics and notices. */
 void mig_session_forget(mig_session *session);
 
-/* For the executor (batch.c). enter: MIG_EDECLINED while the driver is busy or in a pipeline. */
+/* Whether it can be used now. MIG_EDECLINED while the driver is busy or in a pipeline. */
+mig_status mig_session_check(mig_session *session, mig_error *error);
+
+/* For the executor (batch.c). */
 mig_status mig_session_enter(mig_session *session, mig_error *error);
 void mig_session_leave(mig_session *session);
 /* Until the socket can be read (or also written, if `writing`), and reads. When the hook says stop,

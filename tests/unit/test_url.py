@@ -18,7 +18,7 @@ def oracle(url: str, driver: str) -> dict[str, str] | None:
     """What SQLAlchemy hands to the driver, or None where it refuses or hands over what is no string."""
     try:
         _, options = DIALECTS[driver].create_connect_args(make_url(url))
-    except Exception:
+    except Exception:  # whatever it refuses with
         return None
     options.pop("context", None)
     if any(isinstance(v, tuple) for v in options.values()):
@@ -123,7 +123,7 @@ def test_current_prints_the_url_as_alembic_does(rest: str) -> None:
     url = f"postgresql://{rest}"
     try:
         expected = make_url(url).render_as_string(hide_password=True)
-    except Exception:
+    except Exception:  # whatever it refuses with
         with pytest.raises(ValueError):
             _core.redact_url(url)
         return
@@ -135,7 +135,9 @@ def test_a_password_in_the_query_is_hidden_though_sqlalchemy_shows_it() -> None:
     assert _core.redact_url(url) == "postgresql://h/d?password=***&sslpassword=***"
 
 
-@pytest.mark.parametrize("name", ["postgresql", "postgres", "postgresql+pg8000", "postgresql+psycopg_async"])
+@pytest.mark.parametrize(
+    "name", ["postgresql", "postgres", "postgresql+pg8000", "postgresql+psycopg_async"]
+)
 def test_every_name_of_postgresql_is_accepted(name: str) -> None:
     assert _core.parse_url(f"{name}://u:p@h:1/d") == {
         "host": "h",

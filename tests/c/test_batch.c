@@ -1,0 +1,74 @@
+/* What a batch does before it meets a server, and a library that is none. */
+#include "check.h"
+#include "pq/batch.h"
+
+static void test_what_may_not_go_into_a_pipeline_goes_alone(void)
+{
+    static const struct {
+        const char *sql;
+        mig_status status;
+        bool alone;
+    } CASES[] = {
+        {"select 1", MIG_OK, false},
+        {"", MIG_OK, false},
+        {"select 1; select 2", MIG_OK, true},
+        {"select (", MIG_OK, true},
+        {"copy t from stdin", MIG_OK, true},
+        {"select 'a\\n'", MIG_OK, false},
+        {"select 'a\\'; select 'b'", MIG_OK, true},
+        {"commit", MIG_EDECLINED, false},
+    };
+    mig_batch batch;
+    mig_error error;
+    mig_batch_init(&batch, &mig_alloc_system);
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        size_t before = batch.count;
+        mig_status status = mig_batch_add(&batch, CASES[i].sql, strlen(CASES[i].sql), &error);
+        CHECK_INT(status, CASES[i].status);
+        CHECK_INT(batch.count, before + (CASES[i].status == MIG_OK));
+        if (batch.count > before)
+            CHECK_MSG(batch.statements[before].alone == CASES[i].alone, "%s", CASES[i].sql);
+    }
+    CHECK_INT(mig_batch_add(&batch, "a\0b", 3, &error), MIG_EINVAL);
+    mig_batch_release(&batch);
+    CHECK_INT(batch.count, 0);
+}
+
+static void test_no_allocation_may_fail_unseen(void)
+{
+    for (size_t n = 1;; n++) {
+        check_alloc allocator;
+        mig_batch batch;
+        mig_error error;
+        mig_status status = MIG_OK;
+        check_alloc_init(&allocator, n);
+        mig_batch_init(&batch, &allocator.alloc);
+        for (int i = 0; i < 2000 && status == MIG_OK; i++)
+            status = mig_batch_add(&batch, "insert into t values (1)", 24, &error);
+        mig_batch_release(&batch);
+        CHECK_INT(allocator.live, 0);
+        if (status == MIG_OK) {
+            CHECK(n > 8);
+            break;
+        }
+        CHECK_INT(status, MIG_ENOMEM);
+    }
+}
+
+static void test_a_file_that_is_no_libpq_is_refused(void)
+{
+    mig_libpq table;
+    mig_error error;
+    CHECK_INT(mig_libpq_load(&table, "/nonexistent/libpq.so.5", &error), MIG_EIO);
+    CHECK_INT(mig_libpq_borrow(&table, "/nonexistent/driver.so", &error), MIG_EDECLINED);
+    CHECK(table.handle == NULL);
+    mig_libpq_release(&table);
+}
+
+int main(void)
+{
+    test_what_may_not_go_into_a_pipeline_goes_alone();
+    test_no_allocation_may_fail_unseen();
+    test_a_file_that_is_no_libpq_is_refused();
+    return check_report();
+}

@@ -1,0 +1,105 @@
+/* The SQL lexer without Python: a table over every state it has. */
+#include "check.h"
+#include "core/sqllex.h"
+
+typedef struct lex_case {
+    const char *sql;
+    mig_sql_kind kind;
+    const char *keyword;
+} lex_case;
+
+static const lex_case CASES[] = {
+    {"", MIG_SQL_NONE, ""},
+    {" ; -- x\n ;/* /* ; */ */", MIG_SQL_NONE, ""},
+    {"select 1", MIG_SQL_ONE, "SELECT"},
+    {";select 1;;", MIG_SQL_ONE, "SELECT"},
+    {"select 1; select 2", MIG_SQL_SEVERAL, "SELECT"},
+    {"select ';'';'", MIG_SQL_ONE, "SELECT"},
+    {"select e'\\';'", MIG_SQL_ONE, "SELECT"},
+    {"select e'a'\n'\\';'", MIG_SQL_ONE, "SELECT"},
+    {"select e'a' '\\';'", MIG_SQL_UNSURE, "SELECT"},
+    {"select '\\';'", MIG_SQL_UNSURE, "SELECT"},
+    {"select fe'\\'; select 2", MIG_SQL_SEVERAL, "SELECT"},
+    {"select u&';', U&\";\", b';', X';', N';'", MIG_SQL_ONE, "SELECT"},
+    {"select \";\"\";\"", MIG_SQL_ONE, "SELECT"},
+    {"select \"\"", MIG_SQL_UNSURE, "SELECT"},
+    {"select $$;$$, $a$;$$;$b$;$a$", MIG_SQL_ONE, "SELECT"},
+    {"select a$$;select $$;$$", MIG_SQL_SEVERAL, "SELECT"},
+    {"select $1;select $2", MIG_SQL_SEVERAL, "SELECT"},
+    {"select $a$;", MIG_SQL_UNSURE, "SELECT"},
+    {"select $a", MIG_SQL_UNSURE, "SELECT"},
+    {"select $", MIG_SQL_UNSURE, "SELECT"},
+    {"select 1e'\\'", MIG_SQL_UNSURE, "SELECT"},
+    {"select /* ;", MIG_SQL_UNSURE, "SELECT"},
+    {"select (1;2)", MIG_SQL_UNSURE, "SELECT"},
+    {"select )", MIG_SQL_UNSURE, "SELECT"},
+    {"\\d", MIG_SQL_UNSURE, ""},
+    {"create rule r as on insert to t do (a; b)", MIG_SQL_ONE, "CREATE"},
+    {"create or replace rule r as on insert to t do (a; b); x", MIG_SQL_SEVERAL, "CREATE"},
+    {"create function f() begin atomic a; b; end", MIG_SQL_ONE, "CREATE"},
+    {"create procedure f() begin atomic case a; end; end;", MIG_SQL_ONE, "CREATE"},
+    {"create function f() begin atomic a as end; end", MIG_SQL_UNSURE, "CREATE"},
+    {"create function f() begin atomic a end b; end", MIG_SQL_UNSURE, "CREATE"},
+    {"create function f() begin atomic a;", MIG_SQL_UNSURE, "CREATE"},
+    {"create table f() begin atomic a; end", MIG_SQL_SEVERAL, "CREATE"},
+    {"averyveryverylongword x", MIG_SQL_ONE, "AVERYVERYVERYLO"},
+};
+
+static void test_statements_are_counted_as_the_server_counts_them(void)
+{
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        size_t length = strlen(CASES[i].sql);
+        char *exact = malloc(length > 0 ? length : 1);
+        memcpy(exact, CASES[i].sql, length);
+        mig_sql_info info = mig_sqllex_classify(exact, length, true);
+        CHECK_MSG(info.kind == CASES[i].kind, "%s: %d", CASES[i].sql, (int)info.kind);
+        CHECK_STR(info.keyword, CASES[i].keyword);
+        free(exact);
+    }
+}
+
+static void test_a_prefix_of_a_text_is_never_read_beyond(void)
+{
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++)
+        for (size_t length = 0; length <= strlen(CASES[i].sql); length++) {
+            char *exact = malloc(length > 0 ? length : 1);
+            memcpy(exact, CASES[i].sql, length);
+            (void)mig_sqllex_classify(exact, length, true);
+            (void)mig_sqllex_classify(exact, length, false);
+            free(exact);
+        }
+    CHECK(1);
+}
+
+static void test_a_backslash_depends_on_the_setting(void)
+{
+    const char sql[] = "select 'a\\'; select 'b'";
+    CHECK_INT(mig_sqllex_classify(sql, sizeof sql - 1, true).kind, MIG_SQL_SEVERAL);
+    CHECK_INT(mig_sqllex_classify(sql, sizeof sql - 1, false).kind, MIG_SQL_UNSURE);
+}
+
+static void test_transaction_control_is_known(void)
+{
+    static const char *const ENDS[] = {
+        "begin", "START TRANSACTION",      "commit;", "/**/end", "Rollback",
+        "ABORT", "prepare transaction 'x'"};
+    static const char *const STAYS[] = {"savepoint a", "release a", "prepare p as select 1",
+                                        "select 1", "(begin)"};
+    for (size_t i = 0; i < sizeof ENDS / sizeof ENDS[0]; i++) {
+        mig_sql_info info = mig_sqllex_classify(ENDS[i], strlen(ENDS[i]), true);
+        CHECK(mig_sqllex_ends_transaction(&info));
+    }
+    for (size_t i = 0; i < sizeof STAYS / sizeof STAYS[0]; i++) {
+        mig_sql_info info = mig_sqllex_classify(STAYS[i], strlen(STAYS[i]), true);
+        CHECK(!mig_sqllex_ends_transaction(&info));
+    }
+}
+
+int main(void)
+{
+    test_statements_are_counted_as_the_server_counts_them();
+    test_a_prefix_of_a_text_is_never_read_beyond();
+    test_a_backslash_depends_on_the_setting();
+    test_transaction_control_is_known();
+    return check_report();
+}
