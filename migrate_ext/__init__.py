@@ -7,7 +7,7 @@ core did. Everything else is behind the commands. Nothing here imports Alembic, 
 from __future__ import annotations
 
 from migrate_ext.counters import stats
-from migrate_ext.environment import environment
+from migrate_ext.handover import environment
 
 __all__ = ["__version__", "environment", "stats"]
 

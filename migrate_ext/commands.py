@@ -1,7 +1,7 @@
 """The commands that the C core serves.
 
 ``history``, ``heads``, ``branches`` and ``show`` answer from the revision files. ``current``, ``stamp``, ``upgrade`` and ``downgrade`` run the project's
-``env.py``, which hands over to :mod:`migrate_ext.environment`. Each does what the function of the same name in ``alembic/command.py``
+``env.py``, which hands over to :mod:`migrate_ext.handover`. Each does what the function of the same name in ``alembic/command.py``
 does (read in 1.20.1), and prints the same.
 """
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 from importlib import util as importlib_util
 
-from migrate_ext import _core, commands, counters, environment, errors, libpq
+from migrate_ext import _core, commands, counters, errors, handover, libpq
 from migrate_ext.cli import Options
 from migrate_ext.config import Config
-from migrate_ext.environment import Settings
+from migrate_ext.handover import Settings
 from migrate_ext.scripts import Scripts, command_errors
 
 
@@ -30,15 +30,15 @@ def run_command(options: Options, config: Config) -> None:
     path = os.path.join(config.script_location(), "env.py")
     if not _is_thin(path):
         raise errors.Declined("env.py is not a thin one")
-    if environment.running is not None:
+    if handover.running is not None:
         raise errors.Declined("a command inside env.py")
-    environment.running = Run(options, config, Scripts(config))
+    handover.running = Run(options, config, Scripts(config))
     try:
         spec = importlib_util.spec_from_file_location("env_py", path)
         assert spec is not None and spec.loader is not None
         spec.loader.exec_module(importlib_util.module_from_spec(spec))
     finally:
-        environment.running = None
+        handover.running = None
 
 
 def _is_thin(path: str) -> bool:
@@ -84,29 +84,34 @@ class Run:
         except ValueError as error:
             raise errors.CommandError(f"{settings.url_variable}: {error}") from error
         try:
-            log = Log()
-            log("Context impl %s.", "PostgresqlImpl")
-            log("Will assume %s DDL.", "transactional")
             table = VersionTable(session, settings)
             if options.command in ("upgrade", "downgrade"):
-                return self._move(table)
-            if options.command == "stamp":
-                self._stamp(table, log)
-                return None
-            self._show(table, url)
+                if self._has_steps(table):
+                    return "migrations to run"
+            elif options.command == "stamp":
+                self._stamp(table)
+            else:
+                self._show(table, url)
             return None
         finally:
             session.close()
 
-    def _move(self, table: VersionTable) -> str | None:
+    def _has_steps(self, table: VersionTable) -> bool:
+        """Whether there are migrations to run; if not, what is left to do is done."""
         heads = table.heads()
-        if plan(self.options, self.scripts, heads):
-            return "migrations to run"
+        try:
+            if plan(self.options, self.scripts, heads):
+                return True
+        except errors.CommandError:
+            log_context()
+            raise
+        log_context()
         if not heads:
             table.ensure()
-        return None
+        return False
 
-    def _stamp(self, table: VersionTable, log: Log) -> None:
+    def _stamp(self, table: VersionTable) -> None:
+        log_context()
         table.session.begin()
         if "purge" in self.options.flags:
             table.ensure_now()
@@ -129,6 +134,7 @@ class Run:
     def _show(self, table: VersionTable, url: str) -> None:
         options, scripts, graph = self.options, self.scripts, self.scripts.graph
         verbose = "verbose" in options.flags
+        log_context()
         heads = table.heads()
         if options.command == "current":
             if verbose:
@@ -200,7 +206,7 @@ class VersionTable:
     def purge(self) -> None:
         self.session.version_purge(self.name, self.schema)
 
-    def apply(self, operations: list[_core.VersionOperation]) -> None:
+    def apply(self, operations: list[_core._VersionOperation]) -> None:
         self.session.version_apply(operations, self.name, self.schema)
 
 
@@ -229,13 +235,14 @@ def configure_logging(config: Config) -> None:
         logging.config.fileConfig(config.ini, disable_existing_loggers=False)
 
 
-class Log:
-    """``alembic.runtime.migration``'s INFO lines."""
+def log(text: str, *arguments: object) -> None:
+    """An INFO line of ``alembic.runtime.migration``."""
+    import logging
 
-    def __init__(self) -> None:
-        import logging
+    logging.getLogger("alembic.runtime.migration").info(text, *arguments)
 
-        self._logger = logging.getLogger("alembic.runtime.migration")
 
-    def __call__(self, text: str, *arguments: object) -> None:
-        self._logger.info(text, *arguments)
+def log_context() -> None:
+    """What Alembic logs when ``env.py`` configures a PostgreSQL connection."""
+    log("Context impl %s.", "PostgresqlImpl")
+    log("Will assume %s DDL.", "transactional")

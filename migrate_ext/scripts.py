@@ -37,7 +37,7 @@ class Script:
         "revision",
     )
 
-    def __init__(self, path: str, answer: _core.Scanned | str) -> None:
+    def __init__(self, path: str, answer: _core._Scanned | str) -> None:
         self.path = path
         self.module: ModuleType | None = None
         self.reason: str | None = None
@@ -48,7 +48,7 @@ class Script:
         self.revision, self.down_revision, self.branch_labels, self.depends_on, self.doc = answer
 
     @property
-    def record(self) -> _core.Record:
+    def record(self) -> _core._Record:
         """What the graph is built from."""
         assert self.revision is not None
         return (self.revision, self.down_revision, self.branch_labels, self.depends_on)
@@ -80,7 +80,7 @@ def execute(path: str) -> ModuleType:
     return module
 
 
-def _identifiers(module: ModuleType) -> _core.Scanned:
+def _identifiers(module: ModuleType) -> _core._Scanned:
     """The identifiers of an executed module, where they are of a kind that the graph takes."""
     found: list[str | tuple[str, ...] | None] = []
     for name in ("revision", "down_revision", "branch_labels", "depends_on"):

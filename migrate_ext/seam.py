@@ -35,8 +35,8 @@ from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.pool import NullPool
 
 from migrate_ext import counters, direct, drivers, errors, scripts
-from migrate_ext.environment import Settings
 from migrate_ext.executor import Executor
+from migrate_ext.handover import Settings
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Alembic's command line
@@ -162,7 +162,7 @@ def run_in_alembic(run: direct.Run, settings: Settings) -> None:
 
 
 def run_environment(settings: Settings) -> None:
-    """What a thin ``env.py`` does when Alembic runs it: see :func:`migrate_ext.environment.environment`."""
+    """What a thin ``env.py`` does when Alembic runs it: see :func:`migrate_ext.environment`."""
     try:
         _run_environment(settings)
     except errors.CommandError as error:
