@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .twins import Twins
+from twins import Twins
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .twins import ROOT, Twins
+from twins import ROOT, Twins
 
 
 def sample_revisions() -> list[str]:
