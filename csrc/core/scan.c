@@ -151,9 +151,14 @@ static const uint32_t first_letters[MAX_WORD + 1] = {
     [16] = BIT('_'),
 };
 
+static bool may_be_word(const byte *text, size_t length)
+{
+    return length <= MAX_WORD && (first_letters[length] & BIT(text[0])) != 0;
+}
+
 static word word_of(const byte *text, size_t length)
 {
-    if (length > MAX_WORD || (first_letters[length] & BIT(text[0])) == 0)
+    if (!may_be_word(text, length))
         return WORD_OTHER;
     for (size_t i = 0; i < WORDS_PER_LENGTH && words[length][i].word != WORD_OTHER; i++)
         if (words[length][i].text[0] == (char)text[0] &&
@@ -197,6 +202,7 @@ typedef struct scanner {
     bool saw_sys;
     bool saw_modules;
     bool block_due; /* the last line ended with a colon */
+    bool skimming;  /* see next_token */
 
     size_t depth; /* of brackets */
     char closers[MAX_BRACKETS];
@@ -488,7 +494,10 @@ static token take_operator(scanner *s)
     return TOKEN_OPERATOR;
 }
 
-/* The next token of the logical line that begin_line has begun. */
+/*
+ * The next token of the logical line that begin_line has begun. While skimming, only those that
+ * finish_line looks at: the others are most of a file.
+ */
 static token next_token(scanner *s)
 {
     const byte *p = s->at;
@@ -500,6 +509,21 @@ static token next_token(scanner *s)
         if (p >= end)
             return s->depth > 0 ? decline(s, "an open bracket at the end") : TOKEN_NEWLINE;
         byte kind = classes[*p];
+        if (s->skimming && kind == CLASS_NAME) {
+            const byte *name = p;
+            do
+                p++;
+            while (p < end && is_name_char(*p));
+            if (may_be_word(name, (size_t)(p - name)) || (p < end && (classes[*p] & CLASS_QUOTE)))
+                return take_name(s);
+            s->previous = 0;
+            p--;
+            continue;
+        }
+        if (s->skimming && kind == CLASS_OPERATOR && *p != ':' && *p != ';' && *p != '*') {
+            s->previous = *p;
+            continue;
+        }
         if (kind == CLASS_NAME)
             return take_name(s);
         if (kind & CLASS_DIGIT) {
@@ -1010,17 +1034,17 @@ static mig_scan_value *value_of(mig_scan_result *result, word name)
 /* From the token `t` to the end of its line. `header`: a colon of this line begins a body. */
 static void finish_line(scanner *s, token t, bool header)
 {
-    byte last = 0;
+    s->skimming = true;
     for (; t > TOKEN_NEWLINE; t = next_token(s)) {
-        last = t == TOKEN_OPERATOR ? s->op : 0;
-        if (last == 0)
+        if (t != TOKEN_OPERATOR)
             continue;
-        if (header && last == ':' && s->depth == 0)
+        if (header && s->op == ':' && s->depth == 0)
             s->body = true;
-        if (last == ';')
+        if (s->op == ';')
             s->global = false;
     }
-    s->block_due = last == ':';
+    s->skimming = false;
+    s->block_due = s->previous == ':';
 }
 
 /* A statement at column 0. */

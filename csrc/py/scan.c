@@ -10,7 +10,7 @@
 #include "core/scan.h"
 
 /* Files read and scanned between two looks at signals, with the GIL released. */
-#define CHUNK 256
+#define CHUNK 64
 #define BUFFER_SIZE ((size_t)64 * 1024)
 #define MAX_FILE_SIZE ((size_t)64 * 1024 * 1024)
 
