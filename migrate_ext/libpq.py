@@ -55,20 +55,25 @@ def find() -> str | None:
 def of_driver(connection: object) -> tuple[int, str] | None:
     """``(pgconn_ptr, library)`` of an open psycopg or psycopg2 connection, as ``Session.borrow`` takes them.
 
-    None: another driver, a closed connection, or a build of a driver that is not known.
+    None: another driver, a closed connection, a build of a driver that is not known, or a connection whose waits
+    belong to somebody else (psycopg's async connections, psycopg2's wait callback and async mode).
     """
     drivers = {cls.__module__.partition(".")[0] for cls in type(connection).__mro__}
     pointer: int | None = None
     library: str | None = None
     if "psycopg" in drivers:
+        if any(cls.__name__ == "AsyncConnection" for cls in type(connection).__mro__):
+            return None
         pgconn = getattr(connection, "pgconn", None)
         pointer = getattr(pgconn, "pgconn_ptr", None)
         library = _psycopg_library(type(pgconn).__module__)
     elif "psycopg2" in drivers:
-        pointer = (
-            None if getattr(connection, "closed", 1) else getattr(connection, "pgconn_ptr", None)
-        )
-        library = getattr(sys.modules.get("psycopg2._psycopg"), "__file__", None)
+        core = sys.modules.get("psycopg2._psycopg")
+        if core is None or core.get_wait_callback() is not None:
+            return None
+        if not getattr(connection, "closed", 1) and not getattr(connection, "async_", 1):
+            pointer = getattr(connection, "pgconn_ptr", None)
+        library = core.__file__
     if pointer is None or library is None:
         return None
     return pointer, library

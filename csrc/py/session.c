@@ -29,10 +29,23 @@ static bool let_python_see_signals(void *ctx)
     return status < 0;
 }
 
-static int refuse_if_busy(const session_object *self)
+/* A driver frees its PGconn when its connection is closed: from then on ours points nowhere. */
+static int forget_if_closed(session_object *self)
+{
+    if (self->owner == NULL || self->session.conn == NULL)
+        return 0;
+    PyObject *closed = PyObject_GetAttrString(self->owner, "closed");
+    int truth = closed != NULL ? PyObject_IsTrue(closed) : -1;
+    Py_XDECREF(closed);
+    if (truth > 0)
+        self->session.conn = NULL;
+    return truth < 0 ? -1 : 0;
+}
+
+static int refuse_if_busy(session_object *self)
 {
     if (!self->busy)
-        return 0;
+        return forget_if_closed(self);
     PyErr_SetString(PyExc_RuntimeError, "the session is waiting for the server in another call");
     return -1;
 }
@@ -499,18 +512,24 @@ done:
 
 static PyObject *get_in_transaction(session_object *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(!self->busy && mig_session_in_transaction(&self->session));
+    if (refuse_if_busy(self) < 0)
+        return NULL;
+    return PyBool_FromLong(mig_session_in_transaction(&self->session));
 }
 
 static PyObject *get_server_version(session_object *self, void *Py_UNUSED(closure))
 {
     const mig_session *s = &self->session;
+    if (forget_if_closed(self) < 0)
+        return NULL;
     return PyLong_FromLong(s->conn != NULL ? s->pq.PQserverVersion(s->conn) : 0);
 }
 
 static PyObject *get_backend_pid(session_object *self, void *Py_UNUSED(closure))
 {
     const mig_session *s = &self->session;
+    if (forget_if_closed(self) < 0)
+        return NULL;
     return PyLong_FromLong(s->conn != NULL ? s->pq.PQbackendPID(s->conn) : 0);
 }
 
@@ -521,6 +540,8 @@ static PyObject *get_library_version(session_object *self, void *Py_UNUSED(closu
 
 static PyObject *get_closed(session_object *self, void *Py_UNUSED(closure))
 {
+    if (forget_if_closed(self) < 0)
+        return NULL;
     return PyBool_FromLong(self->session.conn == NULL);
 }
 

@@ -55,6 +55,38 @@ static void test_no_allocation_may_fail_unseen(void)
     }
 }
 
+static ConnStatusType always_connected(const PGconn *conn)
+{
+    (void)conn;
+    return CONNECTION_OK;
+}
+
+static PGTransactionStatusType always_in_transaction(const PGconn *conn)
+{
+    (void)conn;
+    return PQTRANS_INTRANS;
+}
+
+static void test_a_libpq_without_pipelines_leaves_the_plain_path(void)
+{
+    mig_libpq table = {.version = 130009,
+                       .PQstatus = always_connected,
+                       .PQtransactionStatus = always_in_transaction};
+    mig_hook never = {NULL, NULL};
+    mig_session session;
+    mig_batch batch;
+    mig_error error;
+    int nothing;
+    mig_session_init(&session, &table, &mig_alloc_system, never);
+    mig_batch_init(&batch, &mig_alloc_system);
+    CHECK(mig_session_borrow(&session, (PGconn *)&nothing, &error) == MIG_OK);
+    CHECK(mig_batch_add(&batch, "select 1", 8, &error) == MIG_OK);
+    CHECK(mig_batch_run(&batch, &session, &error) == MIG_EDECLINED);
+    CHECK_INT(batch.statements[0].state, MIG_STATEMENT_PENDING);
+    mig_batch_release(&batch);
+    mig_session_release(&session);
+}
+
 static void test_a_file_that_is_no_libpq_is_refused(void)
 {
     mig_libpq table;
@@ -69,6 +101,7 @@ int main(void)
 {
     test_what_may_not_go_into_a_pipeline_goes_alone();
     test_no_allocation_may_fail_unseen();
+    test_a_libpq_without_pipelines_leaves_the_plain_path();
     test_a_file_that_is_no_libpq_is_refused();
     return check_report();
 }

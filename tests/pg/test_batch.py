@@ -244,7 +244,7 @@ def test_a_killed_backend_ends_the_batch_with_an_error(driver: Any, database_url
         assert caught.value.sqlstate == "57P01"
         assert caught.value.index == 1
         assert other.execute("SELECT to_regclass('t')").fetchone() == (None,)
-    with pytest.raises(ServerError):
+    with pytest.raises((ServerError, ValueError), match="closed"):
         session.run_batch(["SELECT 1"])
 
 
@@ -286,7 +286,7 @@ except KeyboardInterrupt:
 def test_ctrl_c_cancels_on_the_server_and_leaves_the_connection_usable(
     name: str, database_url: str
 ) -> None:
-    done = subprocess.run(  # noqa: PLW1510
+    done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED, name, database_url],
         capture_output=True,
         text=True,
@@ -332,6 +332,16 @@ def test_our_own_session_hears_notices_and_reads_rows(database_url: str) -> None
     session.close()
     with pytest.raises(ValueError):
         session.query("SELECT 1")
+
+
+def test_a_connection_that_the_driver_closed_is_not_touched(driver: Any) -> None:
+    session = begun(driver)
+    driver.close()
+    for use in (lambda: session.query("SELECT 1"), lambda: session.run_batch(["SELECT 1"])):
+        with pytest.raises(ValueError, match="closed"):
+            use()
+    assert session.closed and not session.in_transaction and session.backend_pid == 0
+    session.close()
 
 
 def test_commit_of_a_failed_transaction_is_no_success(database_url: str) -> None:
@@ -396,7 +406,7 @@ def test_each_build_of_psycopg_is_served_by_its_own_libpq(impl: str, database_ur
         "assert s.library_version == psycopg.pq.version(), s.library_version\n"
         "print(s.run_batch(['SELECT 1']))\n"
     )
-    done = subprocess.run(  # noqa: PLW1510
+    done = subprocess.run(
         [sys.executable, "-c", code, database_url],
         capture_output=True,
         text=True,
