@@ -1,2 +1,3 @@
 import sys
+
 print("stub", sys.argv[1:])
