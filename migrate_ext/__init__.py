@@ -1,1 +1,14 @@
-"""migrate_ext: Alembic migrations on a C core."""
+"""migrate_ext: Alembic migrations on a C core.
+
+A project meets two names: :func:`environment`, which a thin ``env.py`` calls, and :func:`stats`, which tells what the
+core did. Everything else is behind the commands. Nothing here imports Alembic, SQLAlchemy or libpq.
+"""
+
+from __future__ import annotations
+
+from migrate_ext.counters import stats
+from migrate_ext.environment import environment
+
+__all__ = ["__version__", "environment", "stats"]
+
+__version__ = "0.1.0"

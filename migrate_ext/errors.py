@@ -6,6 +6,8 @@ that the C graph can raise these where Alembic is not imported, and Alembic's ow
 
 from __future__ import annotations
 
+import os
+
 
 class Declined(Exception):
     """Not an error: the fast path does not cover this, and the plain path must be taken."""
@@ -13,6 +15,61 @@ class Declined(Exception):
 
 class CommandError(Exception):
     """A command cannot be carried out; the text says why (Alembic's ``CommandError``)."""
+
+
+class BrokenFile(CommandError):
+    """A Python file of the project raised while it was being run; the text names the file and the line."""
+
+    def __init__(self, path: str, error: BaseException) -> None:
+        self.path = path
+        line = _line_in(path, error)
+        where = f"{path}, line {line}" if line else path
+        super().__init__(f"{where}: {type(error).__name__}: {_first_line(error)}")
+
+
+class BrokenModule(CommandError):
+    """A module that ``env.py`` names cannot be imported; the text names it, and the project's file and line at fault."""
+
+    def __init__(self, name: str, what: str, error: BaseException) -> None:
+        path, line = blamed_line(error)
+        where = f" ({path}, line {line})" if path else ""
+        super().__init__(
+            f"the {what} {name} cannot be imported{where}: {type(error).__name__}: {_first_line(error)}"
+        )
+
+
+def blamed_line(error: BaseException) -> tuple[str | None, int | None]:
+    """The innermost file and line of the project itself (neither installed packages nor this one) behind `error`."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return error.filename, error.lineno
+    found: tuple[str | None, int | None] = (None, None)
+    traceback = error.__traceback__
+    while traceback is not None:
+        path = traceback.tb_frame.f_code.co_filename
+        if not path.startswith("<") and not any(part in path for part in _NOT_THE_PROJECT):
+            found = (path, traceback.tb_lineno)
+        traceback = traceback.tb_next
+    return found
+
+
+_NOT_THE_PROJECT = ("site-packages", "dist-packages", "importlib", os.path.dirname(__file__))
+
+
+def _first_line(error: BaseException) -> str:
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return text.split("\n", 1)[0]
+
+
+def _line_in(path: str, error: BaseException) -> int | None:
+    """The line of `path` at which `error` was raised: the innermost frame there."""
+    if isinstance(error, SyntaxError) and error.filename == path:
+        return error.lineno
+    line, traceback = None, error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == path:
+            line = traceback.tb_lineno
+        traceback = traceback.tb_next
+    return line
 
 
 class ConnectError(Exception):
@@ -23,12 +80,14 @@ class ServerError(Exception):
     """The server refused a statement.
 
     ``sqlstate``: five characters, or None when the connection broke. ``fields``: libpq's diagnostic fields, field code
-    (as in ``PG_DIAG_*``) to text. ``index``: which statement of the batch, from 0; -1 outside a batch.
+    (as in ``PG_DIAG_*``) to text. ``index``: which statement of the batch, from 0; -1 outside a batch. ``partial``: the
+    (tag, rows) of the statements before it.
     """
 
     sqlstate: str | None = None
     index: int = -1
     fields: dict[int, str] = {}
+    partial: tuple[tuple[str, int], ...] = ()
 
 
 class RevisionError(Exception):

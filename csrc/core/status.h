@@ -22,7 +22,8 @@ typedef enum mig_status {
     MIG_ECONNECT = -5,  /* no session: refused, unreachable, authentication, no such database */
     MIG_ESERVER = -6,   /* the server answered a statement with an error */
     MIG_EINTR = -7,     /* the caller's interrupt hook asked us to stop */
-    MIG_EREVISION = -8  /* the revision graph: see mig_graph_error */
+    MIG_EREVISION = -8, /* the revision graph: see mig_graph_error */
+    MIG_EVERSION = -9   /* the version table does not hold the rows that it should */
 } mig_status;
 
 #define MIG_ERROR_SIZE 1024

@@ -1,7 +1,597 @@
+/*
+ * _core.Session: one connection, our own or a driver's. GIL: released around everything that talks
+ * to the server; the hook takes it back for a moment to let Python see signals. A session that is
+ * waiting refuses calls from other threads and from signal handlers.
+ */
 #include "py/module.h"
+
+#include <stdbool.h>
+
+#include "pq/batch.h"
+#include "pq/session.h"
+#include "pq/version.h"
+#include "py/server_error.h"
+
+typedef struct session_object {
+    PyObject_HEAD mig_session session;
+    bool ready;            /* `session` was initialised */
+    bool busy;             /* a call is under way */
+    PyThreadState *thread; /* of that call, while it runs without the GIL */
+    PyObject *owner;       /* keeps the driver's connection alive */
+} session_object;
+
+static bool let_python_see_signals(void *ctx)
+{
+    session_object *self = ctx;
+    PyEval_RestoreThread(self->thread);
+    int status = PyErr_CheckSignals();
+    self->thread = PyEval_SaveThread();
+    return status < 0;
+}
+
+static int refuse_if_busy(const session_object *self)
+{
+    if (!self->busy)
+        return 0;
+    PyErr_SetString(PyExc_RuntimeError, "the session is waiting for the server in another call");
+    return -1;
+}
+
+/* Until leave() the GIL is not held. */
+static int enter(session_object *self)
+{
+    if (refuse_if_busy(self) < 0)
+        return -1;
+    self->busy = true;
+    self->thread = PyEval_SaveThread();
+    return 0;
+}
+
+static mig_py_counters *leave(session_object *self)
+{
+    PyEval_RestoreThread(self->thread);
+    self->thread = NULL;
+    self->busy = false;
+    mig_py_counters *counters = &mig_py_state_of_type(Py_TYPE(self))->counters;
+    counters->waits += self->session.waits;
+    self->session.waits = 0;
+    return counters;
+}
+
+static PyObject *raise(const session_object *self, const mig_error *error)
+{
+    return mig_py_raise_server(error, &self->session.diagnostics, -1, NULL);
+}
+
+static PyObject *text_or_none(const char *text)
+{
+    if (text == NULL)
+        Py_RETURN_NONE;
+    return PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "surrogateescape");
+}
+
+static session_object *new_session(PyTypeObject *type, mig_libpq *pq)
+{
+    session_object *self = (session_object *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        mig_libpq_release(pq);
+        return NULL;
+    }
+    mig_hook hook = {let_python_see_signals, self};
+    mig_session_init(&self->session, pq, &mig_alloc_system, hook);
+    self->ready = true;
+    return self;
+}
+
+/* {keyword: value} as two arrays over the dict's own strings. */
+static int read_params(PyObject *params, const char ***keywords, const char ***values)
+{
+    size_t count = (size_t)PyDict_GET_SIZE(params), i = 0;
+    *keywords = PyMem_Calloc(count + 1, sizeof **keywords);
+    *values = PyMem_Calloc(count + 1, sizeof **values);
+    if (*keywords == NULL || *values == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    Py_ssize_t at = 0;
+    PyObject *key, *value;
+    while (PyDict_Next(params, &at, &key, &value)) {
+        Py_ssize_t key_length, value_length;
+        const char *k = PyUnicode_AsUTF8AndSize(key, &key_length);
+        const char *v = k != NULL ? PyUnicode_AsUTF8AndSize(value, &value_length) : NULL;
+        if (v == NULL)
+            return -1;
+        if (strlen(k) != (size_t)key_length || strlen(v) != (size_t)value_length) {
+            PyErr_SetString(PyExc_ValueError, "a connection parameter holds a zero byte");
+            return -1;
+        }
+        (*keywords)[i] = k;
+        (*values)[i++] = v;
+    }
+    return 0;
+}
+
+static PyObject *session_connect(PyObject *cls, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"params", "library", NULL};
+    PyObject *given, *params, *library = NULL, *result = NULL;
+    const char **keywords = NULL, **values = NULL;
+    session_object *self = NULL;
+    mig_libpq pq;
+    mig_error error;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|O:connect", names, &PyDict_Type, &given,
+                                     &library))
+        return NULL;
+    if (library == Py_None)
+        library = NULL;
+    if (library != NULL && !PyUnicode_FSConverter(library, &library))
+        return NULL;
+    /* A copy: another thread could change the dict while we wait. */
+    params = PyDict_Copy(given);
+    if (params == NULL || read_params(params, &keywords, &values) < 0)
+        goto done;
+    if (mig_libpq_load(&pq, library != NULL ? PyBytes_AS_STRING(library) : NULL, &error) !=
+        MIG_OK) {
+        (void)mig_py_raise(&error);
+        goto done;
+    }
+    self = new_session((PyTypeObject *)cls, &pq);
+    if (self == NULL || enter(self) < 0)
+        goto done;
+    mig_status status = mig_session_connect(&self->session, keywords, values,
+                                            (size_t)PyDict_GET_SIZE(params), &error);
+    (void)leave(self);
+    if (status == MIG_OK)
+        result = Py_NewRef(self);
+    else
+        (void)mig_py_raise(&error);
+done:
+    PyMem_Free(keywords);
+    PyMem_Free(values);
+    Py_XDECREF(params);
+    Py_XDECREF(library);
+    Py_XDECREF(self);
+    return result;
+}
+
+static PyObject *session_borrow(PyObject *cls, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"pgconn_ptr", "library", "owner", NULL};
+    PyObject *pointer, *library, *owner = NULL;
+    mig_libpq pq;
+    mig_error error;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O&|O:borrow", names, &PyLong_Type, &pointer,
+                                     PyUnicode_FSConverter, &library, &owner))
+        return NULL;
+    PGconn *conn = PyLong_AsVoidPtr(pointer);
+    if (conn == NULL) {
+        Py_DECREF(library);
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_ValueError, "the driver's connection is closed");
+        return NULL;
+    }
+    mig_status status = mig_libpq_borrow(&pq, PyBytes_AS_STRING(library), &error);
+    Py_DECREF(library);
+    if (status != MIG_OK)
+        return mig_py_raise(&error);
+    session_object *self = new_session((PyTypeObject *)cls, &pq);
+    if (self == NULL)
+        return NULL;
+    self->owner = Py_XNewRef(owner);
+    if (mig_session_borrow(&self->session, conn, &error) != MIG_OK) {
+        Py_DECREF(self);
+        return mig_py_raise(&error);
+    }
+    return (PyObject *)self;
+}
+
+static int session_traverse(session_object *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->owner);
+    return 0;
+}
+
+static int session_clear(session_object *self)
+{
+    if (self->ready)
+        mig_session_release(&self->session);
+    Py_CLEAR(self->owner);
+    return 0;
+}
+
+static void session_dealloc(session_object *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    (void)session_clear(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyObject *session_close(session_object *self, PyObject *Py_UNUSED(ignored))
+{
+    if (refuse_if_busy(self) < 0)
+        return NULL;
+    (void)session_clear(self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *rows_as_list(const mig_rows *rows)
+{
+    PyObject *list = PyList_New((Py_ssize_t)rows->rows);
+    for (size_t y = 0; list != NULL && y < rows->rows; y++) {
+        PyObject *row = PyTuple_New((Py_ssize_t)rows->columns);
+        if (row != NULL)
+            PyList_SET_ITEM(list, (Py_ssize_t)y, row);
+        for (size_t x = 0; row != NULL && x < rows->columns; x++) {
+            PyObject *text = text_or_none(rows->values[y * rows->columns + x]);
+            if (text == NULL)
+                row = NULL;
+            else
+                PyTuple_SET_ITEM(row, (Py_ssize_t)x, text);
+        }
+        if (row == NULL)
+            Py_CLEAR(list);
+    }
+    return list;
+}
+
+static PyObject *session_query(session_object *self, PyObject *args)
+{
+    const char *sql;
+    mig_arena arena;
+    mig_rows rows;
+    mig_error error;
+    if (!PyArg_ParseTuple(args, "s:query", &sql) || enter(self) < 0)
+        return NULL;
+    mig_arena_init(&arena, &mig_alloc_system);
+    mig_status status = mig_session_query(&self->session, sql, &arena, &rows, &error);
+    (void)leave(self);
+    PyObject *result = status == MIG_OK ? rows_as_list(&rows) : raise(self, &error);
+    mig_arena_release(&arena);
+    return result;
+}
+
+static PyObject *without_answer(session_object *self,
+                                mig_status (*function)(mig_session *, mig_error *))
+{
+    mig_error error;
+    if (enter(self) < 0)
+        return NULL;
+    mig_status status = function(&self->session, &error);
+    (void)leave(self);
+    if (status != MIG_OK)
+        return raise(self, &error);
+    Py_RETURN_NONE;
+}
+
+static PyObject *session_begin(session_object *self, PyObject *Py_UNUSED(ignored))
+{
+    return without_answer(self, mig_session_begin);
+}
+
+static PyObject *session_commit(session_object *self, PyObject *Py_UNUSED(ignored))
+{
+    return without_answer(self, mig_session_commit);
+}
+
+static PyObject *session_rollback(session_object *self, PyObject *Py_UNUSED(ignored))
+{
+    return without_answer(self, mig_session_rollback);
+}
+
+/* (tag, rows) of the first `count` statements. */
+static PyObject *results_of(const mig_batch *batch, size_t count)
+{
+    PyObject *list = PyList_New((Py_ssize_t)count);
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        PyObject *item = Py_BuildValue("sL", batch->statements[i].tag, batch->statements[i].rows);
+        if (item == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, (Py_ssize_t)i, item);
+    }
+    return list;
+}
+
+static int add_statements(mig_batch *batch, PyObject *statements)
+{
+    mig_error error;
+    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(statements); i++) {
+        Py_ssize_t length;
+        const char *sql = PyUnicode_AsUTF8AndSize(PySequence_Fast_GET_ITEM(statements, i), &length);
+        if (sql == NULL)
+            return -1;
+        if (mig_batch_add(batch, sql, (size_t)length, &error) != MIG_OK) {
+            (void)mig_py_raise(&error);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static PyObject *session_run_batch(session_object *self, PyObject *argument)
+{
+    mig_batch batch;
+    mig_error error;
+    PyObject *result = NULL;
+    PyObject *statements = PySequence_Fast(argument, "statements must be a sequence of str");
+    if (statements == NULL)
+        return NULL;
+    mig_batch_init(&batch, &mig_alloc_system);
+    if (add_statements(&batch, statements) < 0 || enter(self) < 0)
+        goto done;
+    mig_status status = mig_batch_run(&batch, &self->session, &error);
+    mig_py_counters *counters = leave(self);
+    counters->batches += batch.count > 0;
+    counters->statements += batch.count;
+    if (status == MIG_OK) {
+        result = results_of(&batch, batch.count);
+    } else if (batch.failed == MIG_BATCH_NONE) {
+        (void)raise(self, &error);
+    } else {
+        PyObject *before = results_of(&batch, batch.failed);
+        PyObject *partial = before != NULL ? PyList_AsTuple(before) : NULL;
+        if (partial != NULL)
+            (void)mig_py_raise_server(&error, &self->session.diagnostics, (Py_ssize_t)batch.failed,
+                                      partial);
+        Py_XDECREF(partial);
+        Py_XDECREF(before);
+    }
+done:
+    mig_batch_release(&batch);
+    Py_DECREF(statements);
+    return result;
+}
+
+static PyObject *session_notices(session_object *self, PyObject *Py_UNUSED(ignored))
+{
+    if (refuse_if_busy(self) < 0)
+        return NULL;
+    PyObject *list = PyList_New(0);
+    for (const mig_diagnostics *n = self->session.notices; list != NULL && n != NULL; n = n->next) {
+        PyObject *fields = mig_py_fields(n);
+        if (fields == NULL || PyList_Append(list, fields) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(fields);
+    }
+    if (list != NULL)
+        mig_session_forget(&self->session);
+    return list;
+}
+
+static PyObject *session_parameter(session_object *self, PyObject *args)
+{
+    const char *name;
+    if (!PyArg_ParseTuple(args, "s:parameter", &name) || refuse_if_busy(self) < 0)
+        return NULL;
+    if (self->session.conn == NULL)
+        Py_RETURN_NONE;
+    return text_or_none(self->session.pq.PQparameterStatus(self->session.conn, name));
+}
+
+static PyObject *session_version_heads(session_object *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"table", "schema", NULL};
+    mig_version_table table = {NULL, NULL};
+    mig_version_rows rows;
+    mig_arena arena;
+    mig_error error;
+    PyObject *result = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|z:version_heads", names, &table.table,
+                                     &table.schema) ||
+        enter(self) < 0)
+        return NULL;
+    mig_arena_init(&arena, &mig_alloc_system);
+    mig_status status = mig_version_read(&self->session, &table, &arena, &rows, &error);
+    (void)leave(self);
+    if (status != MIG_OK)
+        result = raise(self, &error);
+    else if (!rows.exists)
+        result = Py_NewRef(Py_None);
+    else
+        result = PyTuple_New((Py_ssize_t)rows.count);
+    for (size_t i = 0; status == MIG_OK && result != NULL && i < rows.count; i++) {
+        PyObject *version = text_or_none(rows.versions[i]);
+        if (version == NULL)
+            Py_CLEAR(result);
+        else
+            PyTuple_SET_ITEM(result, (Py_ssize_t)i, version);
+    }
+    mig_arena_release(&arena);
+    return result;
+}
+
+static PyObject *session_version_create(session_object *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"table", "schema", "primary_key", NULL};
+    mig_version_table table = {NULL, NULL};
+    int primary_key = 1;
+    mig_error error;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|zp:version_create", names, &table.table,
+                                     &table.schema, &primary_key) ||
+        enter(self) < 0)
+        return NULL;
+    mig_status status = mig_version_create(&self->session, &table, primary_key != 0, &error);
+    (void)leave(self);
+    if (status != MIG_OK)
+        return raise(self, &error);
+    Py_RETURN_NONE;
+}
+
+static PyObject *session_version_purge(session_object *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"table", "schema", NULL};
+    mig_version_table table = {NULL, NULL};
+    mig_error error;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|z:version_purge", names, &table.table,
+                                     &table.schema) ||
+        enter(self) < 0)
+        return NULL;
+    mig_status status = mig_version_purge(&self->session, &table, &error);
+    (void)leave(self);
+    if (status != MIG_OK)
+        return raise(self, &error);
+    Py_RETURN_NONE;
+}
+
+/* ('insert', to) | ('delete', from) | ('update', from, to); the strings stay the tuple's. */
+static int read_operation(PyObject *item, mig_version_operation *operation)
+{
+    const char *action, *first, *second = NULL;
+    if (!PyTuple_Check(item)) {
+        PyErr_SetString(PyExc_TypeError, "an operation must be a tuple");
+        return -1;
+    }
+    if (!PyArg_ParseTuple(item, "ss|s:operation", &action, &first, &second))
+        return -1;
+    if (strcmp(action, "insert") == 0 && second == NULL) {
+        *operation = (mig_version_operation){MIG_VERSION_INSERT, NULL, first};
+    } else if (strcmp(action, "delete") == 0 && second == NULL) {
+        *operation = (mig_version_operation){MIG_VERSION_DELETE, first, NULL};
+    } else if (strcmp(action, "update") == 0 && second != NULL) {
+        *operation = (mig_version_operation){MIG_VERSION_UPDATE, first, second};
+    } else {
+        PyErr_Format(PyExc_ValueError, "no operation on the version table: %R", item);
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *session_version_apply(session_object *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"operations", "table", "schema", NULL};
+    mig_version_table table = {NULL, NULL};
+    mig_version_operation *operations = NULL;
+    PyObject *given, *items = NULL, *result = NULL;
+    size_t statements = 0;
+    mig_error error;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "Os|z:version_apply", names, &given,
+                                     &table.table, &table.schema))
+        return NULL;
+    /* A tuple: nobody can change it while we wait. */
+    items = PySequence_Tuple(given);
+    if (items == NULL)
+        return NULL;
+    size_t count = (size_t)PyTuple_GET_SIZE(items);
+    operations = PyMem_Calloc(count + 1, sizeof *operations);
+    if (operations == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    for (size_t i = 0; i < count; i++)
+        if (read_operation(PyTuple_GET_ITEM(items, (Py_ssize_t)i), &operations[i]) < 0)
+            goto done;
+    if (enter(self) < 0)
+        goto done;
+    mig_status status =
+        mig_version_apply(&self->session, &table, operations, count, &statements, &error);
+    mig_py_counters *counters = leave(self);
+    counters->batches += statements > 0;
+    counters->statements += statements;
+    result = status == MIG_OK ? Py_NewRef(Py_None) : raise(self, &error);
+done:
+    PyMem_Free(operations);
+    Py_DECREF(items);
+    return result;
+}
+
+static PyObject *get_in_transaction(session_object *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(!self->busy && mig_session_in_transaction(&self->session));
+}
+
+static PyObject *get_server_version(session_object *self, void *Py_UNUSED(closure))
+{
+    const mig_session *s = &self->session;
+    return PyLong_FromLong(s->conn != NULL ? s->pq.PQserverVersion(s->conn) : 0);
+}
+
+static PyObject *get_backend_pid(session_object *self, void *Py_UNUSED(closure))
+{
+    const mig_session *s = &self->session;
+    return PyLong_FromLong(s->conn != NULL ? s->pq.PQbackendPID(s->conn) : 0);
+}
+
+static PyObject *get_library_version(session_object *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLong(self->session.pq.version);
+}
+
+static PyObject *get_closed(session_object *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(self->session.conn == NULL);
+}
+
+#define KEYWORDS(function) ((PyCFunction)(void (*)(void))(function)), METH_VARARGS | METH_KEYWORDS
+#define PLAIN(function) ((PyCFunction)(void (*)(void))(function))
+
+static PyMethodDef session_methods[] = {
+    {"connect", (PyCFunction)(void (*)(void))session_connect,
+     METH_VARARGS | METH_KEYWORDS | METH_CLASS,
+     "connect(params: dict[str, str], library: str | None = None) -> Session"},
+    {"borrow", (PyCFunction)(void (*)(void))session_borrow,
+     METH_VARARGS | METH_KEYWORDS | METH_CLASS,
+     "borrow(pgconn_ptr: int, library: str, owner: object = None) -> Session"},
+    {"close", PLAIN(session_close), METH_NOARGS, "close() -> None"},
+    {"query", PLAIN(session_query), METH_VARARGS,
+     "query(sql: str) -> list[tuple[str | None, ...]]"},
+    {"begin", PLAIN(session_begin), METH_NOARGS, "begin() -> None"},
+    {"commit", PLAIN(session_commit), METH_NOARGS, "commit() -> None"},
+    {"rollback", PLAIN(session_rollback), METH_NOARGS, "rollback() -> None"},
+    {"run_batch", PLAIN(session_run_batch), METH_O,
+     "run_batch(statements: Sequence[str]) -> list[tuple[str, int]]\n\n"
+     "Command tag and affected rows (-1: none) of each. Raises ServerError with index and "
+     "partial."},
+    {"notices", PLAIN(session_notices), METH_NOARGS,
+     "notices() -> list[dict[int, str]]\n\nThose since the last call, by PG_DIAG_* code."},
+    {"parameter", PLAIN(session_parameter), METH_VARARGS, "parameter(name: str) -> str | None"},
+    {"version_heads", KEYWORDS(session_version_heads),
+     "version_heads(table: str, schema: str | None = None) -> tuple[str | None, ...] | None\n\n"
+     "None: there is no such table."},
+    {"version_create", KEYWORDS(session_version_create),
+     "version_create(table: str, schema: str | None = None, primary_key: bool = True) -> None"},
+    {"version_purge", KEYWORDS(session_version_purge),
+     "version_purge(table: str, schema: str | None = None) -> None"},
+    {"version_apply", KEYWORDS(session_version_apply),
+     "version_apply(operations: Sequence[tuple[str, ...]], table: str, schema: str | None = None) "
+     "-> None\n\nRaises CommandError, with Alembic's text, when a row is missing or doubled."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef session_getset[] = {
+    {"in_transaction", (getter)get_in_transaction, NULL, NULL, NULL},
+    {"server_version", (getter)get_server_version, NULL, NULL, NULL},
+    {"backend_pid", (getter)get_backend_pid, NULL, NULL, NULL},
+    {"library_version", (getter)get_library_version, NULL, NULL, NULL},
+    {"closed", (getter)get_closed, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot session_slots[] = {
+    {Py_tp_doc, "One connection to PostgreSQL: our own, or one that a driver lends us."},
+    {Py_tp_methods, session_methods},
+    {Py_tp_getset, session_getset},
+    {Py_tp_traverse, (void *)session_traverse},
+    {Py_tp_clear, (void *)session_clear},
+    {Py_tp_dealloc, (void *)session_dealloc},
+    {0, NULL},
+};
+
+static PyType_Spec session_spec = {
+    .name = "migrate_ext._core.Session",
+    .basicsize = sizeof(session_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
+             Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = session_slots,
+};
 
 int mig_py_add_session(PyObject *module)
 {
-    (void)module;
-    return 0;
+    mig_py_state *state = mig_py_state_of(module);
+    state->session_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &session_spec, NULL);
+    if (state->session_type == NULL)
+        return -1;
+    return PyModule_AddType(module, state->session_type);
 }

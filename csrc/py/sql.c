@@ -1,7 +1,107 @@
+/* Functions over text and libraries, without a session: parse_url, redact_url, statement_kind,
+ * load_libpq. */
 #include "py/module.h"
+
+#include "core/sqllex.h"
+#include "pq/libpq.h"
+#include "pq/url.h"
+
+static PyObject *parse_url(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    Py_ssize_t length;
+    const char *text = PyUnicode_AsUTF8AndSize(argument, &length);
+    if (text == NULL)
+        return NULL;
+    mig_arena arena;
+    mig_url url;
+    mig_error error;
+    PyObject *params = NULL;
+    mig_arena_init(&arena, &mig_alloc_system);
+    if (mig_url_parse(text, (size_t)length, &arena, &url, &error) != MIG_OK) {
+        (void)mig_py_raise(&error);
+        goto done;
+    }
+    params = PyDict_New();
+    for (size_t i = 0; params != NULL && i < url.count; i++) {
+        PyObject *value = PyUnicode_FromString(url.values[i]);
+        if (value == NULL || PyDict_SetItemString(params, url.keywords[i], value) < 0)
+            Py_CLEAR(params);
+        Py_XDECREF(value);
+    }
+done:
+    mig_arena_release(&arena);
+    return params;
+}
+
+static PyObject *redact_url(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    Py_ssize_t length;
+    const char *text = PyUnicode_AsUTF8AndSize(argument, &length), *redacted;
+    if (text == NULL)
+        return NULL;
+    mig_arena arena;
+    mig_error error;
+    PyObject *result;
+    mig_arena_init(&arena, &mig_alloc_system);
+    if (mig_url_redact(text, (size_t)length, &arena, &redacted, &error) == MIG_OK)
+        result = PyUnicode_FromString(redacted);
+    else
+        result = mig_py_raise(&error);
+    mig_arena_release(&arena);
+    return result;
+}
+
+static PyObject *statement_kind(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
+{
+    static const char *const NAMES[] = {"none", "one", "several", "unsure"};
+    static char *names[] = {"sql", "standard_conforming_strings", NULL};
+    const char *sql;
+    Py_ssize_t length;
+    int standard = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s#|p:statement_kind", names, &sql, &length,
+                                     &standard))
+        return NULL;
+    mig_sql_info info = mig_sqllex_classify(sql, (size_t)length, standard != 0);
+    PyObject *keyword =
+        PyUnicode_DecodeUTF8(info.keyword, (Py_ssize_t)strlen(info.keyword), "replace");
+    if (keyword == NULL)
+        return NULL;
+    return Py_BuildValue("sN", NAMES[info.kind], keyword);
+}
+
+static PyObject *load_libpq(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    PyObject *path = NULL;
+    if (argument != Py_None && !PyUnicode_FSConverter(argument, &path))
+        return NULL;
+    mig_libpq table;
+    mig_error error;
+    mig_status status =
+        mig_libpq_load(&table, path != NULL ? PyBytes_AS_STRING(path) : NULL, &error);
+    Py_XDECREF(path);
+    if (status != MIG_OK)
+        return mig_py_raise(&error);
+    int version = table.version;
+    mig_libpq_release(&table);
+    return PyLong_FromLong(version);
+}
+
+static PyMethodDef methods[] = {
+    {"parse_url", parse_url, METH_O,
+     "parse_url(url: str) -> dict[str, str]\n\nA SQLAlchemy URL as libpq's keywords and values. "
+     "Raises ValueError, or Declined for an option that only a driver knows."},
+    {"redact_url", redact_url, METH_O,
+     "redact_url(url: str) -> str\n\nThe URL as SQLAlchemy prints it, without its password."},
+    {"statement_kind", (PyCFunction)(void (*)(void))statement_kind, METH_VARARGS | METH_KEYWORDS,
+     "statement_kind(sql: str, standard_conforming_strings: bool = True) -> tuple[str, str]\n\n"
+     "'one', 'several', 'none' or 'unsure', and the first word in upper case."},
+    {"load_libpq", load_libpq, METH_O,
+     "load_libpq(path: str | None) -> int\n\nThe version of the libpq at `path`, or of the "
+     "system's. Raises OSError when there is none."},
+    {NULL, NULL, 0, NULL},
+};
 
 int mig_py_add_sql(PyObject *module)
 {
-    (void)module;
-    return 0;
+    return PyModule_AddFunctions(module, methods);
 }

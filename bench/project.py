@@ -1,0 +1,85 @@
+"""Makes migration projects of any size to measure with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_REVISION = '''"""step {number}
+
+Revision ID: {revision}
+Revises: {parent}
+Create Date: 2026-01-01 00:00:00
+
+"""
+from typing import Sequence, Union
+
+from alembic import op
+import sqlalchemy as sa
+
+
+# revision identifiers, used by Alembic.
+revision: str = "{revision}"
+down_revision: Union[str, Sequence[str], None] = {down_revision!r}
+branch_labels: Union[str, Sequence[str], None] = None
+depends_on: Union[str, Sequence[str], None] = None
+
+
+def upgrade() -> None:
+    """Upgrade schema."""
+    op.create_table(
+        "t{number}",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=50), server_default="x", nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+
+
+def downgrade() -> None:
+    """Downgrade schema."""
+    op.drop_table("t{number}")
+'''
+
+_ENV = """from migrate_ext import environment
+
+environment(metadata="bench_models:metadata")
+"""
+
+_CLASSIC_ENV = """import os
+
+import sqlalchemy
+from alembic import context
+
+from bench_models import metadata
+
+engine = sqlalchemy.create_engine(os.environ["DATABASE_URL"])
+with engine.connect() as connection:
+    context.configure(connection=connection, target_metadata=metadata)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+
+def make(folder: Path, revisions: int) -> Path:
+    """A project with `revisions` linear revisions of one CREATE TABLE each; ``classic.ini`` names a classic ``env.py``."""
+    for location, env in (("thin", _ENV), ("classic", _CLASSIC_ENV)):
+        (folder / location).mkdir(parents=True)
+        (folder / location / "env.py").write_text(env)
+    (folder / "versions").mkdir()
+    (folder / "bench_models.py").write_text(
+        "import sqlalchemy\n\nmetadata = sqlalchemy.MetaData()\n"
+    )
+    for name, location in (("alembic.ini", "thin"), ("classic.ini", "classic")):
+        (folder / name).write_text(
+            f"[alembic]\nscript_location = %(here)s/{location}\nversion_locations = %(here)s/versions\n"
+            "path_separator = os\nprepend_sys_path = %(here)s\n"
+        )
+    parent = None
+    for number in range(revisions):
+        revision = f"{number:012x}"
+        (folder / "versions" / f"{revision}_step_{number}.py").write_text(
+            _REVISION.format(
+                number=number, revision=revision, parent=parent or "", down_revision=parent
+            )
+        )
+        parent = revision
+    return folder

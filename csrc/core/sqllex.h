@@ -1,0 +1,41 @@
+/*
+ * Does a string hold one SQL statement, several, or none? Decides what may go into a pipeline (one
+ * statement a message) and what must go alone, as a simple query.
+ *
+ * Mirrors PostgreSQL's scan.l and, for what a semicolon inside a statement means, psqlscan.l (read
+ * in 15 to 18): quotes with their continuations, E'' U&'' B'' N'' X'', dollar quotes, nested
+ * comments, CREATE RULE ... DO (a; b), and BEGIN ATOMIC ... END. It tokenizes, it does not parse:
+ * text that the server would refuse may get any answer. Where it cannot tell it answers
+ * MIG_SQL_UNSURE, and the plain path is taken.
+ *
+ * A pure function over pointer and length: no allocation, no state, no recursion. Cost: O(length).
+ */
+#ifndef MIG_CORE_SQLLEX_H
+#define MIG_CORE_SQLLEX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef enum mig_sql_kind {
+    MIG_SQL_NONE, /* nothing but white space, comments and semicolons */
+    MIG_SQL_ONE,
+    MIG_SQL_SEVERAL,
+    MIG_SQL_UNSURE
+} mig_sql_kind;
+
+/* Long enough for every command; a longer word is cut. */
+#define MIG_SQL_KEYWORD_SIZE 16
+
+typedef struct mig_sql_info {
+    mig_sql_kind kind;
+    char keyword[MIG_SQL_KEYWORD_SIZE]; /* the first word, in upper case; "" if there is none */
+    char second[MIG_SQL_KEYWORD_SIZE];  /* the word that follows it directly */
+} mig_sql_info;
+
+mig_sql_info mig_sqllex_classify(const char *sql, size_t length, bool standard_conforming_strings);
+
+/* BEGIN, START, COMMIT, END, ROLLBACK, ABORT, PREPARE TRANSACTION: the caller's transaction would
+ * change. */
+bool mig_sqllex_ends_transaction(const mig_sql_info *info);
+
+#endif

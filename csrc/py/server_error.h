@@ -1,0 +1,20 @@
+/*
+ * What csrc/py/errors.c makes of the server's diagnostics. Apart from module.h, so that the files
+ * that know nothing of a server need not see libpq's headers. GIL: held.
+ */
+#ifndef MIG_PY_SERVER_ERROR_H
+#define MIG_PY_SERVER_ERROR_H
+
+#include "py/module.h"
+
+#include "pq/session.h"
+
+/* {PG_DIAG_* code: text}, or NULL with an exception set. */
+PyObject *mig_py_fields(const mig_diagnostics *diagnostics);
+
+/* As mig_py_raise; a MIG_ESERVER carries sqlstate, fields, index (-1: no batch) and partial (may be
+ * NULL). */
+PyObject *mig_py_raise_server(const mig_error *error, const mig_diagnostics *diagnostics,
+                              Py_ssize_t index, PyObject *partial);
+
+#endif

@@ -1,0 +1,8 @@
+"""``python -m migrate_ext``."""
+
+from __future__ import annotations
+
+from migrate_ext.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

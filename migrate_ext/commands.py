@@ -1,0 +1,147 @@
+"""The commands that the C core serves.
+
+``history``, ``heads``, ``branches`` and ``show`` answer from the revision files. ``current``, ``stamp``, ``upgrade`` and ``downgrade`` run the project's
+``env.py``, which hands over to :mod:`migrate_ext.environment`. Each does what the function of the same name in ``alembic/command.py``
+does (read in 1.20.1), and prints the same.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from migrate_ext import errors
+from migrate_ext.cli import Options
+from migrate_ext.config import Config, default_files
+from migrate_ext.scripts import Scripts, command_errors
+
+
+def run(options: Options) -> None:
+    """Carry out one parsed command.
+
+    Raises :class:`~migrate_ext.errors.Declined`, before anything was printed or changed, where Alembic must do it;
+    :class:`~migrate_ext.errors.CommandError` where Alembic would print ``FAILED:``.
+    """
+    ini, toml = default_files(options.config)
+    config = Config(ini, toml, options.section)
+    read_only = {"history": _history, "heads": _heads, "branches": _branches, "show": _show}
+    command = read_only.get(options.command)
+    if command is None or _needs_database(options):
+        from migrate_ext import direct  # knows about URLs, sessions and logging
+
+        direct.run_command(options, config)
+    elif options.command == "history" and _as_bool(config.option("revision_environment")):
+        raise errors.Declined("revision_environment")
+    else:
+        print_lines(options, command(options, Scripts(config)))
+
+
+def _needs_database(options: Options) -> bool:
+    if options.command == "show":
+        return options.arguments[0] == "current"
+    if options.command == "history":
+        range_ = (options.value("rev_range") or "").strip().split(":")
+        return "indicate_current" in options.flags or "current" in range_
+    return False
+
+
+def _as_bool(text: str | None) -> bool:
+    """As ``sqlalchemy.util.asbool`` reads a string."""
+    word = (text or "").strip().lower()
+    if word in ("true", "yes", "on", "y", "t", "1"):
+        return True
+    if word in ("false", "no", "off", "n", "f", "0", ""):
+        return False
+    raise errors.Declined("an unusual boolean")
+
+
+def print_lines(options: Options, lines: list[str]) -> None:
+    """Print to stdout as ``Config.print_stdout`` does: what the encoding lacks is replaced, ``-q`` prints nothing."""
+    if lines and not options.quiet:
+        encoding = sys.stdout.encoding or "ascii"
+        text = "\n".join(lines) + "\n"
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+
+
+def _history(options: Options, scripts: Scripts) -> list[str]:
+    base, head = "base", "heads"
+    range_ = options.value("rev_range")
+    if range_ is not None:
+        if range_.count(":") != 1:
+            raise errors.Declined("an unusual range")
+        start, end = range_.strip().split(":")
+        base, head = start or base, end or head
+    return history_lines(options, scripts, base, head)
+
+
+def history_lines(
+    options: Options,
+    scripts: Scripts,
+    base: str | tuple[str, ...],
+    head: str | tuple[str, ...],
+    current: tuple[str, ...] = (),
+) -> list[str]:
+    """What ``history`` prints for the range from `base` to `head`, with `current` marked."""
+    with command_errors(start=str(base), end=str(head)):
+        walk = scripts.graph.iterate(head, base, inclusive=True, assert_relative_length=False)
+    verbose = "verbose" in options.flags
+    return [
+        scripts.cmd_format(
+            index,
+            current,
+            verbose=verbose,
+            include_branches=True,
+            include_doc=True,
+            include_parents=True,
+        )
+        for index in walk
+    ]
+
+
+def _heads(options: Options, scripts: Scripts) -> list[str]:
+    graph = scripts.graph
+    resolve = "resolve_dependencies" in options.flags
+    with command_errors():
+        heads = graph.get_revisions("heads" if resolve else graph.heads)
+    return [
+        scripts.cmd_format(
+            index,
+            verbose="verbose" in options.flags,
+            include_branches=True,
+            tree_indicators=False,
+        )
+        for index in indexes(heads)
+    ]
+
+
+def _branches(options: Options, scripts: Scripts) -> list[str]:
+    verbose = "verbose" in options.flags
+    graph = scripts.graph
+    with command_errors(start="base", end="heads"):
+        walk = graph.iterate("heads", "base", inclusive=True, assert_relative_length=False)
+    lines = []
+    for index in walk:
+        children = graph.nextrev(index)
+        if len(children) < 2:
+            continue
+        indent = " " * len(graph.revision(index))
+        lines.append(scripts.cmd_format(index, verbose=verbose, include_branches=True))
+        for child in children:
+            text = scripts.cmd_format(
+                graph.lookup(child), include_branches=True, include_doc=verbose
+            )
+            lines.append(f"{indent} -> {text}")
+        lines.append("")
+    return lines
+
+
+def _show(options: Options, scripts: Scripts) -> list[str]:
+    with command_errors():
+        found = scripts.graph.get_revisions(options.arguments[0])
+    return [scripts.log_entry(index) for index in indexes(found)]
+
+
+def indexes(found: tuple[int | str | None, ...]) -> list[int]:
+    """`found` as indexes; what is no revision (``base``) is for Alembic, which has an answer of its own."""
+    if not all(isinstance(index, int) for index in found):
+        raise errors.Declined("base is no revision")
+    return [index for index in found if isinstance(index, int)]

@@ -1,0 +1,60 @@
+"""What was done, and which way it went: the counters behind ``migrate_ext.stats()``.
+
+With ``MIGRATE_EXT_STATS=FILE`` in the environment, one JSON line is appended to FILE when the process ends.
+"""
+
+from __future__ import annotations
+
+import os
+
+from migrate_ext import _core
+
+files_executed = 0
+plain_statements = 0
+plain_waits = 0
+plain_reasons: dict[str, int] = {}
+
+
+def plain(reason: str, count: int = 1) -> None:
+    """Count `count` times that the plain path was taken, and why."""
+    plain_reasons[reason] = plain_reasons.get(reason, 0) + count
+
+
+def stats() -> dict[str, object]:
+    """The counters of this process.
+
+    ``files_scanned``
+        revision files read by the scanner; ``files_executed``: those that had to be run, because something in them is not a
+        plain literal or because their migration ran.
+    ``graph_builds``
+        revision graphs built.
+    ``batches``, ``statements``
+        batches sent, and the statements in them.
+    ``waits``
+        times this process stood still until the server answered, on our session and on the driver's.
+    ``plain_statements``
+        statements that went through the driver one by one; ``plain_reasons``: why the plain path was taken, reason to
+        count.
+    """
+    counted: dict[str, object] = dict(_core.counters())
+    counted["waits"] = _core.counters()["waits"] + plain_waits
+    counted["files_executed"] = files_executed
+    counted["plain_statements"] = plain_statements
+    counted["plain_reasons"] = dict(plain_reasons)
+    return counted
+
+
+def _append_at_exit(path: str) -> None:
+    import atexit  # only for those who ask for the file
+
+    def append() -> None:
+        import json
+
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(stats()) + "\n")
+
+    atexit.register(append)
+
+
+if os.environ.get("MIGRATE_EXT_STATS"):
+    _append_at_exit(os.environ["MIGRATE_EXT_STATS"])

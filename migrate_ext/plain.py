@@ -1,0 +1,258 @@
+"""Which migrations are *plain*: made of nothing but directives, so that Python may run ahead of the server.
+
+A function is plain when its syntax tree shows nothing but ``op`` directives, SQLAlchemy's constructors, literals and pure built-ins.
+Whatever else it does (a ``bind``, a loop over the unknown, a file, a helper of the project) could look at the database
+or at the world in the middle, and there each statement must be waited for, as under Alembic. Doubt is a no.
+"""
+
+from __future__ import annotations
+
+import ast
+
+# Directives that only send SQL. Everything else of `op` (get_bind, get_context, invoke, f-strings of its result ...) is not plain.
+_DIRECTIVES = frozenset(
+    "add_column alter_column bulk_insert create_check_constraint create_exclude_constraint create_foreign_key create_index "
+    "create_primary_key create_table create_table_comment create_unique_constraint drop_column drop_constraint drop_index "
+    "drop_table drop_table_comment execute rename_table".split()
+)
+_BATCH_DIRECTIVES = frozenset(
+    "add_column alter_column create_check_constraint create_exclude_constraint create_foreign_key create_index "
+    "create_primary_key create_table_comment create_unique_constraint drop_column drop_constraint drop_index "
+    "drop_table_comment f".split()
+)
+_BUILTINS = frozenset("bool dict float frozenset int len list range set sorted str tuple zip enumerate".split())
+_CONSTANT_METHODS = frozenset("format join lower upper strip rstrip lstrip replace".split())
+# Parts of SQLAlchemy that only describe SQL; its ORM and engines are not among them.
+_DESCRIPTIVE = ("sqlalchemy.dialects", "sqlalchemy.schema", "sqlalchemy.sql", "sqlalchemy.types")
+
+
+def _is_descriptive(module: str) -> bool:
+    return module == "sqlalchemy" or any(
+        module == name or module.startswith(name + ".") for name in _DESCRIPTIVE
+    )
+
+
+def reason_not_plain(source: str | bytes, function: str) -> str | None:
+    """None when `function` (``upgrade`` or ``downgrade``) of a revision file is plain; otherwise why it is not.
+
+    source: the whole file. Cost: one parse and one walk of the tree.
+    """
+    tree = ast.parse(source)
+    checker = _Checker()
+    for statement in tree.body:
+        checker.module_statement(statement)
+    target = checker.functions.get(function)
+    if target is None:
+        return f"no function {function} at the top of the file"
+    checker.function(target)
+    return checker.reason
+
+
+class _Checker:
+    """Walks one file. ``reason`` is the first thing that is not plain, with its line."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self.functions: dict[str, ast.FunctionDef] = {}
+        # What names mean: "op", "sa" (a module or an attribute of SQLAlchemy's), "value" (a literal or SQLAlchemy's object), "batch".
+        self.names: dict[str, str] = {}
+
+    def refuse(self, node: ast.AST, what: str) -> None:
+        if self.reason is None:
+            self.reason = f"line {getattr(node, 'lineno', 0)}: {what}"
+
+    # the file
+
+    def module_statement(self, node: ast.stmt) -> None:
+        """Learn what the names at the top mean; unknown ones make their users not plain, not the file."""
+        if isinstance(node, ast.FunctionDef):
+            if node.decorator_list:
+                self.names[node.name] = "unknown"
+            else:
+                self.functions[node.name] = node
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                name = alias.asname or alias.name.split(".")[0]
+                self.names[name] = "sa" if _is_descriptive(alias.name) else "unknown"
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                self.names[alias.asname or alias.name] = self._imported(node, alias.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
+            kind = "value" if self._is_quietly_value(node.value) else "unknown"
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for target in targets:
+                if isinstance(target, ast.Name):
+                    self.names[target.id] = kind
+
+    @staticmethod
+    def _imported(node: ast.ImportFrom, name: str) -> str:
+        if node.level:
+            return "unknown"
+        if node.module == "alembic" and name == "op":
+            return "op"
+        if node.module and _is_descriptive(node.module):
+            return "sa"
+        return "unknown"
+
+    def _is_quietly_value(self, node: ast.expr) -> bool:
+        before, self.reason = self.reason, None
+        self.expression(node)
+        plain, self.reason = self.reason is None, before
+        return plain
+
+    # the function
+
+    def function(self, node: ast.FunctionDef) -> None:
+        arguments = node.args
+        if arguments.args or arguments.kwonlyargs or arguments.vararg or arguments.kwarg:
+            self.refuse(node, "takes arguments")
+        self.body(node.body)
+
+    def body(self, statements: list[ast.stmt]) -> None:
+        for statement in statements:
+            self.statement(statement)
+
+    def statement(self, node: ast.stmt) -> None:
+        if isinstance(node, ast.Pass):
+            return
+        if isinstance(node, ast.Expr):
+            if isinstance(node.value, ast.Call) and self._directive(node.value):
+                return
+            if isinstance(node.value, ast.Constant):
+                return
+            self.expression(node.value)
+        elif isinstance(node, ast.Assign):
+            self._assign(node.targets, node.value)
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            self._assign([node.target], node.value)
+        elif isinstance(node, ast.For) and not node.orelse:
+            self.expression(node.iter)
+            self._bind(node.target)
+            self.body(node.body)
+        elif isinstance(node, ast.With):
+            self._with(node)
+        else:
+            self.refuse(node, f"a {type(node).__name__} statement")
+
+    def _assign(self, targets: list[ast.expr], value: ast.expr) -> None:
+        if isinstance(value, ast.Call) and self._directive(value):
+            pass  # `table = op.create_table(...)`: a Table
+        else:
+            self.expression(value)
+        for target in targets:
+            self._bind(target)
+
+    def _bind(self, target: ast.expr) -> None:
+        if isinstance(target, ast.Name):
+            self.names[target.id] = "value"
+        elif isinstance(target, (ast.Tuple, ast.List)):
+            for element in target.elts:
+                self._bind(element)
+        else:
+            self.refuse(target, "an assignment to something else than a name")
+
+    def _with(self, node: ast.With) -> None:
+        """``with op.batch_alter_table("t") as batch:`` is the one block that is plain."""
+        item = node.items[0]
+        call = item.context_expr
+        if (
+            len(node.items) == 1
+            and isinstance(call, ast.Call)
+            and self._is_op(call.func, "batch_alter_table")
+            and isinstance(item.optional_vars, ast.Name)
+        ):
+            self._arguments(call)
+            name = item.optional_vars.id
+            self.names[name] = "batch"
+            self.body(node.body)
+            self.names[name] = "unknown"
+        else:
+            self.refuse(node, "a with block")
+
+    # expressions
+
+    def _is_op(self, node: ast.expr, attribute: str) -> bool:
+        return (
+            isinstance(node, ast.Attribute)
+            and node.attr == attribute
+            and isinstance(node.value, ast.Name)
+            and self.names.get(node.value.id) == "op"
+        )
+
+    def _directive(self, call: ast.Call) -> bool:
+        function = call.func
+        if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+            kind = self.names.get(function.value.id)
+            allowed = {"op": _DIRECTIVES, "batch": _BATCH_DIRECTIVES}.get(kind or "", frozenset())
+            if function.attr in allowed:
+                self._arguments(call)
+                return True
+        return False
+
+    def _arguments(self, call: ast.Call) -> None:
+        for argument in call.args:
+            self.expression(argument)
+        for keyword in call.keywords:
+            self.expression(keyword.value)
+
+    def expression(self, node: ast.expr) -> None:
+        """Refuse what is not a literal, SQLAlchemy's, or a pure function of such."""
+        if isinstance(node, ast.Constant):
+            return
+        if isinstance(node, ast.Name):
+            if self.names.get(node.id) not in ("sa", "value"):
+                self.refuse(node, f"the name {node.id}")
+        elif isinstance(node, (ast.Tuple, ast.List, ast.Set)):
+            for element in node.elts:
+                self.expression(element)
+        elif isinstance(node, ast.Dict):
+            for part in [*node.keys, *node.values]:
+                if part is not None:
+                    self.expression(part)
+        elif isinstance(node, ast.Starred):
+            self.expression(node.value)
+        elif isinstance(node, ast.JoinedStr):
+            for value in node.values:
+                self.expression(value)
+        elif isinstance(node, ast.FormattedValue):
+            self.expression(node.value)
+        elif isinstance(node, (ast.UnaryOp, ast.BinOp, ast.Compare, ast.BoolOp, ast.Subscript)):
+            for child in ast.iter_child_nodes(node):
+                if isinstance(child, ast.expr):
+                    self.expression(child)
+        elif isinstance(node, ast.Slice):
+            for part in (node.lower, node.upper, node.step):
+                if part is not None:
+                    self.expression(part)
+        elif isinstance(node, ast.Attribute):
+            if node.attr.startswith("_"):
+                self.refuse(node, f"the attribute {node.attr}")
+            self.expression(node.value)
+        elif isinstance(node, ast.Call):
+            self._call(node)
+        else:
+            self.refuse(node, f"a {type(node).__name__} expression")
+
+    def _call(self, node: ast.Call) -> None:
+        function = node.func
+        if isinstance(function, ast.Name) and function.id in _BUILTINS:
+            if function.id in self.names or function.id in self.functions:
+                self.refuse(node, f"{function.id} is not the built-in")
+        elif self._is_op(function, "f") or self._is_op(function, "inline_literal"):
+            pass
+        elif isinstance(function, ast.Attribute) and isinstance(function.value, ast.Constant):
+            if function.attr not in _CONSTANT_METHODS:
+                self.refuse(node, f"a call of .{function.attr}()")
+        elif isinstance(function, ast.Attribute) and self._is_reader(function.attr):
+            self.refuse(node, f"a call of .{function.attr}()")
+        else:
+            self.expression(function)
+        self._arguments(node)
+
+    @staticmethod
+    def _is_reader(attribute: str) -> bool:
+        """Methods of SQLAlchemy's objects that reach a database, or might."""
+        return attribute in {
+            "all", "connect", "create", "create_all", "create_engine", "drop", "drop_all", "execute", "first",
+            "inspect", "one", "reflect", "scalar", "scalars",
+        }  # fmt: skip

@@ -1,0 +1,106 @@
+"""What a person reads when a command fails: one clear message, what to do next, no traceback.
+
+A ``CommandError`` is printed by Alembic's own function (text, log line, exit code). Everything else, which Alembic leaves to a traceback, is
+told in a few lines on stderr with Alembic's exit code for it, 1. ``--raiseerr`` shows the traceback instead.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from migrate_ext import errors
+
+# Words of a command error -> what to do next. The errors themselves are Alembic's.
+_HINTS = (
+    (
+        "Target database is not up to date",
+        "run 'upgrade head' first, then autogenerate again",
+    ),
+    (
+        "Multiple head revisions are present",
+        "'heads' lists them; 'upgrade heads' runs all, 'merge heads' joins them",
+    ),
+    (
+        "Can't locate revision identified by",
+        "'history' lists the revisions; is a file missing from versions, or the database newer than the code?",
+    ),
+    (
+        "No 'script_location' key found",
+        "run the command in the folder of alembic.ini, or name the file with -c",
+    ),
+)
+
+
+def report(error: BaseException, *, quiet: bool) -> int:
+    """Print what `error` means to the person at the terminal; returns the exit code. quiet: ``-q`` was given."""
+    if isinstance(error, KeyboardInterrupt):
+        _say("Interrupted: the open transaction was rolled back; 'current' shows where the database is.")
+        return 130
+    if _is_command_error(error):
+        return _command_error(error, quiet)
+    if isinstance(error, errors.ConnectError):
+        _say(f"FAILED: cannot connect to the database: {_one_paragraph(str(error))}")
+        return 1
+    if isinstance(error, errors.ServerError):
+        return _database_error(error, error)
+    original = getattr(error, "orig", None)
+    if original is not None and "sqlalchemy" in sys.modules:
+        return _database_error(error, original)
+    path, line = errors.blamed_line(error)
+    where = f"{path}, line {line}: " if path else ""
+    step = getattr(error, "migration_step", None)
+    if step is not None:
+        where = f"{step}: "
+    _say(f"FAILED: {where}{type(error).__name__}: {error}")
+    if step is not None:
+        _say("Nothing of the open transaction was kept.")
+    _say("(--raiseerr shows the traceback)")
+    return 1
+
+
+def _is_command_error(error: BaseException) -> bool:
+    if isinstance(error, errors.CommandError):
+        return True
+    alembic = sys.modules.get("alembic.util.exc")
+    return alembic is not None and isinstance(error, alembic.CommandError)
+
+
+def _command_error(error: BaseException, quiet: bool) -> int:
+    from alembic.util import messaging  # Alembic says it in its own way
+
+    try:
+        messaging.err(str(error), quiet=quiet)
+    except SystemExit:
+        pass
+    for words, hint in _HINTS:
+        if words in str(error):
+            _say(f"hint: {hint}")
+    return 255
+
+
+def _database_error(error: BaseException, original: BaseException) -> int:
+    """error: ours or SQLAlchemy's. original: the one that has the server's message and SQLSTATE."""
+    statement = getattr(error, "statement", None)
+    state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+    message = _one_paragraph(str(original))
+    if statement is None and state is None:
+        _say(f"FAILED: cannot connect to the database: {message}")
+        return 1
+    step = getattr(error, "migration_step", None)
+    _say(f"FAILED: {step}: {message}" if step else f"FAILED: {message}")
+    if statement is not None:
+        _say(f"[SQL: {statement.strip()}]")
+    _say(f"SQLSTATE {state}. Nothing of the open transaction was kept.")
+    if state == "42501":
+        _say("hint: the role lacks a right; an owner can GRANT CREATE ON SCHEMA public TO it")
+    _say("(--raiseerr shows the traceback)")
+    return 1
+
+
+def _one_paragraph(text: str) -> str:
+    return "\n".join(line for line in text.strip().splitlines() if line.strip())
+
+
+def _say(text: str) -> None:
+    sys.stdout.flush()
+    print(text, file=sys.stderr)

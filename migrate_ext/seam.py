@@ -1,0 +1,376 @@
+"""The seam to Alembic and SQLAlchemy: the only file that touches their private names.
+
+Read in Alembic 1.13 and 1.20.1, SQLAlchemy 2.0 and 2.1. Alembic's own commands run here, with its own classes over our scanned files, and with
+the executor on the connection that the project opened. Importing this module imports Alembic and SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import pkgutil
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from types import ModuleType
+from typing import Any
+
+import sqlalchemy
+from alembic import context as alembic_context
+from alembic import util as alembic_util
+from alembic.config import CommandLine
+from alembic.config import Config as AlembicConfig
+from alembic.runtime.migration import (
+    HeadMaintainer,
+    MigrationContext,
+    MigrationStep,
+    RevisionStep,
+)
+from alembic.script import Script as AlembicScript
+from alembic.script import ScriptDirectory as AlembicScriptDirectory
+from alembic.script import revision as alembic_revision
+from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.pool import NullPool
+
+from migrate_ext import counters, direct, drivers, errors, scripts
+from migrate_ext.environment import Settings
+from migrate_ext.executor import Executor
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Alembic's command line
+
+
+def command_line(argv: Sequence[str], prog: str, *, plain: bool = False) -> None:
+    """Run Alembic's own command line in this process; raises what the command raises.
+
+    argv, prog: as for :func:`migrate_ext.cli.main`. plain: without the executor.
+    """
+    line = CommandLine(prog=prog)
+    options = line.parser.parse_args(list(argv))
+    if not hasattr(options, "cmd"):
+        line.parser.error("too few arguments")
+    function, positional, keyword = options.cmd
+    config = _alembic_config(line, options)
+    with nullcontext() if plain else executing():
+        function(
+            config,
+            *[getattr(options, name, None) for name in positional],
+            **{name: getattr(options, name, None) for name in keyword},
+        )
+
+
+def _alembic_config(line: CommandLine, options: Any) -> AlembicConfig:
+    if hasattr(line, "_inis_from_config"):
+        toml, ini = line._inis_from_config(options)
+        return AlembicConfig(
+            file_=ini, toml_file=toml, ini_section=options.name, cmd_opts=options
+        )
+    return AlembicConfig(file_=options.config, ini_section=options.name, cmd_opts=options)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Alembic's script directory over scanned files
+
+
+class Script(AlembicScript):
+    """Alembic's ``Script`` whose module is loaded when it is touched, once, as Alembic loads it."""
+
+    def __init__(self, scanned: scripts.Script) -> None:
+        self._scanned = scanned
+        self.path = scanned.path
+        revision, down_revision, branch_labels, depends_on = scanned.record
+        alembic_revision.Revision.__init__(
+            self,
+            revision,
+            down_revision,
+            branch_labels=alembic_util.to_tuple(branch_labels, default=()),
+            dependencies=alembic_util.to_tuple(depends_on, default=()),
+        )
+
+    @property
+    def module(self) -> ModuleType:  # type: ignore[override]
+        if self._scanned.module is None:
+            self._scanned.module = scripts.execute(self.path)
+        return self._scanned.module
+
+    @property
+    def longdoc(self) -> str:
+        return self._scanned.long_doc
+
+
+class ScriptDirectory(AlembicScriptDirectory):
+    """Alembic's ``ScriptDirectory`` for a direct command: its files are scanned, its ``env.py`` runs, its plans are the graph's."""
+
+    def __init__(self, run: direct.Run, config: AlembicConfig, settings: Settings) -> None:
+        options = run.config
+        length = options.option("truncate_slug_length")
+        super().__init__(
+            run.scripts.directory,
+            file_template=options.option("file_template") or "%(rev)s_%(slug)s",
+            truncate_slug_length=int(length) if length else None,
+            output_encoding=options.option("output_encoding") or "utf-8",
+            version_locations=options.paths("version_locations") or None,
+            timezone=options.option("timezone"),
+            hooks=config.get_hooks_list(),
+            recursive_version_locations=options.boolean("recursive_version_locations"),
+        )
+        self._run = run
+        self._settings = settings
+
+    def _load_revisions(self) -> Iterator[AlembicScript]:
+        for scanned in self._run.scripts.files:
+            yield Script(scanned)
+
+    def _upgrade_revs(self, destination: str, current_rev: Any) -> list[RevisionStep]:
+        return [RevisionStep(self.revision_map, script, True) for script in self._plan(current_rev)]
+
+    def _downgrade_revs(self, destination: str, current_rev: Any) -> list[RevisionStep]:
+        return [
+            RevisionStep(self.revision_map, script, False) for script in self._plan(current_rev)
+        ]
+
+    def _plan(self, heads: tuple[str, ...]) -> list[AlembicScript]:
+        graph = self._run.scripts.graph
+        indexes = direct.plan(self._run.options, self._run.scripts, heads)
+        return [self.get_revision(graph.revision(index)) for index in indexes]
+
+    def run_env(self) -> None:
+        _run_environment(self._settings)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# env.py
+
+
+def run_in_alembic(run: direct.Run, settings: Settings) -> None:
+    """Let Alembic's command go on with what a direct command cannot do alone.
+
+    run: the command, whose ``env.py`` is executing and is not executed again. settings: what that ``env.py`` named.
+    """
+    from_config = AlembicScriptDirectory.from_config
+
+    def scanned(config: AlembicConfig) -> ScriptDirectory:
+        return ScriptDirectory(run, config, settings)
+
+    AlembicScriptDirectory.from_config = scanned  # type: ignore[method-assign, assignment]
+    try:
+        command_line(run.options.argv, run.options.prog)
+    finally:
+        AlembicScriptDirectory.from_config = from_config  # type: ignore[method-assign]
+
+
+def run_environment(settings: Settings) -> None:
+    """What a thin ``env.py`` does when Alembic runs it: see :func:`migrate_ext.environment.environment`."""
+    try:
+        _run_environment(settings)
+    except errors.CommandError as error:
+        raise alembic_util.CommandError(str(error)) from error
+
+
+def _run_environment(settings: Settings) -> None:
+    config = alembic_context.config
+    if config.config_file_name is not None and config.file_config.has_section("loggers"):
+        from logging.config import fileConfig
+
+        fileConfig(config.config_file_name, disable_existing_loggers=False)
+    # Not only autogenerate looks at the models: a naming convention or a listener there changes the SQL of directives.
+    configure = {"target_metadata": _metadata(settings), **settings.configure}
+    if alembic_context.is_offline_mode():
+        alembic_context.configure(
+            dialect_name="postgresql",
+            literal_binds=True,
+            dialect_opts={"paramstyle": "named"},
+            **configure,
+        )
+        with alembic_context.begin_transaction():
+            alembic_context.run_migrations()
+        return
+    url = _engine_url(settings)
+    if url.get_dialect().is_async:
+        asyncio.run(_run_async(url, configure))
+        return
+    with sqlalchemy.create_engine(url, poolclass=NullPool).connect() as connection:
+        _run_online(connection, configure)
+
+
+async def _run_async(url: sqlalchemy.URL, configure: dict[str, Any]) -> None:
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    async with create_async_engine(url, poolclass=NullPool).connect() as connection:
+        await connection.run_sync(_run_online, configure)
+
+
+def _run_online(connection: Connection, configure: dict[str, Any]) -> None:
+    alembic_context.configure(connection=connection, **configure)
+    with alembic_context.begin_transaction():
+        alembic_context.run_migrations()
+
+
+def _engine_url(settings: Settings) -> sqlalchemy.URL:
+    """The URL for ``create_engine``; without a driver in it, one that is installed."""
+    name = settings.url_variable
+    try:
+        url = make_url(direct.database_url(settings))
+    except (sqlalchemy.exc.ArgumentError, ValueError) as error:
+        # SQLAlchemy's text may quote the URL, and with it the password.
+        raise errors.CommandError(
+            f"{name} is not a URL; expected postgresql://user:password@host:5432/name"
+        ) from error
+    if url.get_backend_name() != "postgresql":
+        raise errors.CommandError(
+            f"{name} is for {url.get_backend_name()}; this environment needs PostgreSQL: "
+            "postgresql://user:password@host:5432/name"
+        )
+    if "+" not in url.drivername:
+        default = url.get_driver_name()
+        for driver in (default, "psycopg", "psycopg2"):
+            if importlib.util.find_spec(driver) is not None:
+                if driver != default:
+                    url = url.set(drivername=f"postgresql+{driver}")
+                break
+        else:
+            raise errors.CommandError(
+                "no PostgreSQL driver is installed; pip install 'psycopg[binary]'"
+            )
+    return url
+
+
+def _metadata(settings: Settings) -> sqlalchemy.MetaData:
+    """Import the models and give the metadata that ``env.py`` named."""
+    module_name, _, path = settings.metadata.partition(":")
+    if settings.models is not None:
+        models = _import(settings.models, "models package")
+        _warn_of_unimported(models)
+    found: Any = _import(module_name, "metadata module")
+    for attribute in path.split("."):
+        try:
+            found = getattr(found, attribute)
+        except AttributeError:
+            raise errors.CommandError(
+                f"env.py names the metadata {settings.metadata!r}, but {module_name} has no {path!r}"
+            ) from None
+    return found  # type: ignore[no-any-return]
+
+
+def _import(name: str, what: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise errors.BrokenModule(name, what, error) from error
+
+
+def _warn_of_unimported(models: ModuleType) -> None:
+    """Autogenerate would drop the tables of a module that nobody imports."""
+    path = getattr(models, "__path__", None)
+    if path is None or alembic_context._proxy.context_opts.get("revision_context") is None:
+        return
+    for module in pkgutil.walk_packages(path, models.__name__ + "."):
+        if module.name not in sys.modules:
+            warnings.warn(
+                f"{module.name} is not imported by {models.__name__}: autogenerate does not see its tables, "
+                f"and would drop them; import it in {models.__file__}",
+                stacklevel=2,
+            )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The executor's hooks
+
+
+def _executor_for(context: MigrationContext) -> Executor | None:
+    """An executor for `context`, or None (counted, with the reason) where only Alembic's own path will do."""
+    if context.as_sql:
+        return None
+    connection = context.connection
+    found: tuple[int, str] | str
+    if type(connection) is not Connection:
+        found = "connection: not SQLAlchemy's own class"
+    elif connection.dialect.name != "postgresql":
+        found = f"database: {connection.dialect.name}"
+    elif connection._has_events or connection.engine._has_events:
+        found = "connection: event listeners"
+    elif connection.dialect._has_events:
+        found = "dialect: event listeners"
+    elif connection._echo:
+        found = "connection: echo"
+    else:
+        found = drivers.connection_pointer(connection.connection.dbapi_connection)
+    if isinstance(found, str):
+        counters.plain(found)
+        return None
+    return Executor(context.connection, *found)
+
+
+@contextmanager
+def executing() -> Iterator[None]:
+    """Within this block, ``MigrationContext.run_migrations`` sends the SQL of plain migrations in batches."""
+    run_migrations = MigrationContext.run_migrations
+    patched: dict[str, Any] = {}
+
+    def run(self: MigrationContext, **kw: Any) -> None:
+        executor = _executor_for(self)
+        if executor is None:
+            run_migrations(self, **kw)
+            return
+        find_steps = self._migrations_fn
+        exec_ = self.impl._exec
+        assert find_steps is not None
+
+        def steps(*arguments: Any) -> Iterable[MigrationStep]:
+            for step in find_steps(*arguments):
+                step.migration_fn = executor.migration(step, step.migration_fn)
+                yield step
+
+        def exec_directive(construct: Any, *args: Any, **kw: Any) -> Any:
+            if executor.collecting and not any(args) and not kw:
+                return executor.take(lambda: exec_(construct))
+            return exec_(construct, *args, **kw)
+
+        self._migrations_fn = steps
+        self.impl._exec = exec_directive  # type: ignore[method-assign]
+        self.impl._migrate_ext = executor  # type: ignore[attr-defined]
+        try:
+            with executor:
+                run_migrations(self, **kw)
+        finally:
+            self._migrations_fn = find_steps
+            del self.impl._exec, self.impl._migrate_ext  # type: ignore[attr-defined]
+
+    def wrap(name: str, after: Callable[..., None]) -> None:
+        original = patched[name] = getattr(HeadMaintainer, name)
+
+        def method(self: HeadMaintainer, *args: Any) -> None:
+            original(self, *args)
+            executor: Executor | None = getattr(self.context.impl, "_migrate_ext", None)
+            if executor is not None:
+                after(executor, self.context.version_table.replace("{", "{{"), *args)
+
+        setattr(HeadMaintainer, name, method)
+
+    def deleted(executor: Executor, table: str, version: str) -> None:
+        executor.expect_one_row(
+            "Online migration expected to match one row when deleting "
+            f"'{version}' in '{table}'; {{}} found"
+        )
+
+    def updated(executor: Executor, table: str, from_: str, to: str) -> None:
+        executor.expect_one_row(
+            "Online migration expected to match one row when updating "
+            f"'{from_}' to '{to}' in '{table}'; {{}} found"
+        )
+
+    def stepped(executor: Executor, table: str, step: MigrationStep) -> None:
+        executor.settle()
+
+    MigrationContext.run_migrations = run  # type: ignore[method-assign]
+    wrap("_delete_version", deleted)
+    wrap("_update_version", updated)
+    wrap("update_to_step", stepped)
+    try:
+        yield
+    finally:
+        MigrationContext.run_migrations = run_migrations  # type: ignore[method-assign]
+        for name, original in patched.items():
+            setattr(HeadMaintainer, name, original)

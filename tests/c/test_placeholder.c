@@ -1,3 +1,0 @@
-#include "core/arena.h"
-#include <stdio.h>
-int main(void) { puts("hello"); return 0; }

@@ -1,0 +1,182 @@
+"""A project's DATABASE_URL means to us what it means to SQLAlchemy, and its password is never shown."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy.dialects.postgresql import psycopg, psycopg2
+from sqlalchemy.engine import make_url
+
+from migrate_ext import _core
+from migrate_ext.errors import Declined
+
+DIALECTS = {"psycopg": psycopg.dialect(), "psycopg2": psycopg2.dialect()}
+
+
+def oracle(url: str, driver: str) -> dict[str, str] | None:
+    """What SQLAlchemy hands to the driver, or None where it refuses or hands over what is no string."""
+    try:
+        _, options = DIALECTS[driver].create_connect_args(make_url(url))
+    except Exception:
+        return None
+    options.pop("context", None)
+    if any(isinstance(v, tuple) for v in options.values()):
+        return None
+    return {k: str(v) for k, v in options.items()}
+
+
+def ours(url: str) -> dict[str, str] | None:
+    try:
+        return _core.parse_url(url)
+    except ValueError:
+        return None
+
+
+EXAMPLES = [
+    "",
+    "h",
+    "h:5433/d",
+    "u@h/d",
+    "u:p@h:1/d",
+    "u:p%40%3A%2F%3F%25@h/d",
+    "u%40corp:p@h/d",
+    "u@corp@h/d",
+    "u:p:q/r?s@h/d",
+    ":p@h",
+    "@h",
+    ":@h",
+    "u:@h/d",
+    "/d",
+    "/",
+    "/d/e%2Ff%20g+h",
+    "h:/d",
+    "h:abc/d",
+    "h:0/d",
+    "h: 5_4 /d",
+    "h:+7/d",
+    "h:-7/d",
+    "[::1]/d",
+    "[::1]:5432/d",
+    "u:p@[fe80::1%25eth0]:5432/d",
+    "[::1]x:5/d",
+    "[]/d",
+    "[::1/d",
+    "/d?host=/var/run/postgresql",
+    "u:p@/d?host=/tmp&port=5433",
+    "/d?host=a:1&host=b:2",
+    "/d?host=a&host=b:2",
+    "/d?host=a:1:2&host=b:2",
+    "/d?host=a:1:2&host=b:2:3",
+    "/d?host=a,b&port=1,2",
+    "/d?host=a,b&port=1",
+    "/d?host=a,b&port=1,",
+    "/d?host=a,b&port=1&port=2",
+    "/d?host=a,b",
+    "/d?host=a:1",
+    "/d?host=a:",
+    "/d?host=a:x",
+    "/d?host=a:1&port=2",
+    "/d?host=::1&port=2",
+    "h:9/d?host=a,b",
+    "h:9/d?port=8",
+    "h:9/d?port=8,9",
+    "h:9/d?port=x",
+    "h/d?host=",
+    "h/d?sslmode=verify-full&sslrootcert=%2Fetc%2Fca.pem&application_name=a+b%2Bc",
+    "h/d?sslmode=require&sslmode=disable",
+    "h/d?options=-c%20search_path%3Da%2Cb&connect_timeout=10",
+    "h/d?user=x&password=y&dbname=z&target_session_attrs=read-write",
+    "h/d?novalue&x=&&=y&keepalives=1",
+    "h/d\nignored?sslmode=require",
+    "h/d?sslmode=require\nignored",
+    "u:%C3%28%E2%82@h/%F0%9F%90%98%ED%A0%80",
+    "u:p%4@h/%",
+    "ünï:pässwörd@höst/dätä?application_name=ä",
+]
+
+
+@pytest.mark.parametrize("rest", EXAMPLES)
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_a_url_connects_where_sqlalchemy_would_connect(rest: str, driver: str) -> None:
+    url = f"postgresql+{driver}://{rest}"
+    assert ours(url) == oracle(url, driver)
+
+
+PIECES = st.sampled_from(
+    list(":/@?&=,[]%+_-.#; \n")
+    + ["%40", "%3A", "%2f", "%25", "%C3%A9", "%ff", "é", "host=", "port=", "&host=", "&port="]
+    + ["host=a:1&host=b:2", "sslmode=require", "5432", "0", "user", "word", "::1", "/var/run"]
+)
+
+
+@given(st.lists(PIECES, max_size=14).map("".join), st.sampled_from(["psycopg", "psycopg2"]))
+@settings(max_examples=1500, deadline=None)
+def test_any_url_connects_where_sqlalchemy_would_connect(rest: str, driver: str) -> None:
+    url = f"postgresql+{driver}://{rest}"
+    assert ours(url) == oracle(url, driver)
+
+
+@given(st.lists(PIECES, max_size=14).map("".join))
+@settings(max_examples=1500, deadline=None)
+def test_current_prints_the_url_as_alembic_does(rest: str) -> None:
+    url = f"postgresql://{rest}"
+    try:
+        expected = make_url(url).render_as_string(hide_password=True)
+    except Exception:
+        with pytest.raises(ValueError):
+            _core.redact_url(url)
+        return
+    assert _core.redact_url(url) == expected
+
+
+def test_a_password_in_the_query_is_hidden_though_sqlalchemy_shows_it() -> None:
+    url = "postgresql://h/d?password=hunter2&sslpassword=hunter3"
+    assert _core.redact_url(url) == "postgresql://h/d?password=***&sslpassword=***"
+
+
+@pytest.mark.parametrize("name", ["postgresql", "postgres", "postgresql+pg8000", "postgresql+psycopg_async"])
+def test_every_name_of_postgresql_is_accepted(name: str) -> None:
+    assert _core.parse_url(f"{name}://u:p@h:1/d") == {
+        "host": "h",
+        "dbname": "d",
+        "user": "u",
+        "password": "p",
+        "port": "1",
+    }
+
+
+def test_a_url_without_anything_leaves_all_to_libpq() -> None:
+    assert _core.parse_url("postgresql://") == {}
+
+
+def test_asyncpg_spellings_become_libpqs() -> None:
+    parse = _core.parse_url
+    assert parse("postgresql+asyncpg://h/d?ssl=require")["sslmode"] == "require"
+    assert parse("postgresql+asyncpg://h/d?ssl=verify_full")["sslmode"] == "verify-full"
+    assert parse("postgresql+asyncpg://h/?database=x")["dbname"] == "x"
+    for query in ("ssl=true", "prepared_statement_cache_size=0", "command_timeout=5"):
+        with pytest.raises(Declined):
+            parse(f"postgresql+asyncpg://h/d?{query}")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u:hunter2@h/d",
+        "sqlite:///hunter2.db",
+        "u:hunter2@h/d",
+        "postgresql//u:hunter2@h",
+        "postgresql://u:hunter2",
+        "postgresql://u:hun?ter2:hunter2",
+        "postgresql://u:hunter2/x@h:hunter2",
+        "postgresql://u:x@h/d?password=hunter2&password=hunter2",
+        "postgresql://u:x@h/d?host=a:hunter2&host=b:2",
+        "postgresql://u:%00hunter2@h/d",
+        "",
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        _core.parse_url(url)
+    assert "hunter2" not in str(caught.value)
