@@ -106,7 +106,7 @@ test-c: $(C_TESTS:%=build/c/plain/%) $(C_TESTS:%=build/c/asan/%) $(C_FUZZ:%=buil
 	$(foreach t,$(C_TESTS),$(call run,$(t),build/c/plain/$(t)))
 	$(foreach t,$(C_TESTS),$(call run,$(t) (ASan+UBSan),build/c/asan/$(t)))
 	$(if $(VALGRIND),$(foreach t,$(C_TESTS),$(call run,$(t) (valgrind),$(VALGRIND) build/c/plain/$(t))),@echo "  no valgrind here: left out")
-	$(foreach t,$(C_FUZZ),$(call run,$(t) (its corpus),build/c/asan/$(t) $(sort $(wildcard tests/fuzz/corpus/$(t:fuzz_%=%)/*))))
+	$(foreach t,$(C_FUZZ),$(call run,$(t) (its corpus),build/c/asan/$(t) tests/fuzz/corpus/$(t:fuzz_%=%)))
 
 # A copy of the tree with its own build, so that programs started by tests load the sanitized module too, and the
 # developer's own build stays. PostgreSQL's programs are started without the preloaded runtime (tests/server.py).
@@ -129,7 +129,7 @@ lint: build ## ruff, mypy, stubtest, clang-format, and shellcheck where it is in
 
 .PHONY: bench
 bench: build ## Compare with Alembic and psql, as ratios of one run
-	@for b in bench/bench_*.py; do $(PY) $$b $(ARGS) || exit; done
+	@$(PY) bench/run.py $(ARGS)
 
 .PHONY: clean
 clean: demo-stop ## Remove all that was made, .venv too

@@ -85,7 +85,7 @@ def libpq_include() -> str | None:
     return next((f for f in header_folders() if f and Path(f, HEADER).is_file()), None)
 
 
-class BuildCore(build_ext):
+class BuildCore(build_ext):  # type: ignore[misc]  # setuptools may come without types
     """build_ext that says which package is missing, before the compiler says it less well."""
 
     def build_extensions(self) -> None:

@@ -95,7 +95,9 @@ def find_pg_dump(server_version: int) -> Path:
     for program in (on_path and Path(on_path), prefix and prefix / "bin" / "pg_dump"):
         if not program:
             continue
-        output = subprocess.run([program, "--version"], capture_output=True, text=True)
+        output = subprocess.run(
+            [program, "--version"], env=clean_environment(), capture_output=True, text=True
+        )
         version = re.search(r"\) (\d+)", output.stdout)
         if version and int(version[1]) >= server_version:
             return program

@@ -8,13 +8,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FAKE = """#!{python} -I
+FAKE = """
 import json, os, sys
-arguments = sys.argv[1:] if os.path.basename(sys.argv[0]) == "docker" else ["compose", *sys.argv[1:]]
+called, *arguments = sys.argv[1:]
+if called.endswith("docker-compose"):
+    arguments = ["compose", *arguments]
 with open(os.environ["CALLS"], "a") as calls:
     calls.write(json.dumps([os.getcwd(), arguments]) + "\\n")
 match arguments:
@@ -54,8 +57,12 @@ def run(tmp_path: Path) -> Run:
             for folder in ("/usr/bin", "/bin"):
                 if Path(folder, name).exists() and not (programs / name).exists():
                     (programs / name).symlink_to(Path(folder, name))
+        fake = tmp_path / "fake.py"
+        fake.write_text(FAKE)
         for name in fakes:
-            (programs / name).write_text(FAKE.format(python=sys.executable))
+            # Not Python's own first line: its path may hold blanks, or be too long.
+            start = f"exec {quote(sys.executable)} -I {quote(str(fake))}"
+            (programs / name).write_text(f'#!/bin/sh\n{start} "$0" "$@"\n')
             (programs / name).chmod(0o755)
         calls = tmp_path / "calls"
         done = subprocess.run(
