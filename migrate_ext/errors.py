@@ -94,6 +94,20 @@ class RevisionError(Exception):
     """The revision graph cannot answer."""
 
 
+class MissingRevision(RevisionError):
+    """A revision file names another one that is not there.
+
+    name: what it names. index: the record that does. is_down_revision: in ``down_revision``, not in ``depends_on``.
+    Alembic warns, in the first case, and raises a KeyError.
+    """
+
+    def __init__(self, name: str, index: int, is_down_revision: bool) -> None:
+        self.name = name
+        self.index = index
+        self.is_down_revision = is_down_revision
+        super().__init__(f"Revision {name} is not present")
+
+
 class RangeNotAncestorError(RevisionError):
     def __init__(self, lower: object, upper: object) -> None:
         self.lower = lower

@@ -134,8 +134,8 @@ class Scripts:
             raise errors.CommandError(self._missing(error)) from error
         except errors.RevisionError as error:
             raise errors.CommandError(str(error)) from error
-        if self.graph.duplicates:
-            raise errors.Declined("a revision identifier is present more than once")
+        except ValueError as error:
+            raise errors.Declined(str(error)) from error
 
     def _read(self, folder: str, names: Sequence[str], seen: set[str]) -> None:
         names = [name for name in names if _IS_REVISION_FILE(name)]
@@ -175,10 +175,9 @@ class Scripts:
         graph, script = self.graph, self.files[index]
         text = revision = graph.revision(index)
         if include_parents:
-            parents = _comma(graph.down_revision(index)) or "<base>"
-            dependencies = graph.dependencies(index)
-            if dependencies:
-                text = f"{parents} ({_comma(dependencies)}) -> {text}"
+            parents = ", ".join(graph.down_revisions(index)) or "<base>"
+            if script.depends_on:
+                text = f"{parents} ({_comma(script.depends_on)}) -> {text}"
             else:
                 text = f"{parents} -> {text}"
         labels = graph.labels(index)
@@ -198,22 +197,22 @@ class Scripts:
 
     def _tree_indicators(self, index: int) -> str:
         text = " (branchpoint)" if len(self.graph.nextrev(index)) > 1 else ""
-        if isinstance(self.graph.down_revision(index), tuple):
+        if len(self.graph.down_revisions(index)) > 1:
             text += " (mergepoint)"
         return text
 
     def log_entry(self, index: int, current: Iterable[str] = ()) -> str:
         """One revision in full, as ``show`` and ``-v`` print it."""
         graph, script = self.graph, self.files[index]
-        down, next_ = graph.down_revision(index), graph.nextrev(index)
+        down, next_ = graph.down_revisions(index), graph.nextrev(index)
         revision = graph.revision(index)
         lines = [
             f"Rev: {revision}{'' if next_ else ' (head)'}{self._tree_indicators(index)}"
             f"{' (current)' if revision in current else ''}",
-            f"{'Merges' if isinstance(down, tuple) else 'Parent'}: {_comma(down) or '<base>'}",
+            f"{'Merges' if len(down) > 1 else 'Parent'}: {', '.join(down) or '<base>'}",
         ]
-        if graph.dependencies(index):
-            lines.append(f"Also depends on: {_comma(graph.dependencies(index))}")
+        if script.depends_on:
+            lines.append(f"Also depends on: {_comma(script.depends_on)}")
         if len(next_) > 1:
             lines.append(f"Branches into: {', '.join(next_)}")
         if graph.labels(index):
@@ -253,3 +252,5 @@ def command_errors(
         raise errors.CommandError(text) from error
     except errors.RevisionError as error:
         raise errors.CommandError(str(error)) from error
+    except AssertionError as error:  # Alembic leaves these to a traceback
+        raise errors.CommandError(f"'{end}' does not lead to a revision: {error}") from error

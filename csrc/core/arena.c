@@ -46,7 +46,7 @@ void *mig_arena_get(mig_arena *arena, size_t size)
     const size_t align = alignof(max_align_t);
     if (size > SIZE_MAX - align - sizeof(mig_arena_block))
         return NULL;
-    size = (size + align - 1) / align * align;
+    size = size == 0 ? align : (size + align - 1) / align * align;
     if ((size_t)(arena->end - arena->next) < size) {
         size_t payload = size > MIG_ARENA_BLOCK ? size : MIG_ARENA_BLOCK;
         mig_arena_block *block =

@@ -56,6 +56,110 @@ PyObject *mig_py_raise(const mig_error *error)
     return NULL;
 }
 
+PyObject *mig_py_raise_named(PyObject *errors, const char *name, PyObject *argument)
+{
+    if (argument == NULL)
+        return NULL;
+    PyObject *cls = PyObject_GetAttrString(errors, name);
+    PyObject *exception = NULL;
+    if (cls != NULL)
+        exception = PyTuple_Check(argument) ? PyObject_CallObject(cls, argument)
+                                            : PyObject_CallOneArg(cls, argument);
+    if (exception != NULL)
+        PyErr_SetObject(cls, exception);
+    Py_XDECREF(exception);
+    Py_XDECREF(cls);
+    Py_DECREF(argument);
+    return NULL;
+}
+
+static PyObject *text_of(mig_name name)
+{
+    return PyUnicode_DecodeUTF8(name.text, (Py_ssize_t)name.length, "replace");
+}
+
+static PyObject *texts_of(const mig_graph_error *error)
+{
+    PyObject *list = PyList_New((Py_ssize_t)error->name_count);
+    for (size_t i = 0; list != NULL && i < error->name_count; i++) {
+        PyObject *text = text_of(error->names[i]);
+        if (text == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, (Py_ssize_t)i, text);
+    }
+    return list;
+}
+
+PyObject *mig_py_raise_graph(PyObject *errors, mig_status status, const mig_graph_error *error,
+                             PyObject *lower, PyObject *upper)
+{
+    PyObject *names;
+    if (status == MIG_ENOMEM)
+        return PyErr_NoMemory();
+    switch (error->kind) {
+    case MIG_GRAPH_NONE:
+        return PyErr_NoMemory();
+    case MIG_GRAPH_REVISION:
+        return mig_py_raise_named(errors, "RevisionError", text_of(error->message));
+    case MIG_GRAPH_LOOP:
+        return mig_py_raise_named(errors, "LoopDetected", text_of(error->names[0]));
+    case MIG_GRAPH_DEPENDENCY_LOOP:
+        return mig_py_raise_named(errors, "DependencyLoopDetected", text_of(error->names[0]));
+    case MIG_GRAPH_CYCLE:
+        return mig_py_raise_named(errors, "CycleDetected", texts_of(error));
+    case MIG_GRAPH_DEPENDENCY_CYCLE:
+        return mig_py_raise_named(errors, "DependencyCycleDetected", texts_of(error));
+    case MIG_GRAPH_MULTIPLE_HEADS:
+        names = texts_of(error);
+        if (names != NULL)
+            Py_SETREF(names, PyList_AsTuple(names));
+        if (names == NULL)
+            return NULL;
+        return mig_py_raise_named(errors, "MultipleHeads",
+                                  Py_BuildValue("(NN)", names, text_of(error->argument)));
+    case MIG_GRAPH_RESOLUTION:
+        return mig_py_raise_named(
+            errors, "ResolutionError",
+            Py_BuildValue("(NN)", text_of(error->message), text_of(error->argument)));
+    case MIG_GRAPH_RANGE:
+        if (error->argument.text == NULL)
+            return mig_py_raise_named(errors, "RangeNotAncestorError",
+                                      PyTuple_Pack(2, lower, upper));
+        return mig_py_raise_named(errors, "RangeNotAncestorError",
+                                  Py_BuildValue("(NO)", text_of(error->argument), upper));
+    case MIG_GRAPH_MISSING:
+    case MIG_GRAPH_DECLINED: {
+        /* Alembic has no class for these. */
+        PyObject *own = PyImport_ImportModule("migrate_ext.errors");
+        if (own == NULL)
+            return NULL;
+        if (error->kind == MIG_GRAPH_DECLINED)
+            mig_py_raise_named(own, "Declined", text_of(error->message));
+        else
+            mig_py_raise_named(own, "MissingRevision",
+                               Py_BuildValue("(NIO)", text_of(error->names[0]),
+                                             (unsigned int)error->record,
+                                             error->warns ? Py_True : Py_False));
+        Py_DECREF(own);
+        return NULL;
+    }
+    case MIG_GRAPH_ASSERTION:
+        names = text_of(error->message);
+        if (names != NULL)
+            PyErr_SetObject(PyExc_AssertionError, names);
+        Py_XDECREF(names);
+        return NULL;
+    case MIG_GRAPH_KEY:
+        names = text_of(error->names[0]);
+        if (names != NULL)
+            PyErr_SetObject(PyExc_KeyError, names);
+        Py_XDECREF(names);
+        return NULL;
+    }
+    return NULL;
+}
+
 /* {code: text} */
 PyObject *mig_py_fields(const mig_diagnostics *diagnostics)
 {

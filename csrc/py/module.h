@@ -13,6 +13,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "core/revision.h"
 #include "core/status.h"
 
 /* What migrate_ext.stats() reports; Python adds its own to these. */
@@ -42,6 +43,15 @@ mig_py_state *mig_py_state_of(PyObject *module);
 PyObject *mig_py_raise(const mig_error *error);
 /* errors.c: a new reference to migrate_ext.errors.<name>, or NULL with an exception set. */
 PyObject *mig_py_error_class(const char *name);
+
+/*
+ * errors.c: raises the class `name` of the namespace `errors`, called with `argument` (a tuple: with its
+ * items). Steals `argument`; NULL there means that an exception is set already. Returns NULL.
+ */
+PyObject *mig_py_raise_named(PyObject *errors, const char *name, PyObject *argument);
+/* errors.c: raises what a question to the graph failed with; lower and upper are those of a range. */
+PyObject *mig_py_raise_graph(PyObject *errors, mig_status status, const mig_graph_error *error,
+                             PyObject *lower, PyObject *upper);
 
 /* 0, or -1 with an exception set. */
 int mig_py_add_scan(PyObject *module);

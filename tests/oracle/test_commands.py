@@ -216,9 +216,11 @@ def test_a_classic_env_py(twins: Twins, driver: str) -> None:
         ("current",),
         ("check",),
         ("downgrade", "-2"),
-        ("stamp", "head"),
         ("history", "-i"),
         ("upgrade", "head", "--sql"),
+        ("stamp", "head"),
+        ("stamp", "head-2"),
+        ("upgrade", "head"),
         ("downgrade", "base"),
     ):
         twins.agree(*command)

@@ -46,7 +46,7 @@ class Twin:
     def run(self, *command: str, **environment: str | None) -> Outcome:
         """Run a command; `environment` overrides variables, None removes one."""
         variables: dict[str, str] = {**os.environ, "DATABASE_URL": self.url, "COLUMNS": "100"}
-        variables["PYTHONPATH"] = "/tmp/standin:" + str(ROOT)
+        variables["PYTHONPATH"] = str(ROOT)
         for name, value in environment.items():
             if value is None:
                 variables.pop(name, None)

@@ -1,0 +1,568 @@
+/*
+ * Building the graph. The order of checks is that of RevisionMap._revision_map and
+ * Revision.__init__ in alembic/script/revision.py, because the first error is the one reported.
+ */
+#include "core/graph.h"
+
+#include <string.h>
+
+mig_graph *mig_graph_new(const mig_alloc *alloc)
+{
+    mig_graph *graph = mig_alloc_array(alloc, 1, sizeof *graph);
+    if (graph != NULL) {
+        graph->alloc = alloc;
+        mig_arena_init(&graph->arena, alloc);
+    }
+    return graph;
+}
+
+void mig_graph_free(mig_graph *graph)
+{
+    if (graph == NULL)
+        return;
+    const mig_alloc *alloc = graph->alloc;
+    mig_arena_release(&graph->arena);
+    alloc->release(alloc->ctx, graph);
+}
+
+/* Names -------------------------------------------------------------------------------------- */
+
+static uint32_t hash_name(mig_name name)
+{
+    uint32_t hash = 2166136261u;
+    for (size_t i = 0; i < name.length; i++)
+        hash = (hash ^ (unsigned char)name.text[i]) * 16777619u;
+    return hash;
+}
+
+/* The bucket of `key`, or the empty one where it belongs. */
+static uint32_t find_bucket(const mig_graph *graph, mig_name key)
+{
+    uint32_t bucket = hash_name(key) & graph->bucket_mask;
+    while (graph->buckets[bucket] != 0 &&
+           !mig_name_equal(graph->keys[graph->buckets[bucket] - 1], key))
+        bucket = (bucket + 1) & graph->bucket_mask;
+    return bucket;
+}
+
+uint32_t mig_graph_lookup(const mig_graph *graph, mig_name key)
+{
+    if (key.text == NULL || graph->key_count == 0)
+        return MIG_NODE_NONE;
+    uint32_t found = graph->buckets[find_bucket(graph, key)];
+    return found == 0 ? MIG_NODE_NONE : graph->key_node[found - 1];
+}
+
+static void add_key(mig_graph *graph, mig_name key, uint32_t node)
+{
+    graph->keys[graph->key_count] = key;
+    graph->key_node[graph->key_count] = node;
+    graph->buckets[find_bucket(graph, key)] = ++graph->key_count;
+}
+
+static bool holds(const mig_name *names, size_t count, mig_name name)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (mig_name_equal(names[i], name))
+            return true;
+    }
+    return false;
+}
+
+/* Revision.__init__ */
+static mig_status check_record(const mig_record *record, mig_graph_error *error)
+{
+    if (holds(record->down, record->down_count, record->revision))
+        return mig_graph_fail_names(error, MIG_GRAPH_LOOP, &record->revision, 1);
+    if (holds(record->depends, record->depend_count, record->revision))
+        return mig_graph_fail_names(error, MIG_GRAPH_DEPENDENCY_LOOP, &record->revision, 1);
+    mig_name illegal = {"", 0};
+    char list[16];
+    for (const char *c = "+-:@"; *c != '\0'; c++) {
+        if (!mig_name_has(record->revision, *c))
+            continue;
+        if (illegal.length > 0) {
+            memcpy(list + illegal.length, ", ", 2);
+            illegal.length += 2;
+        }
+        list[illegal.length++] = *c;
+        illegal.text = list;
+    }
+    if (illegal.length > 0)
+        return MIG_GRAPH_FAIL(error, MIG_GRAPH_REVISION, MIG_NAME("Character(s) '"), illegal,
+                              MIG_NAME("' not allowed in revision identifier '"), record->revision,
+                              MIG_NAME("'"));
+    return MIG_OK;
+}
+
+static mig_status add_names(mig_graph *graph, const mig_record *records, mig_graph_error *error)
+{
+    mig_arena *arena = &graph->arena;
+    size_t keys = graph->count;
+    for (uint32_t i = 0; i < graph->count; i++)
+        keys += records[i].label_count;
+    if (keys > MIG_NODE_MAX)
+        return MIG_ENOMEM;
+    size_t buckets = 8;
+    while (buckets < keys * 2)
+        buckets *= 2;
+    graph->bucket_mask = (uint32_t)buckets - 1;
+    graph->names = mig_arena_get_array(arena, graph->count, sizeof *graph->names);
+    graph->keys = mig_arena_get_array(arena, keys, sizeof *graph->keys);
+    graph->key_node = mig_arena_get_array(arena, keys, sizeof *graph->key_node);
+    graph->buckets = mig_arena_get_array(arena, buckets, sizeof *graph->buckets);
+    if (graph->names == NULL || graph->keys == NULL || graph->key_node == NULL ||
+        graph->buckets == NULL)
+        return MIG_ENOMEM;
+    memset(graph->buckets, 0, buckets * sizeof *graph->buckets);
+    for (uint32_t i = 0; i < graph->count; i++) {
+        mig_status status = check_record(&records[i], error);
+        if (status != MIG_OK)
+            return status;
+        mig_name name = records[i].revision;
+        name.text = mig_arena_copy(arena, name.text, name.length);
+        if (name.text == NULL)
+            return MIG_ENOMEM;
+        graph->names[i] = name;
+        if (mig_graph_lookup(graph, name) != MIG_NODE_NONE)
+            return MIG_GRAPH_FAIL(error, MIG_GRAPH_DECLINED, MIG_NAME("Revision "), name,
+                                  MIG_NAME(" is present more than once"));
+        add_key(graph, name, i);
+    }
+    for (uint32_t i = 0; i < graph->count; i++) {
+        for (size_t j = 0; j < records[i].label_count; j++) {
+            mig_name label = records[i].labels[j];
+            uint32_t used = mig_graph_lookup(graph, label);
+            if (used != MIG_NODE_NONE)
+                return MIG_GRAPH_FAIL(error, MIG_GRAPH_REVISION, MIG_NAME("Branch name '"), label,
+                                      MIG_NAME("' in revision "), graph->names[i],
+                                      MIG_NAME(" already used by revision "), graph->names[used]);
+            label.text = mig_arena_copy(arena, label.text, label.length);
+            if (label.text == NULL)
+                return MIG_ENOMEM;
+            add_key(graph, label, i);
+        }
+    }
+    graph->label_count = graph->key_count - graph->count;
+    return MIG_OK;
+}
+
+/* Edges -------------------------------------------------------------------------------------- */
+
+static mig_status new_edges(mig_graph *graph, mig_edges *edges, size_t most)
+{
+    if (most > MIG_NODE_MAX)
+        return MIG_ENOMEM;
+    edges->start = mig_arena_get_array(&graph->arena, (size_t)graph->count + 1, sizeof(uint32_t));
+    edges->to = mig_arena_get_array(&graph->arena, most, sizeof(uint32_t));
+    if (edges->start == NULL || edges->to == NULL)
+        return MIG_ENOMEM;
+    memset(edges->start, 0, ((size_t)graph->count + 1) * sizeof(uint32_t));
+    return MIG_OK;
+}
+
+static mig_status missing(mig_name name, uint32_t record, bool warns, mig_graph_error *error)
+{
+    mig_status status = mig_graph_fail_names(error, MIG_GRAPH_MISSING, &name, 1);
+    error->record = record;
+    error->warns = warns;
+    return status;
+}
+
+/* depends_on and down_revision as nodes: Alembic resolves all dependencies before it looks down. */
+static mig_status add_down_edges(mig_graph *graph, const mig_record *records,
+                                 mig_graph_error *error)
+{
+    size_t downs = 0, depends = 0;
+    for (uint32_t i = 0; i < graph->count; i++) {
+        downs += records[i].down_count;
+        depends += records[i].depend_count;
+    }
+    mig_status status = new_edges(graph, &graph->resolved, depends);
+    if (status == MIG_OK)
+        status = new_edges(graph, &graph->down, downs);
+    if (status != MIG_OK)
+        return status;
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < graph->count; i++) {
+        for (size_t j = 0; j < records[i].depend_count; j++) {
+            uint32_t node = mig_graph_lookup(graph, records[i].depends[j]);
+            if (node == MIG_NODE_NONE)
+                return missing(records[i].depends[j], i, false, error);
+            graph->resolved.to[at++] = node;
+        }
+        graph->resolved.start[i + 1] = at;
+    }
+    at = 0;
+    for (uint32_t i = 0; i < graph->count; i++) {
+        for (size_t j = 0; j < records[i].down_count; j++) {
+            uint32_t node = mig_graph_lookup(graph, records[i].down[j]);
+            if (node == MIG_NODE_NONE)
+                return missing(records[i].down[j], i, true, error);
+            if (!mig_name_equal(graph->names[node], records[i].down[j]))
+                return MIG_GRAPH_FAIL(error, MIG_GRAPH_DECLINED, graph->names[i],
+                                      MIG_NAME(" has a branch label as down_revision"));
+            graph->down.to[at++] = node;
+        }
+        graph->down.start[i + 1] = at;
+    }
+    return MIG_OK;
+}
+
+/* Both lists of each node, each node once (util.dedupe_tuple). */
+static mig_status join_edges(mig_graph *graph, const mig_edges *first, const mig_edges *second,
+                             mig_edges *joined)
+{
+    mig_status status = new_edges(
+        graph, joined, (size_t)first->start[graph->count] + second->start[graph->count]);
+    if (status != MIG_OK)
+        return status;
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < graph->count; i++) {
+        const mig_span spans[2] = {mig_edges_of(first, i), mig_edges_of(second, i)};
+        for (int s = 0; s < 2; s++) {
+            for (uint32_t j = 0; j < spans[s].count; j++) {
+                uint32_t k = joined->start[i];
+                while (k < at && joined->to[k] != spans[s].items[j])
+                    k++;
+                if (k == at)
+                    joined->to[at++] = spans[s].items[j];
+            }
+        }
+        joined->start[i + 1] = at;
+    }
+    return MIG_OK;
+}
+
+/* The same edges the other way, in the order of who points. */
+static mig_status turn_edges(mig_graph *graph, const mig_edges *edges, mig_edges *turned)
+{
+    mig_status status = new_edges(graph, turned, edges->start[graph->count]);
+    if (status != MIG_OK)
+        return status;
+    uint32_t *fill = mig_arena_get_array(&graph->arena, graph->count, sizeof *fill);
+    if (fill == NULL)
+        return MIG_ENOMEM;
+    for (uint32_t i = 0; i < edges->start[graph->count]; i++)
+        turned->start[edges->to[i] + 1]++;
+    for (uint32_t i = 0; i < graph->count; i++) {
+        turned->start[i + 1] += turned->start[i];
+        fill[i] = turned->start[i];
+    }
+    for (uint32_t i = 0; i < graph->count; i++) {
+        mig_span span = mig_edges_of(edges, i);
+        for (uint32_t j = 0; j < span.count; j++) {
+            uint32_t to = span.items[j];
+            /* a list that names one revision twice points once */
+            if (fill[to] == turned->start[to] || turned->to[fill[to] - 1] != i)
+                turned->to[fill[to]++] = i;
+        }
+    }
+    /* close the gaps that repetitions left */
+    uint32_t at = 0, start = 0;
+    for (uint32_t i = 0; i < graph->count; i++) {
+        uint32_t end = turned->start[i + 1];
+        for (uint32_t j = start; j < fill[i]; j++)
+            turned->to[at++] = turned->to[j];
+        start = end;
+        turned->start[i + 1] = at;
+    }
+    return MIG_OK;
+}
+
+/* Heads, bases, cycles ----------------------------------------------------------------------- */
+
+/* The nodes without edges in `edges`, nor in `also` if given. */
+static mig_status ends(mig_graph *graph, const mig_edges *edges, const mig_edges *also,
+                       mig_span *found)
+{
+    uint32_t *items = mig_arena_get_array(&graph->arena, graph->count, sizeof *items);
+    if (items == NULL)
+        return MIG_ENOMEM;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < graph->count; i++) {
+        if (mig_edges_of(edges, i).count == 0 && (also == NULL || mig_edges_of(also, i).count == 0))
+            items[count++] = i;
+    }
+    *found = (mig_span){items, count};
+    return MIG_OK;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return mig_name_compare(*(const mig_name *)a, *(const mig_name *)b);
+}
+
+static void sort_names(mig_name *names, size_t count)
+{
+    /* heapsort: no recursion, no memory, the input may be hostile */
+    for (size_t end = count, root = count / 2; end > 1;) {
+        mig_name moved;
+        if (root > 0) {
+            moved = names[--root];
+        } else {
+            moved = names[--end];
+            names[end] = names[0];
+        }
+        size_t hole = root;
+        for (size_t child; (child = 2 * hole + 1) < end; hole = child) {
+            if (child + 1 < end && compare_names(&names[child], &names[child + 1]) < 0)
+                child++;
+            if (compare_names(&moved, &names[child]) >= 0)
+                break;
+            names[hole] = names[child];
+        }
+        names[hole] = moved;
+    }
+}
+
+/* Fail with the nodes that are not marked, by name. */
+static mig_status cycle(mig_query *query, const uint64_t *marks, bool sorted,
+                        mig_graph_error_kind kind)
+{
+    const mig_graph *graph = query->graph;
+    mig_name *names = mig_arena_get_array(&query->arena, graph->count, sizeof *names);
+    if (names == NULL)
+        return MIG_ENOMEM;
+    size_t count = 0;
+    for (uint32_t i = 0; i < graph->count; i++) {
+        if (marks == NULL || !mig_marked(marks, i))
+            names[count++] = graph->names[i];
+    }
+    if (sorted)
+        sort_names(names, count);
+    return mig_graph_fail_names(query->error, kind, names, count);
+}
+
+/* Mark what can be taken away node by node, from the ends of `edges` on (Kahn). */
+static mig_status peel(mig_query *query, const mig_edges *edges, const mig_edges *back,
+                       uint64_t *marks)
+{
+    uint32_t count = query->graph->count;
+    uint32_t *left = mig_arena_get_array(&query->arena, count, sizeof *left);
+    uint32_t *queue = mig_arena_get_array(&query->arena, count, sizeof *queue);
+    if (left == NULL || queue == NULL)
+        return MIG_ENOMEM;
+    uint32_t length = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        mig_span span = mig_edges_of(edges, i);
+        left[i] = span.count;
+        for (uint32_t j = 1; j < span.count; j++) { /* `back` has a repeated edge once */
+            for (uint32_t k = 0; k < j; k++) {
+                if (span.items[k] == span.items[j]) {
+                    left[i]--;
+                    break;
+                }
+            }
+        }
+        if (left[i] == 0)
+            queue[length++] = i;
+    }
+    for (uint32_t i = 0; i < length; i++) {
+        mig_mark(marks, queue[i]);
+        mig_span span = mig_edges_of(back, queue[i]);
+        for (uint32_t j = 0; j < span.count; j++) {
+            if (--left[span.items[j]] == 0)
+                queue[length++] = span.items[j];
+        }
+    }
+    return MIG_OK;
+}
+
+/*
+ * RevisionMap._detect_cycles for one kind of edges: what is not between heads and bases is on a
+ * cycle. That overlooks a cycle which has both a way in and a way out; Alembic goes round in some
+ * of those for ever. Here the nodes on such a cycle are reported.
+ */
+static mig_status detect_cycles(mig_query *query, const mig_edges *down, const mig_edges *up,
+                                mig_span heads, mig_span bases, mig_graph_error_kind kind)
+{
+    const mig_graph *graph = query->graph;
+    if (heads.count == 0 || bases.count == 0)
+        return cycle(query, NULL, false, kind);
+    uint64_t *below = mig_query_marks(query), *above = mig_query_marks(query);
+    uint64_t *from_base = mig_query_marks(query), *from_head = mig_query_marks(query);
+    if (below == NULL || above == NULL || from_base == NULL || from_head == NULL)
+        return MIG_ENOMEM;
+    mig_status status = mig_walk(query, down, heads, false, below, NULL);
+    if (status == MIG_OK)
+        status = mig_walk(query, up, bases, false, above, NULL);
+    if (status == MIG_OK)
+        status = peel(query, down, up, from_base);
+    if (status == MIG_OK)
+        status = peel(query, up, down, from_head);
+    if (status != MIG_OK)
+        return status;
+    bool all = true, acyclic = true;
+    for (size_t i = 0; i < ((size_t)graph->count + 63) / 64; i++) {
+        below[i] &= above[i];
+        from_base[i] |= from_head[i];
+    }
+    for (uint32_t i = 0; i < graph->count; i++) {
+        all = all && mig_marked(below, i);
+        acyclic = acyclic && mig_marked(from_base, i);
+    }
+    if (!all)
+        return cycle(query, below, true, kind);
+    return acyclic ? MIG_OK : cycle(query, from_base, true, kind);
+}
+
+/* Dependencies and labels -------------------------------------------------------------------- */
+
+/*
+ * RevisionMap._normalize_depends_on: a dependency is left out where an ancestor by down_revision
+ * has it too. Only one that several revisions share needs a look.
+ */
+static mig_status normalize(mig_graph *graph, mig_query *query)
+{
+    mig_edges users;
+    mig_status status = turn_edges(graph, &graph->resolved, &users);
+    if (status == MIG_OK)
+        status = new_edges(graph, &graph->normalized, graph->resolved.start[graph->count]);
+    if (status != MIG_OK)
+        return status;
+    /* drop[e]: edge e of `resolved` is one that an ancestor has */
+    uint8_t *drop = mig_arena_get(&query->arena, graph->resolved.start[graph->count]);
+    uint32_t *seen = mig_arena_get_array(&query->arena, graph->count, sizeof *seen);
+    if (drop == NULL || seen == NULL)
+        return MIG_ENOMEM;
+    memset(drop, 0, graph->resolved.start[graph->count]);
+    memset(seen, 0, graph->count * sizeof *seen);
+    mig_nodes stack = {NULL, 0, 0};
+    for (uint32_t d = 0; d < graph->count; d++) {
+        mig_span span = mig_edges_of(&users, d);
+        if (span.count < 2)
+            continue;
+        /* everything strictly above a user of d: there d is dropped */
+        for (uint32_t i = 0; i < span.count && status == MIG_OK; i++)
+            status = mig_nodes_push(query, &stack, span.items[i]);
+        while (stack.count > 0 && status == MIG_OK) {
+            mig_span above = mig_edges_of(&graph->next, stack.items[--stack.count]);
+            for (uint32_t i = 0; i < above.count && status == MIG_OK; i++) {
+                uint32_t node = above.items[i];
+                if (seen[node] == d + 1)
+                    continue;
+                seen[node] = d + 1;
+                for (uint32_t e = graph->resolved.start[node]; e < graph->resolved.start[node + 1];
+                     e++)
+                    drop[e] |= graph->resolved.to[e] == d;
+                status = mig_nodes_push(query, &stack, node);
+            }
+        }
+        if (status != MIG_OK)
+            return status;
+    }
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < graph->count; i++) {
+        uint32_t first = at;
+        for (uint32_t e = graph->resolved.start[i]; e < graph->resolved.start[i + 1]; e++) {
+            uint32_t k = first;
+            while (k < at && graph->normalized.to[k] != graph->resolved.to[e])
+                k++;
+            if (!drop[e] && k == at)
+                graph->normalized.to[at++] = graph->resolved.to[e];
+        }
+        graph->normalized.start[i + 1] = at;
+    }
+    return MIG_OK;
+}
+
+static void add_labels(mig_graph *graph, uint32_t node, const uint64_t *labels)
+{
+    for (size_t w = 0; w < graph->label_words; w++)
+        graph->labels[node * graph->label_words + w] |= labels[w];
+}
+
+/*
+ * RevisionMap._add_branches: a label goes to all descendants, and from the last of these in Alembic's
+ * walk down to the next branch point, merge point or base.
+ */
+static mig_status carry_labels(mig_graph *graph, mig_query *query, const mig_record *records)
+{
+    graph->label_words = ((size_t)graph->label_count + 63) / 64;
+    if (graph->label_words > 0 && graph->count > SIZE_MAX / 8 / graph->label_words)
+        return MIG_ENOMEM;
+    size_t words = graph->count * graph->label_words;
+    graph->labels = mig_arena_get_array(&graph->arena, words, sizeof *graph->labels);
+    if (graph->labels == NULL)
+        return MIG_ENOMEM;
+    memset(graph->labels, 0, words * sizeof *graph->labels);
+    for (uint32_t i = 0; i < graph->label_count; i++)
+        graph->labels[graph->key_node[graph->count + i] * graph->label_words + i / 64] |=
+            (uint64_t)1 << (i % 64);
+    for (uint32_t i = 0; i < graph->count; i++) {
+        if (records[i].label_count == 0)
+            continue;
+        const uint64_t *labels = graph->labels + i * graph->label_words;
+        mig_nodes found = {NULL, 0, 0};
+        uint64_t *marks = mig_query_marks(query);
+        if (marks == NULL)
+            return MIG_ENOMEM;
+        mig_status status = mig_walk(query, &graph->next, (mig_span){&i, 1}, false, marks, &found);
+        if (status != MIG_OK)
+            return status;
+        for (uint32_t j = 0; j < found.count; j++)
+            add_labels(graph, found.items[j], labels);
+        uint32_t parent = found.items[found.count - 1];
+        while (mig_edges_of(&graph->all_next, parent).count < 2) {
+            mig_span down = mig_edges_of(&graph->down, parent);
+            if (down.count > 1)
+                break;
+            add_labels(graph, parent, labels);
+            if (down.count == 0)
+                break;
+            parent = down.items[0];
+        }
+    }
+    return MIG_OK;
+}
+
+static mig_status build(mig_graph *graph, mig_query *query, const mig_record *records,
+                        mig_graph_error *error)
+{
+    mig_status status = add_names(graph, records, error);
+    if (status == MIG_OK)
+        status = add_down_edges(graph, records, error);
+    if (status == MIG_OK)
+        status = join_edges(graph, &graph->down, &graph->resolved, &graph->all_down);
+    if (status == MIG_OK)
+        status = turn_edges(graph, &graph->down, &graph->next);
+    if (status == MIG_OK)
+        status = turn_edges(graph, &graph->all_down, &graph->all_next);
+    if (status == MIG_OK)
+        status = normalize(graph, query);
+    if (status == MIG_OK)
+        status = join_edges(graph, &graph->down, &graph->normalized, &graph->steps_down);
+    if (status == MIG_OK)
+        status = turn_edges(graph, &graph->steps_down, &graph->steps_up);
+    if (status == MIG_OK)
+        status = ends(graph, &graph->next, NULL, &graph->heads);
+    if (status == MIG_OK)
+        status = ends(graph, &graph->all_next, NULL, &graph->real_heads);
+    if (status == MIG_OK)
+        status = ends(graph, &graph->down, NULL, &graph->bases);
+    if (status == MIG_OK)
+        status = ends(graph, &graph->down, &graph->resolved, &graph->real_bases);
+    if (status == MIG_OK && graph->count > 0)
+        status = detect_cycles(query, &graph->down, &graph->next, graph->heads, graph->bases,
+                               MIG_GRAPH_CYCLE);
+    if (status == MIG_OK && graph->count > 0)
+        status = detect_cycles(query, &graph->all_down, &graph->all_next, graph->real_heads,
+                               graph->real_bases, MIG_GRAPH_DEPENDENCY_CYCLE);
+    if (status == MIG_OK)
+        status = carry_labels(graph, query, records);
+    return status;
+}
+
+mig_status mig_graph_build(mig_graph *graph, const mig_record *records, size_t count,
+                           mig_graph_error *error)
+{
+    if (count > MIG_NODE_MAX)
+        return MIG_ENOMEM;
+    graph->count = (uint32_t)count;
+    mig_query query;
+    mig_query_init(&query, graph, error);
+    mig_status status = build(graph, &query, records, error);
+    mig_query_release(&query);
+    return status;
+}

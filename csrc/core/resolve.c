@@ -1,0 +1,864 @@
+/*
+ * What a person may type for a revision, and the ranges between two of those. Each function mirrors
+ * the method of RevisionMap that its comment names (alembic/script/revision.py, read in 1.20.1).
+ */
+#include "core/graph.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define TRY(call)                                                                                  \
+    do {                                                                                           \
+        mig_status try_status = (call);                                                            \
+        if (try_status != MIG_OK)                                                                  \
+            return try_status;                                                                     \
+    } while (0)
+
+static mig_span span_of(const mig_nodes *nodes)
+{
+    return (mig_span){nodes->items, nodes->count};
+}
+
+static mig_ids one_id(const mig_name *id)
+{
+    return (mig_ids){id, 1, false};
+}
+
+static bool is_node(uint32_t node)
+{
+    return node < MIG_NODE_BASE;
+}
+
+static mig_status assertion(mig_query *query, const char *text)
+{
+    mig_name message = {text, strlen(text)};
+    return mig_graph_fail_pieces(query->error, MIG_GRAPH_ASSERTION, &message, 1);
+}
+
+/* is_revision() of every one. */
+static mig_status assert_revisions(mig_query *query, mig_span nodes)
+{
+    for (uint32_t i = 0; i < nodes.count; i++) {
+        if (!is_node(nodes.items[i]))
+            return assertion(query, "there is no such revision");
+    }
+    return MIG_OK;
+}
+
+static mig_status names_of(mig_query *query, mig_span nodes, mig_ids *ids)
+{
+    mig_name *names = mig_arena_get_array(&query->arena, nodes.count, sizeof *names);
+    if (names == NULL)
+        return MIG_ENOMEM;
+    for (uint32_t i = 0; i < nodes.count; i++)
+        names[i] = query->graph->names[nodes.items[i]];
+    *ids = (mig_ids){names, nodes.count, true};
+    return MIG_OK;
+}
+
+/* `text` split at the first '@': false without one. */
+static bool split_branch(mig_name text, mig_name *branch, mig_name *rest)
+{
+    const char *at = text.length > 0 ? memchr(text.text, '@', text.length) : NULL;
+    if (at == NULL)
+        return false;
+    size_t length = (size_t)(at - text.text);
+    *branch = (mig_name){text.text, length};
+    *rest = (mig_name){at + 1, text.length - length - 1};
+    return true;
+}
+
+static mig_status joined(mig_query *query, mig_name a, const char *between, mig_name b,
+                         mig_name *text)
+{
+    size_t middle = strlen(between);
+    char *copy = mig_arena_get(&query->arena, a.length + middle + b.length + 1);
+    if (copy == NULL)
+        return MIG_ENOMEM;
+    if (a.length > 0)
+        memcpy(copy, a.text, a.length);
+    memcpy(copy + a.length, between, middle);
+    if (b.length > 0)
+        memcpy(copy + a.length + middle, b.text, b.length);
+    *text = (mig_name){copy, a.length + middle + b.length};
+    return MIG_OK;
+}
+
+/* Lineage ------------------------------------------------------------------------------------ */
+
+static mig_status revision_for_ident(mig_query *query, mig_name id, mig_name branch,
+                                     uint32_t *found);
+
+/*
+ * _shares_lineage, for all targets at once: who has one of `tests` above or below it is itself
+ * below or above that one. marks: all nodes on a line with a test.
+ */
+static mig_status mark_lineage(mig_query *query, mig_span tests, bool dependencies,
+                               uint64_t **lineage)
+{
+    const mig_graph *graph = query->graph;
+    uint64_t *below = mig_query_marks(query), *above = mig_query_marks(query);
+    if (below == NULL || above == NULL)
+        return MIG_ENOMEM;
+    TRY(mig_walk(query, dependencies ? &graph->all_down : &graph->down, tests, false, below, NULL));
+    TRY(mig_walk(query, dependencies ? &graph->all_next : &graph->next, tests, false, above, NULL));
+    for (size_t i = 0; i < ((size_t)graph->count + 63) / 64; i++)
+        below[i] |= above[i];
+    *lineage = below;
+    return MIG_OK;
+}
+
+/* _resolve_branch */
+static mig_status resolve_branch(mig_query *query, mig_name label, uint32_t *found)
+{
+    *found = mig_graph_lookup(query->graph, label);
+    if (*found != MIG_NODE_NONE)
+        return MIG_OK;
+    mig_status status = revision_for_ident(query, label, MIG_NO_NAME, found);
+    if (status == MIG_EREVISION && query->error->kind == MIG_GRAPH_RESOLUTION)
+        return mig_graph_error_argument(
+            query->error,
+            MIG_GRAPH_FAIL(query->error, MIG_GRAPH_RESOLUTION, MIG_NAME("No such branch: '"), label,
+                           MIG_NAME("'")),
+            label);
+    return status;
+}
+
+mig_status mig_filter_for_lineage(mig_query *query, mig_span targets, mig_name against,
+                                  bool include_dependencies, mig_nodes *found)
+{
+    mig_ids ids;
+    mig_name branch;
+    mig_nodes tests = {NULL, 0, 0};
+    uint64_t *lineage = NULL;
+    TRY(mig_resolve_number(query, one_id(&against), &ids, &branch));
+    if (targets.count == 0)
+        return MIG_OK;
+    TRY(assert_revisions(query, targets));
+    bool any = branch.length > 0 || ids.count > 0;
+    if (branch.length > 0) {
+        uint32_t node;
+        TRY(revision_for_ident(query, branch, MIG_NO_NAME, &node));
+        TRY(mig_nodes_push(query, &tests, node));
+    }
+    for (size_t i = 0; i < ids.count; i++) {
+        uint32_t node;
+        TRY(revision_for_ident(query, ids.items[i], MIG_NO_NAME, &node));
+        TRY(mig_nodes_push(query, &tests, node));
+    }
+    if (any)
+        TRY(mark_lineage(query, span_of(&tests), include_dependencies, &lineage));
+    for (uint32_t i = 0; i < targets.count; i++) {
+        if (!any || mig_marked(lineage, targets.items[i]))
+            TRY(mig_nodes_push(query, found, targets.items[i]));
+    }
+    return MIG_OK;
+}
+
+/* Identifiers -------------------------------------------------------------------------------- */
+
+/* The keys that begin with `prefix` and have more than three characters, as nodes, and their texts. */
+static mig_status partial_matches(mig_query *query, mig_name prefix, mig_nodes *nodes,
+                                  mig_nodes *keys)
+{
+    const mig_graph *graph = query->graph;
+    for (uint32_t i = 0; i < graph->key_count; i++) {
+        mig_name key = graph->keys[i];
+        if (key.length < prefix.length || memcmp(key.text, prefix.text, prefix.length) != 0 ||
+            mig_name_characters(key) <= 3)
+            continue;
+        TRY(mig_nodes_push(query, nodes, graph->key_node[i]));
+        TRY(mig_nodes_push(query, keys, i));
+    }
+    return MIG_OK;
+}
+
+static mig_status no_such_revision(mig_query *query, mig_name id)
+{
+    mig_name hint = MIG_NAME("; please ensure at least four characters are present for partial "
+                             "revision identifier matches");
+    if (mig_name_characters(id) >= 4)
+        hint.length = 0;
+    return mig_graph_error_argument(query->error,
+                                    MIG_GRAPH_FAIL(query->error, MIG_GRAPH_RESOLUTION,
+                                                   MIG_NAME("No such revision or branch '"), id,
+                                                   MIG_NAME("'"), hint),
+                                    id);
+}
+
+static mig_status many_revisions(mig_query *query, mig_name id, const mig_nodes *keys)
+{
+    const mig_name *names = query->graph->keys;
+    mig_name none = {"", 0}, third = none, before_third = none;
+    if (keys->count > 2) {
+        third = names[keys->items[2]];
+        before_third = MIG_NAME("', '");
+    }
+    return mig_graph_error_argument(
+        query->error,
+        MIG_GRAPH_FAIL(query->error, MIG_GRAPH_RESOLUTION, MIG_NAME("Multiple revisions start with '"),
+                       id, MIG_NAME("': '"), names[keys->items[0]], MIG_NAME("', '"),
+                       names[keys->items[1]], before_third, third, MIG_NAME("'...")),
+        id);
+}
+
+/* _revision_for_ident; `id` without text is Python's None or (). */
+static mig_status revision_for_ident(mig_query *query, mig_name id, mig_name branch,
+                                     uint32_t *found)
+{
+    const mig_graph *graph = query->graph;
+    uint32_t branch_node = MIG_NODE_NONE;
+    uint64_t *lineage = NULL;
+    if (branch.length > 0)
+        TRY(resolve_branch(query, branch, &branch_node));
+    *found = MIG_NODE_NONE;
+    if (id.text == NULL)
+        return MIG_OK;
+    if (branch_node != MIG_NODE_NONE)
+        TRY(mark_lineage(query, (mig_span){&branch_node, 1}, false, &lineage));
+    *found = mig_graph_lookup(graph, id);
+    if (*found == MIG_NODE_NONE) {
+        if (id.length == 0)
+            return assertion(query, "an empty revision identifier");
+        mig_nodes nodes = {NULL, 0, 0}, keys = {NULL, 0, 0};
+        TRY(partial_matches(query, id, &nodes, &keys));
+        if (lineage != NULL) {
+            uint32_t kept = 0;
+            for (uint32_t i = 0; i < nodes.count; i++) {
+                if (mig_marked(lineage, nodes.items[i])) {
+                    nodes.items[kept] = nodes.items[i];
+                    keys.items[kept++] = keys.items[i];
+                }
+            }
+            nodes.count = keys.count = kept;
+        }
+        if (nodes.count == 0)
+            return no_such_revision(query, id);
+        if (nodes.count > 1)
+            return many_revisions(query, id, &keys);
+        *found = nodes.items[0];
+    }
+    if (lineage != NULL && !mig_marked(lineage, *found))
+        return mig_graph_error_argument(
+            query->error,
+            MIG_GRAPH_FAIL(query->error, MIG_GRAPH_RESOLUTION, MIG_NAME("Revision "),
+                           graph->names[*found], MIG_NAME(" is not a member of branch '"), branch,
+                           MIG_NAME("'")),
+            id);
+    return MIG_OK;
+}
+
+/* get_current_head */
+static mig_status current_head(mig_query *query, mig_name branch, mig_nodes *head)
+{
+    const mig_graph *graph = query->graph;
+    if (branch.length > 0) {
+        TRY(mig_filter_for_lineage(query, graph->heads, branch, false, head));
+    } else {
+        for (uint32_t i = 0; i < graph->heads.count; i++)
+            TRY(mig_nodes_push(query, head, graph->heads.items[i]));
+    }
+    if (head->count < 2)
+        return MIG_OK;
+    mig_ids names;
+    mig_name argument = MIG_NAME("head");
+    TRY(names_of(query, span_of(head), &names));
+    if (branch.length > 0)
+        TRY(joined(query, branch, "@", argument, &argument));
+    return mig_graph_error_argument(
+        query->error,
+        mig_graph_fail_names(query->error, MIG_GRAPH_MULTIPLE_HEADS, names.items, names.count),
+        argument);
+}
+
+mig_status mig_resolve_number(mig_query *query, mig_ids id, mig_ids *resolved, mig_name *branch)
+{
+    const mig_graph *graph = query->graph;
+    mig_nodes nodes = {NULL, 0, 0};
+    mig_name text = id.count == 1 ? id.items[0] : MIG_NO_NAME;
+    *branch = MIG_NO_NAME;
+    *resolved = id;
+    if (id.is_sequence)
+        return MIG_OK;
+    if (split_branch(text, branch, &text)) {
+        mig_name *copy = mig_arena_get(&query->arena, sizeof *copy);
+        if (copy == NULL)
+            return MIG_ENOMEM;
+        *copy = text;
+        *resolved = (mig_ids){copy, 1, false};
+    }
+    if (mig_name_is(text, "heads")) {
+        if (branch->length == 0)
+            return names_of(query, graph->real_heads, resolved);
+        TRY(mig_filter_for_lineage(query, graph->heads, *branch, false, &nodes));
+        return names_of(query, span_of(&nodes), resolved);
+    }
+    if (mig_name_is(text, "head")) {
+        TRY(current_head(query, *branch, &nodes));
+        return names_of(query, span_of(&nodes), resolved);
+    }
+    if (text.text == NULL || mig_name_is(text, "base"))
+        resolved->count = 0;
+    return MIG_OK;
+}
+
+mig_status mig_get_revision(mig_query *query, mig_name id, uint32_t *found)
+{
+    mig_ids resolved;
+    mig_name branch;
+    TRY(mig_resolve_number(query, one_id(&id), &resolved, &branch));
+    if (resolved.count > 1)
+        return mig_graph_error_argument(query->error,
+                                        mig_graph_fail_names(query->error, MIG_GRAPH_MULTIPLE_HEADS,
+                                                             resolved.items, resolved.count),
+                                        id);
+    return revision_for_ident(query, resolved.count == 1 ? resolved.items[0] : MIG_NO_NAME, branch,
+                              found);
+}
+
+/* A negative whole number, as int() reads it; more steps than there are revisions are as many. */
+static bool negative_number(mig_name text, uint32_t *steps)
+{
+    if (text.length < 2 || text.text[0] != '-')
+        return false;
+    *steps = 0;
+    for (size_t i = 1; i < text.length; i++) {
+        if (text.text[i] < '0' || text.text[i] > '9')
+            return false;
+        if (*steps < MIG_NODE_MAX / 10)
+            *steps = *steps * 10 + (uint32_t)(text.text[i] - '0');
+        else
+            *steps = MIG_NODE_MAX;
+    }
+    return *steps > 0;
+}
+
+static mig_status walk_steps(mig_query *query, uint32_t start, bool up, uint32_t steps,
+                             mig_name branch, bool no_overwalk, uint32_t *found);
+
+static mig_status get_one_id(mig_query *query, mig_name id, mig_nodes *found)
+{
+    const mig_graph *graph = query->graph;
+    mig_ids resolved;
+    mig_name branch;
+    uint32_t steps;
+    TRY(mig_resolve_number(query, one_id(&id), &resolved, &branch));
+    if (resolved.count == 1 && negative_number(resolved.items[0], &steps)) {
+        /* branch@-n: down from the heads */
+        uint32_t label = 0;
+        while (label < graph->label_count &&
+               !mig_name_equal(graph->keys[graph->count + label], branch))
+            label++;
+        for (uint32_t i = 0; i < graph->real_heads.count; i++) {
+            uint32_t head = graph->real_heads.items[i], node;
+            if (branch.text != NULL &&
+                (label == graph->label_count || !mig_graph_has_label(graph, head, label)))
+                continue;
+            TRY(walk_steps(query, head, false, steps, MIG_NO_NAME, true, &node));
+            TRY(mig_nodes_push(query, found, node));
+        }
+        return MIG_OK;
+    }
+    for (size_t i = 0; i < resolved.count; i++) {
+        uint32_t node;
+        TRY(revision_for_ident(query, resolved.items[i], branch, &node));
+        TRY(mig_nodes_push(query, found, node));
+    }
+    return MIG_OK;
+}
+
+mig_status mig_get_revisions(mig_query *query, mig_ids id, mig_nodes *found)
+{
+    for (size_t i = 0; i < id.count; i++)
+        TRY(get_one_id(query, id.items[i], found));
+    return MIG_OK;
+}
+
+/* Relative destinations ---------------------------------------------------------------------- */
+
+static bool is_word(char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           c == '_' || (unsigned char)c >= 0x80;
+}
+
+typedef struct relative {
+    mig_name branch, symbol, number; /* those that are missing have no text */
+    bool up;
+    uint32_t steps;
+} relative;
+
+/* (\w+)?((?:\+|-)\d+) at `at` */
+static bool match_symbol_and_number(mig_name text, size_t at, relative *match)
+{
+    size_t symbol = at;
+    while (at < text.length && is_word(text.text[at]))
+        at++;
+    match->symbol = at > symbol ? (mig_name){text.text + symbol, at - symbol} : MIG_NO_NAME;
+    size_t number = at;
+    if (at >= text.length || (text.text[at] != '+' && text.text[at] != '-'))
+        return false;
+    match->up = text.text[at++] == '+';
+    match->steps = 0;
+    size_t digits = at;
+    for (; at < text.length && text.text[at] >= '0' && text.text[at] <= '9'; at++) {
+        if (match->steps < MIG_NODE_MAX / 10)
+            match->steps = match->steps * 10 + (uint32_t)(text.text[at] - '0');
+        else
+            match->steps = MIG_NODE_MAX;
+    }
+    match->number = (mig_name){text.text + number, at - number};
+    return at > digits;
+}
+
+/* _relative_destination.match: (?:(.+?)@)?(\w+)?((?:\+|-)\d+) */
+static bool match_relative(mig_name text, relative *match)
+{
+    if (text.text == NULL)
+        return false;
+    for (size_t at = 1; at < text.length && text.text[at - 1] != '\n'; at++) {
+        match->branch = (mig_name){text.text, at};
+        if (text.text[at] == '@' && match_symbol_and_number(text, at + 1, match))
+            return true;
+    }
+    match->branch = MIG_NO_NAME;
+    return match_symbol_and_number(text, 0, match);
+}
+
+static mig_status plain_error(mig_query *query, const char *text)
+{
+    mig_name message = {text, strlen(text)};
+    return mig_graph_fail_pieces(query->error, MIG_GRAPH_REVISION, &message, 1);
+}
+
+/* as_int: Alembic prints the number there, not what was typed */
+static mig_status no_such_steps(mig_query *query, const relative *match, bool as_int)
+{
+    char digits[16];
+    (void)snprintf(digits, sizeof digits, "%u", match->steps);
+    mig_name count = {digits, strlen(digits)}, number = match->number;
+    char value[20];
+    if (as_int) {
+        (void)snprintf(value, sizeof value, "%s%u", match->up || match->steps == 0 ? "" : "-",
+                       match->steps);
+        number = (mig_name){value, strlen(value)};
+    }
+    return MIG_GRAPH_FAIL(query->error, MIG_GRAPH_REVISION, MIG_NAME("Relative revision "), number,
+                          MIG_NAME(" didn't produce "), count, MIG_NAME(" migrations"));
+}
+
+/* _walk */
+static mig_status walk_steps(mig_query *query, uint32_t start, bool up, uint32_t steps,
+                             mig_name branch, bool no_overwalk, uint32_t *found)
+{
+    const mig_graph *graph = query->graph;
+    uint32_t node = start;
+    for (uint32_t i = 0; i < steps; i++) {
+        mig_nodes filtered = {NULL, 0, 0};
+        mig_span children;
+        uint32_t base = MIG_NODE_BASE;
+        if (up) {
+            if (node == MIG_NODE_BASE)
+                return assertion(query, "there is no way up from 'base'");
+            children = node == MIG_NODE_NONE ? graph->bases : mig_edges_of(&graph->next, node);
+            if (branch.length > 0) {
+                TRY(mig_filter_for_lineage(query, children, branch, false, &filtered));
+                children = span_of(&filtered);
+            }
+        } else if (node == MIG_NODE_BASE) {
+            children = (mig_span){NULL, 0};
+        } else {
+            children = node == MIG_NODE_NONE ? graph->heads : mig_edges_of(&graph->down, node);
+            if (children.count == 0)
+                children = (mig_span){&base, 1};
+        }
+        if (children.count == 0) {
+            *found = no_overwalk ? MIG_NODE_NONE : node;
+            return MIG_OK;
+        }
+        if (children.count > 1)
+            return plain_error(query, "Ambiguous walk");
+        node = children.items[0];
+    }
+    *found = node;
+    return MIG_OK;
+}
+
+/* get_revision of `symbol`, or of `branch@symbol` */
+static mig_status get_on_branch(mig_query *query, mig_name branch, mig_name symbol, uint32_t *found)
+{
+    if (branch.text != NULL)
+        TRY(joined(query, branch, "@", symbol, &symbol));
+    return mig_get_revision(query, symbol, found);
+}
+
+/* The nodes of names that filter_for_lineage is given: _revision_for_ident of each. */
+static mig_status nodes_of(mig_query *query, mig_ids ids, mig_nodes *nodes)
+{
+    for (size_t i = 0; i < ids.count; i++) {
+        uint32_t node;
+        TRY(revision_for_ident(query, ids.items[i], MIG_NO_NAME, &node));
+        TRY(mig_nodes_push(query, nodes, node));
+    }
+    return MIG_OK;
+}
+
+/* What is current on `branch`, for a downgrade: one name. */
+static mig_status current_on_branch(mig_query *query, mig_ids current, mig_name branch,
+                                    mig_name *symbol)
+{
+    mig_nodes nodes = {NULL, 0, 0}, on_branch = {NULL, 0, 0};
+    TRY(nodes_of(query, current, &nodes));
+    TRY(mig_filter_for_lineage(query, span_of(&nodes), branch, false, &on_branch));
+    if (on_branch.count == 0) {
+        mig_nodes all = {NULL, 0, 0};
+        TRY(mig_all_current(query, current, &all));
+        TRY(mig_filter_for_lineage(query, span_of(&all), branch, false, &on_branch));
+        if (on_branch.count == 1) {
+            *symbol = query->graph->names[on_branch.items[0]];
+            return MIG_OK;
+        }
+    } else if (on_branch.count == 1) {
+        /* the name as it was given, which may be a part of one */
+        for (uint32_t i = 0; i < nodes.count; i++) {
+            if (nodes.items[i] == on_branch.items[0])
+                *symbol = current.items[i];
+        }
+        return MIG_OK;
+    }
+    return assertion(query, "not exactly one current revision is on that branch");
+}
+
+/* _parse_downgrade_target */
+static mig_status parse_downgrade_target(mig_query *query, mig_ids current, mig_ids target,
+                                         bool no_overwalk, mig_name *branch, uint32_t *found)
+{
+    relative match;
+    *branch = MIG_NO_NAME;
+    *found = MIG_NODE_NONE;
+    if (!target.is_sequence && target.count == 1 && target.items[0].text == NULL)
+        return MIG_OK;
+    if (target.is_sequence || target.count != 1)
+        return assertion(query, "Expected downgrade target in string form");
+    mig_name text = target.items[0];
+    if (!match_relative(text, &match)) {
+        for (size_t i = text.length; i > 0; i--) {
+            if (text.text[i - 1] == '@') {
+                *branch = (mig_name){i > 1 ? text.text : NULL, i - 1};
+                text = (mig_name){text.text + i, text.length - i};
+                break;
+            }
+        }
+        return mig_get_revision(query, text, found);
+    }
+    *branch = match.branch;
+    if (match.up || match.steps == 0) {
+        if (match.symbol.text == NULL)
+            return no_such_steps(query, &match, false);
+        uint32_t start;
+        TRY(mig_get_revision(query, match.symbol, &start));
+        TRY(walk_steps(query, start, true, match.steps, match.branch, no_overwalk, found));
+        return *found == MIG_NODE_NONE ? plain_error(query, "Walked too far") : MIG_OK;
+    }
+    mig_name symbol = match.symbol;
+    if (symbol.text == NULL) {
+        if (current.count == 1 && current.items[0].text == NULL)
+            current.count = 0;
+        if (branch->text != NULL) {
+            TRY(current_on_branch(query, current, *branch, &symbol));
+        } else {
+            if (current.count == 0)
+                return no_such_steps(query, &match, false);
+            for (size_t i = 1; i < current.count; i++)
+                query->error->ambiguous_downgrade |=
+                    !mig_name_equal(current.items[i], current.items[0]);
+            symbol = current.items[0];
+            *branch = symbol;
+        }
+    }
+    uint32_t start;
+    TRY(get_on_branch(query, *branch, symbol, &start));
+    TRY(walk_steps(query, start, false, match.steps, MIG_NO_NAME, no_overwalk, found));
+    if (*found != MIG_NODE_NONE)
+        return MIG_OK;
+    return match.symbol.text == NULL ? no_such_steps(query, &match, false)
+                                     : plain_error(query, "Walked too far");
+}
+
+/* Where an upgrade of `branch` by a number of steps starts, when no current head is on it. */
+static mig_status tips_on_branch(mig_query *query, mig_span current, mig_name branch,
+                                 mig_nodes *tips)
+{
+    const mig_graph *graph = query->graph;
+    mig_nodes active = {NULL, 0, 0}, on_branch = {NULL, 0, 0};
+    uint64_t *marks = mig_query_marks(query), *below = mig_query_marks(query);
+    if (marks == NULL || below == NULL)
+        return MIG_ENOMEM;
+    TRY(assert_revisions(query, current));
+    TRY(mig_walk(query, &graph->steps_down, current, false, marks, &active));
+    TRY(mig_filter_for_lineage(query, span_of(&active), branch, false, &on_branch));
+    for (uint32_t i = 0; i < on_branch.count; i++) {
+        mig_span down = mig_edges_of(&graph->steps_down, on_branch.items[i]);
+        for (uint32_t j = 0; j < down.count; j++)
+            mig_mark(below, down.items[j]);
+    }
+    for (uint32_t i = 0; i < on_branch.count; i++) {
+        if (!mig_marked(below, on_branch.items[i]))
+            TRY(mig_nodes_push(query, tips, on_branch.items[i]));
+    }
+    return tips->count == 0 ? mig_nodes_push(query, tips, MIG_NODE_NONE) : MIG_OK;
+}
+
+/* _parse_upgrade_target */
+static mig_status parse_upgrade_target(mig_query *query, mig_ids current, mig_ids target,
+                                       bool no_overwalk, mig_nodes *found)
+{
+    relative match;
+    uint32_t node, start;
+    if (target.is_sequence || target.count != 1 || !match_relative(target.items[0], &match))
+        return mig_get_revisions(query, target, found);
+    if (!match.up || match.steps == 0) {
+        if (match.symbol.text == NULL)
+            return no_such_steps(query, &match, true);
+        TRY(get_on_branch(query, match.branch, match.symbol, &start));
+        TRY(walk_steps(query, start, false, match.steps, MIG_NO_NAME, no_overwalk, &node));
+        return mig_nodes_push(query, found, node);
+    }
+    if (match.symbol.text != NULL) {
+        TRY(mig_get_revision(query, match.symbol, &start));
+        TRY(walk_steps(query, start, true, match.steps, match.branch, no_overwalk, &node));
+        return mig_nodes_push(query, found, node);
+    }
+    mig_nodes starts = {NULL, 0, 0};
+    if (current.count == 1 && current.items[0].text == NULL)
+        current.count = 0;
+    if (match.branch.text != NULL) {
+        mig_nodes given = {NULL, 0, 0};
+        TRY(mig_get_revisions(query, current, &given));
+        TRY(mig_filter_for_lineage(query, span_of(&given), match.branch, false, &starts));
+        if (starts.count == 0)
+            TRY(tips_on_branch(query, span_of(&given), match.branch, &starts));
+    } else if (current.count == 0) {
+        TRY(mig_nodes_push(query, &starts, MIG_NODE_NONE));
+    } else if (current.count == 1) {
+        TRY(mig_get_revision(query, current.items[0], &node));
+        TRY(mig_nodes_push(query, &starts, node));
+    }
+    if (starts.count != 1)
+        return plain_error(query, "Ambiguous upgrade from multiple current revisions");
+    TRY(walk_steps(query, starts.items[0], true, match.steps, match.branch, no_overwalk, &node));
+    if (node == MIG_NODE_NONE)
+        return no_such_steps(query, &match, false);
+    return mig_nodes_push(query, found, node);
+}
+
+/* Ranges ------------------------------------------------------------------------------------- */
+
+mig_status mig_all_current(mig_query *query, mig_ids ids, mig_nodes *found)
+{
+    const mig_graph *graph = query->graph;
+    mig_nodes top = {NULL, 0, 0};
+    uint64_t *marks = mig_query_marks(query);
+    if (marks == NULL)
+        return MIG_ENOMEM;
+    TRY(mig_get_revisions(query, ids, &top));
+    TRY(assert_revisions(query, span_of(&top)));
+    TRY(mig_walk(query, &graph->steps_down, span_of(&top), false, marks, NULL));
+    /* _filter_into_branch_heads: all below is marked, so a look at the next revisions is enough */
+    for (uint32_t i = 0; i < graph->count; i++) {
+        if (!mig_marked(marks, i))
+            continue;
+        mig_span next = mig_edges_of(&graph->next, i);
+        uint32_t j = 0;
+        while (j < next.count && !mig_marked(marks, next.items[j]))
+            j++;
+        if (j == next.count)
+            TRY(mig_nodes_push(query, found, i));
+    }
+    return MIG_OK;
+}
+
+/* RangeNotAncestorError: lower and upper are those of the question, which the binding has. */
+static mig_status range_error(mig_query *query)
+{
+    query->error->kind = MIG_GRAPH_RANGE;
+    return MIG_EREVISION;
+}
+
+/* The names of a lower bound `branch@...`: only targets on that branch count. */
+static mig_status only_on_branch(mig_query *query, mig_name lower, mig_nodes *targets)
+{
+    const mig_graph *graph = query->graph;
+    mig_name branch, rest;
+    uint32_t node, label = 0;
+    if (!split_branch(lower, &branch, &rest))
+        return MIG_OK;
+    TRY(mig_get_revision(query, branch, &node));
+    if (node != MIG_NODE_NONE && mig_name_equal(graph->names[node], branch)) {
+        uint32_t labels = 0;
+        for (uint32_t i = 0; i < graph->label_count; i++) {
+            if (mig_graph_has_label(graph, node, i)) {
+                labels++;
+                label = i;
+            }
+        }
+        if (labels != 1)
+            return assertion(query, "that revision is not on exactly one labelled branch");
+    } else {
+        while (label < graph->label_count &&
+               !mig_name_equal(graph->keys[graph->count + label], branch))
+            label++;
+    }
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < targets->count; i++) {
+        if (label < graph->label_count && mig_graph_has_label(graph, targets->items[i], label))
+            targets->items[kept++] = targets->items[i];
+    }
+    targets->count = kept;
+    return MIG_OK;
+}
+
+static mig_status collect_upgrade(mig_query *query, const mig_range *range, uint64_t *needs,
+                                  mig_nodes *heads)
+{
+    const mig_graph *graph = query->graph;
+    size_t words = ((size_t)graph->count + 63) / 64;
+    mig_ids lower = range->lower;
+    mig_nodes current = {NULL, 0, 0};
+    uint64_t *present = mig_query_marks(query);
+    if (present == NULL)
+        return MIG_ENOMEM;
+    TRY(parse_upgrade_target(query, lower, range->upper, range->assert_relative_length, heads));
+    TRY(assert_revisions(query, span_of(heads)));
+    if (!lower.is_sequence && lower.count == 1 && lower.items[0].text != NULL)
+        TRY(only_on_branch(query, lower.items[0], heads));
+    TRY(mig_walk(query, &graph->steps_down, span_of(heads), true, needs, NULL));
+    TRY(mig_get_revisions(query, lower, &current));
+    for (uint32_t i = 0; i < current.count && !range->implicit_base; i++) {
+        uint32_t node = current.items[i];
+        if (node == MIG_NODE_BASE || (is_node(node) && !mig_marked(needs, node)))
+            return range_error(query);
+    }
+    if (current.count > 0 && current.items[0] == MIG_NODE_NONE) {
+        mig_name branch;
+        uint32_t node;
+        TRY(parse_downgrade_target(query, range->upper, lower, range->assert_relative_length,
+                                   &branch, &node));
+        if (node == MIG_NODE_NONE)
+            return assertion(query, "the lower end of the range is no revision");
+        current.count = 0;
+        lower.count = 0;
+        if (node != MIG_NODE_BASE) {
+            TRY(mig_nodes_push(query, &current, node));
+            lower = (mig_ids){&graph->names[node], 1, false};
+        }
+    }
+    TRY(assert_revisions(query, span_of(&current)));
+    TRY(mig_walk(query, &graph->steps_down, span_of(&current), true, present, NULL));
+    for (size_t i = 0; i < words; i++)
+        needs[i] &= ~present[i];
+    if (range->inclusive) {
+        mig_nodes added = {NULL, 0, 0};
+        TRY(mig_get_revisions(query, lower, &added));
+        TRY(assert_revisions(query, span_of(&added)));
+        for (uint32_t i = 0; i < added.count; i++)
+            mig_mark(needs, added.items[i]);
+    }
+    if (current.count > 0 && !range->implicit_base) {
+        uint64_t *above = mig_query_marks(query);
+        if (above == NULL)
+            return MIG_ENOMEM;
+        TRY(mig_walk(query, &graph->next, span_of(&current), true, above, NULL));
+        for (size_t i = 0; i < words; i++)
+            needs[i] &= above[i];
+    }
+    return MIG_OK;
+}
+
+static mig_status downgrade_roots(mig_query *query, const mig_range *range, mig_name branch,
+                                  uint32_t target, mig_nodes *roots)
+{
+    const mig_graph *graph = query->graph;
+    mig_span candidates = graph->bases;
+    bool several = candidates.count > 1;
+    if (is_node(target)) {
+        candidates = range->inclusive ? (mig_span){&target, 1} : mig_edges_of(&graph->next, target);
+        several = candidates.count > 1;
+    } else {
+        /* Alembic's map has a labelled base twice: by its id and by its label */
+        for (uint32_t i = graph->count; i < graph->key_count; i++)
+            several = several || mig_edges_of(&graph->down, graph->key_node[i]).count == 0;
+    }
+    uint64_t *on_branch = NULL;
+    if (branch.length > 0 && several) {
+        uint32_t node;
+        on_branch = mig_query_marks(query);
+        if (on_branch == NULL)
+            return MIG_ENOMEM;
+        TRY(resolve_branch(query, branch, &node));
+        TRY(mig_walk(query, &graph->down, (mig_span){&node, 1}, false, on_branch, NULL));
+    }
+    for (uint32_t i = 0; i < candidates.count; i++) {
+        if (on_branch == NULL || mig_marked(on_branch, candidates.items[i]))
+            TRY(mig_nodes_push(query, roots, candidates.items[i]));
+    }
+    if (on_branch != NULL && roots->count == 0)
+        return plain_error(query, "Not a valid downgrade target from current heads");
+    return MIG_OK;
+}
+
+static mig_status collect_downgrade(mig_query *query, const mig_range *range, uint64_t *drops,
+                                    mig_nodes *heads)
+{
+    const mig_graph *graph = query->graph;
+    size_t words = ((size_t)graph->count + 63) / 64;
+    mig_name branch;
+    uint32_t target;
+    mig_nodes roots = {NULL, 0, 0};
+    uint64_t *active = mig_query_marks(query);
+    if (active == NULL)
+        return MIG_ENOMEM;
+    TRY(parse_downgrade_target(query, range->upper, range->lower, range->assert_relative_length,
+                               &branch, &target));
+    TRY(downgrade_roots(query, range, branch, target, &roots));
+    TRY(mig_get_revisions(query, range->upper, heads));
+    TRY(mig_walk(query, &graph->all_next, span_of(&roots), false, drops, NULL));
+    TRY(assert_revisions(query, span_of(heads)));
+    TRY(mig_walk(query, &graph->steps_down, span_of(heads), false, active, NULL));
+    bool any = false;
+    for (size_t i = 0; i < words; i++)
+        drops[i] &= active[i];
+    if (range->implicit_base) {
+        uint64_t *below = mig_query_marks(query);
+        if (below == NULL)
+            return MIG_ENOMEM;
+        TRY(mig_walk(query, &graph->steps_down, span_of(&roots), false, below, NULL));
+        for (size_t i = 0; i < words; i++)
+            drops[i] |= active[i] & ~below[i];
+    }
+    for (size_t i = 0; i < words; i++)
+        any = any || drops[i] != 0;
+    bool is_head = !is_node(target);
+    for (uint32_t i = 0; i < heads->count; i++)
+        is_head = is_head || heads->items[i] == target;
+    if (!any && !is_head) {
+        /* RangeNotAncestorError("Nothing to drop", upper) */
+        mig_name nothing = MIG_NAME("Nothing to drop");
+        (void)range_error(query);
+        return mig_graph_error_argument(query->error, MIG_EREVISION, nothing);
+    }
+    return MIG_OK;
+}
+
+mig_status mig_iterate(mig_query *query, const mig_range *range, mig_nodes *found)
+{
+    mig_nodes heads = {NULL, 0, 0};
+    uint64_t *todo = mig_query_marks(query);
+    if (todo == NULL)
+        return MIG_ENOMEM;
+    if (range->select_for_downgrade)
+        TRY(collect_downgrade(query, range, todo, &heads));
+    else
+        TRY(collect_upgrade(query, range, todo, &heads));
+    return mig_topological_sort(query, todo, span_of(&heads), found);
+}

@@ -1,0 +1,89 @@
+/*
+ * What the revision graph is told and how it refuses: names, records, errors.
+ *
+ * A mig_name is a pointer and a length (UTF-8, may hold NUL bytes, not terminated); `text == NULL`
+ * stands for Python's None. Names in a mig_record are borrowed for the call of mig_graph_build.
+ *
+ * A mig_graph_error carries what Alembic's exception of the same kind is constructed with, so that
+ * the binding can raise that class. It owns its texts (they outlive the graph): call
+ * mig_graph_error_init before, mig_graph_error_release after. Texts are those of
+ * alembic/script/revision.py (read in 1.20.1). Not thread-safe, knows no Python.
+ */
+#ifndef MIG_CORE_REVISION_H
+#define MIG_CORE_REVISION_H
+
+#include <stdbool.h>
+
+#include "core/arena.h"
+#include "core/status.h"
+
+typedef struct mig_name {
+    const char *text;
+    size_t length;
+} mig_name;
+
+#define MIG_NAME(literal) ((mig_name){"" literal, sizeof(literal) - 1})
+#define MIG_NO_NAME ((mig_name){NULL, 0})
+
+bool mig_name_equal(mig_name a, mig_name b);
+bool mig_name_is(mig_name name, const char *text);
+bool mig_name_has(mig_name name, char character);
+size_t mig_name_characters(mig_name name); /* code points */
+int mig_name_compare(mig_name a, mig_name b);
+
+/* One revision file. */
+typedef struct mig_record {
+    mig_name revision;
+    const mig_name *down;
+    size_t down_count;
+    bool down_is_text; /* a string rather than a tuple: Alembic skips a check for '' */
+    const mig_name *labels;
+    size_t label_count;
+    const mig_name *depends;
+    size_t depend_count;
+} mig_record;
+
+typedef enum mig_graph_error_kind {
+    MIG_GRAPH_NONE,
+    MIG_GRAPH_REVISION,         /* RevisionError(message) */
+    MIG_GRAPH_LOOP,             /* LoopDetected(names[0]) */
+    MIG_GRAPH_DEPENDENCY_LOOP,  /* DependencyLoopDetected(names[0]) */
+    MIG_GRAPH_CYCLE,            /* CycleDetected(names) */
+    MIG_GRAPH_DEPENDENCY_CYCLE, /* DependencyCycleDetected(names) */
+    MIG_GRAPH_MULTIPLE_HEADS,   /* MultipleHeads(names, argument) */
+    MIG_GRAPH_RESOLUTION,       /* ResolutionError(message, argument) */
+    MIG_GRAPH_RANGE,            /* RangeNotAncestorError(argument or lower as given, upper) */
+    MIG_GRAPH_MISSING,          /* names[0] is not in the map; record refers to it */
+    MIG_GRAPH_ASSERTION,        /* AssertionError(message) */
+    MIG_GRAPH_DECLINED,         /* not an error: Alembic's own graph must answer */
+    MIG_GRAPH_KEY               /* KeyError(names[0]) */
+} mig_graph_error_kind;
+
+typedef struct mig_graph_error {
+    mig_graph_error_kind kind; /* MIG_GRAPH_NONE: out of memory */
+    mig_name message;
+    mig_name argument;
+    mig_name *names;
+    size_t name_count;
+    uint32_t record;          /* MIG_GRAPH_MISSING: index of the record */
+    bool warns;               /* MIG_GRAPH_MISSING: Alembic warns before its KeyError */
+    bool ambiguous_downgrade; /* Alembic's warning; set on success too */
+    mig_arena arena;
+} mig_graph_error;
+
+void mig_graph_error_init(mig_graph_error *error, const mig_alloc *alloc);
+void mig_graph_error_release(mig_graph_error *error);
+
+/* All return MIG_EREVISION, or MIG_ENOMEM. The message is the pieces, one after the other. */
+mig_status mig_graph_fail_pieces(mig_graph_error *error, mig_graph_error_kind kind,
+                                 const mig_name *pieces, size_t count);
+mig_status mig_graph_fail_names(mig_graph_error *error, mig_graph_error_kind kind,
+                                const mig_name *names, size_t count);
+/* Sets `argument` of an error that is already filled; passes `status` on. */
+mig_status mig_graph_error_argument(mig_graph_error *error, mig_status status, mig_name argument);
+
+#define MIG_GRAPH_FAIL(error, kind, ...)                                                           \
+    mig_graph_fail_pieces((error), (kind), (const mig_name[]){__VA_ARGS__},                        \
+                          sizeof((const mig_name[]){__VA_ARGS__}) / sizeof(mig_name))
+
+#endif
