@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from twins import Twins
+pytest.register_assert_rewrite("twins")
+
+from twins import Twins  # noqa: E402
 
 
 @pytest.fixture

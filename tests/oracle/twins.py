@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -16,8 +17,6 @@ import psycopg
 ROOT = Path(__file__).parents[2]
 PROJECT = ("env.py", "alembic.ini", "script.py.mako", "versions", "lib", "models")
 
-# A zygote has Alembic imported and forks for each command: what alembic shows, without a second of imports each time.
-ALEMBIC = (sys.executable, str(Path(__file__).with_name("zygote.py")))
 MIGRATE_EXT = (sys.executable, "-m", "migrate_ext")
 
 
@@ -31,25 +30,37 @@ class Outcome:
     files: dict[str, str] = field(default_factory=dict)
 
 
-class Twin:
-    """One copy of a project, one database, one program."""
+def _sorted(match: re.Match[str]) -> str:
+    """A list in a text, in an order that no hash decides."""
+    *before, names = match.groups()
+    return "".join(before) + "(" + ", ".join(sorted(names.split(", "))) + ")"
 
-    def __init__(self, folder: Path, url: str, program: tuple[str, ...]) -> None:
+
+class Twin:
+    """One copy of a project, one database."""
+
+    def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
         self.url = url
-        self.program = program
 
     def run(self, *command: str, **environment: str | None) -> Outcome:
         """Run a command; `environment` overrides variables, None removes one."""
         variables: dict[str, str] = {**os.environ, "DATABASE_URL": self.url, "COLUMNS": "100"}
-        variables["PYTHONPATH"] = str(ROOT)
+        variables["PYTHONPATH"] = "/tmp/standin:" + str(ROOT)
         for name, value in environment.items():
             if value is None:
                 variables.pop(name, None)
             else:
                 variables[name] = value
+        code, stdout, stderr = self.process(command, variables)
+        return Outcome(code, self.same(stdout), self.same(stderr), self.files())
+
+    def process(
+        self, command: tuple[str, ...], variables: dict[str, str]
+    ) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr of migrate-ext."""
         done = subprocess.run(
-            [*self.program, *command],
+            [*MIGRATE_EXT, *command],
             cwd=self.folder,
             env=variables,
             capture_output=True,
@@ -57,9 +68,7 @@ class Twin:
             stdin=subprocess.DEVNULL,
             timeout=120,
         )
-        return Outcome(
-            done.returncode, self.same(done.stdout), self.same(done.stderr), self.files()
-        )
+        return done.returncode, done.stdout, done.stderr
 
     def files(self) -> dict[str, str]:
         return {
@@ -71,11 +80,14 @@ class Twin:
         """`text` without what must differ: the folder, the database, the time, the program's name, a set's order."""
         text = text.replace(str(self.folder), "<project>")
         text = text.replace(self.url.rsplit("/", 1)[1], "<database>")
-        text = re.sub(r"usage: \S+", "usage: <program>", text)
+        text = re.sub(r"^hint: .*\n", "", text, flags=re.M)
+        text = re.sub(r"(usage: |^)(alembic|migrate-ext)( |: )", r"\1<program>\3", text, flags=re.M)
+        if "usage: " in text:
+            text = " ".join(text.split())
+        text = re.sub(r"\((\w+(?:, \w+)+)\)", _sorted, text)
+        text = re.sub(r"(Branch names: )(.*),?", _sorted, text)
         text = re.sub(r"(Create Date: ).*", r"\1<now>", text)
-        text = re.sub(
-            r"(Branches into: )(.*)", lambda m: m[1] + ", ".join(sorted(m[2].split(", "))), text
-        )
+        text = re.sub(r"(Branches into: )(.*)", _sorted, text)
         return re.sub(
             r"((?:^ +-> .*\n)+)", lambda m: "".join(sorted(m[1].splitlines(True))), text, flags=re.M
         )
@@ -89,14 +101,40 @@ class Twin:
         return sorted(row[0] for row in rows)
 
 
+class AlembicTwin(Twin):
+    """The one that Alembic runs, in a fork of one process for all tests (zygote.py)."""
+
+    zygote: subprocess.Popen[str] | None = None
+
+    def process(
+        self, command: tuple[str, ...], variables: dict[str, str]
+    ) -> tuple[int, str, str]:
+        if AlembicTwin.zygote is None:
+            AlembicTwin.zygote = subprocess.Popen(
+                [sys.executable, Path(__file__).with_name("zygote.py")],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+        zygote = AlembicTwin.zygote
+        assert zygote.stdin is not None
+        assert zygote.stdout is not None
+        files = [self.folder.with_suffix(suffix) for suffix in (".out", ".err")]
+        request = [str(self.folder), command, variables, [str(file) for file in files]]
+        print(json.dumps(request), file=zygote.stdin, flush=True)
+        code = int(zygote.stdout.readline())
+        return code, files[0].read_text(), files[1].read_text()
+
+
 class Twins:
     """Two twins that must not be told apart."""
 
     def __init__(self, folder: Path, make_database: Callable[[], str], dump: Callable[[str], str]):
         self.dump = dump
         self.both: list[Twin] = []
-        for name, program in (("alembic", ALEMBIC), ("migrate_ext", MIGRATE_EXT)):
-            project = folder / name
+        for twin in (AlembicTwin, Twin):
+            project = folder / ("alembic" if twin is AlembicTwin else "migrate_ext")
             project.mkdir()
             for part in PROJECT:
                 source = ROOT / part
@@ -105,7 +143,7 @@ class Twins:
                     shutil.copytree(source, project / part, ignore=ignore)
                 else:
                     shutil.copy(source, project / part)
-            self.both.append(Twin(project, make_database(), program))
+            self.both.append(twin(project, make_database()))
 
     @property
     def ours(self) -> Twin:

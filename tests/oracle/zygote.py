@@ -1,0 +1,51 @@
+"""Runs ``alembic`` commands in forks of a process that has its imports behind it.
+
+Reads one JSON line a command: folder, arguments, environment, files for stdout and stderr; answers with the exit code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+
+import alembic.config
+import psycopg  # noqa: F401  (what commands import later)
+import sqlalchemy.dialects.postgresql.psycopg  # noqa: F401
+
+
+def child(folder: str, arguments: list[str], environment: dict[str, str], files: list[str]) -> int:
+    """What a fresh ``alembic`` process does; returns its exit code."""
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, file in enumerate(files, 1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.argv = ["alembic", *arguments]
+    code: object = 0
+    try:
+        alembic.config.main(prog="alembic")
+    except SystemExit as stop:
+        code = stop.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code & 0xFF if isinstance(code, int) else int(code is not None)
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(child(*json.loads(line)))
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
