@@ -77,7 +77,9 @@ build/c/asan/%: FLAGS := -O1 -fno-omit-frame-pointer -fsanitize=address,undefine
 build/c/libpq: $(VENV)/.test
 	@mkdir -p build/c && folder=$$($(PY) setup.py --libpq-include) && echo "-I$$folder" >$@
 
-build/c/plain/csrc/%.o build/c/asan/csrc/%.o: csrc/%.c $(C_HEADERS) build/c/libpq
+build/c/plain/csrc/%.o: csrc/%.c $(C_HEADERS) build/c/libpq
+	@mkdir -p $(@D) && $(C_BUILD) -c $< -o $@
+build/c/asan/csrc/%.o: csrc/%.c $(C_HEADERS) build/c/libpq
 	@mkdir -p $(@D) && $(C_BUILD) -c $< -o $@
 
 build/c/plain/core.a: $(C_FILES:%.c=build/c/plain/%.o)

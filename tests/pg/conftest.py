@@ -1,26 +1,13 @@
-"""A fresh, empty database for each test, on the server of TEST_DATABASE_URL."""
+"""Here a database's URL is bare, as libpq and both drivers take it."""
 
 from __future__ import annotations
 
-import itertools
-import os
-from collections.abc import Iterator
+from collections.abc import Callable
 
-import psycopg
 import pytest
-from sqlalchemy.engine import make_url
-
-_numbers = itertools.count()
 
 
 @pytest.fixture
-def database_url() -> Iterator[str]:
-    server = make_url(
-        os.environ.get("TEST_DATABASE_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
-    )
-    name = f"pq_{os.getpid()}_{next(_numbers)}"
-    libpq_url = server.set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(libpq_url, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}")
-        yield server.set(database=name).render_as_string(hide_password=False)
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+def database_url(make_database: Callable[[], str]) -> str:
+    """``postgresql://`` URL of a new, empty database."""
+    return make_database().replace("+psycopg", "", 1)

@@ -11,6 +11,7 @@ from alembic.runtime.migration import HeadMaintainer, MigrationContext
 from alembic.util import CommandError as AlembicError
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
+from sqlalchemy.pool import NullPool
 
 from migrate_ext import _core, libpq
 from migrate_ext._core import Session
@@ -34,7 +35,8 @@ def session(database_url: str) -> Iterator[Session]:
 
 
 def alembic_context(url: str, table: str, schema: str | None, **opts: Any) -> MigrationContext:
-    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+    parsed = make_url(url).set(drivername="postgresql+psycopg")
+    engine = create_engine(parsed, poolclass=NullPool)
     return MigrationContext.configure(
         engine.connect(), opts={"version_table": table, "version_table_schema": schema, **opts}
     )
