@@ -1,7 +1,8 @@
 """What can go wrong, as exceptions.
 
-The revision errors have the names, constructors and texts of ``alembic.script.revision`` (read in 1.20.1), so
-that the C graph can raise these where Alembic is not imported, and Alembic's own where it is.
+The revision errors have the names, constructors and texts of ``alembic.script.revision`` (read in
+1.20.1), so that the C graph can raise these where Alembic is not imported, and Alembic's own where
+it is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ class CommandError(Exception):
 
 
 class BrokenFile(CommandError):
-    """A Python file of the project raised while it was being run; the text names the file and the line."""
+    """A Python file of the project raised while it was run; the text names file and line."""
 
     def __init__(self, path: str, error: BaseException) -> None:
         self.path = path
@@ -28,18 +29,19 @@ class BrokenFile(CommandError):
 
 
 class BrokenModule(CommandError):
-    """A module that ``env.py`` names cannot be imported; the text names it, and the project's file and line at fault."""
+    """A module that ``env.py`` names cannot be imported; the text names file and line at fault."""
 
     def __init__(self, name: str, what: str, error: BaseException) -> None:
         path, line = blamed_line(error)
         where = f" ({path}, line {line})" if path else ""
         super().__init__(
-            f"the {what} {name} cannot be imported{where}: {type(error).__name__}: {_first_line(error)}"
+            f"the {what} {name} cannot be imported{where}: "
+            f"{type(error).__name__}: {_first_line(error)}"
         )
 
 
 def blamed_line(error: BaseException) -> tuple[str | None, int | None]:
-    """The innermost file and line of the project itself (neither installed packages nor this one) behind `error`."""
+    """The innermost file and line of the project (no installed package, not ours) in `error`."""
     if isinstance(error, SyntaxError) and error.filename:
         return error.filename, error.lineno
     found: tuple[str | None, int | None] = (None, None)
@@ -79,9 +81,9 @@ class ConnectError(Exception):
 class ServerError(Exception):
     """The server refused a statement.
 
-    ``sqlstate``: five characters, or None when the connection broke. ``fields``: libpq's diagnostic fields, field code
-    (as in ``PG_DIAG_*``) to text. ``index``: which statement of the batch, from 0; -1 outside a batch. ``partial``: the
-    (tag, rows) of the statements before it.
+    ``sqlstate``: five characters, or None when the connection broke. ``fields``: libpq's diagnostic
+    fields, field code (as in ``PG_DIAG_*``) to text. ``index``: which statement of the batch, from
+    0; -1 outside a batch. ``partial``: the (tag, rows) of the statements before it.
     """
 
     sqlstate: str | None = None
@@ -97,8 +99,8 @@ class RevisionError(Exception):
 class MissingRevision(RevisionError):
     """A revision file names another one that is not there.
 
-    name: what it names. index: the record that does. is_down_revision: in ``down_revision``, not in ``depends_on``.
-    Alembic warns, in the first case, and raises a KeyError.
+    name: what it names. index: the record that does. is_down_revision: in ``down_revision``, not in
+    ``depends_on``. Alembic warns, in the first case, and raises a KeyError.
     """
 
     def __init__(self, name: str, index: int, is_down_revision: bool) -> None:

@@ -1,26 +1,31 @@
-"""Which migrations are *plain*: made of nothing but directives, so that Python may run ahead of the server.
+"""Which migrations are *plain*: nothing but directives, so that Python may run ahead of the server.
 
-A function is plain when its syntax tree shows nothing but ``op`` directives, SQLAlchemy's constructors, literals and pure built-ins.
-Whatever else it does (a ``bind``, a loop over the unknown, a file, a helper of the project) could look at the database
-or at the world in the middle, and there each statement must be waited for, as under Alembic. Doubt is a no.
+A function is plain when its syntax tree shows nothing but ``op`` directives, SQLAlchemy's
+constructors, literals and pure built-ins. Whatever else it does (a ``bind``, a loop over the
+unknown, a file, a helper of the project) could look at the database or at the world in the middle,
+and there each statement must be waited for, as under Alembic. Doubt is a no.
 """
 
 from __future__ import annotations
 
 import ast
 
-# Directives that only send SQL. Everything else of `op` (get_bind, get_context, invoke, f-strings of its result ...) is not plain.
+# Directives that only send SQL. Everything else of `op` (get_bind, get_context, invoke ...) is not
+# plain.
 _DIRECTIVES = frozenset(
-    "add_column alter_column bulk_insert create_check_constraint create_exclude_constraint create_foreign_key create_index "
-    "create_primary_key create_table create_table_comment create_unique_constraint drop_column drop_constraint drop_index "
-    "drop_table drop_table_comment execute rename_table".split()
+    "add_column alter_column bulk_insert create_check_constraint create_exclude_constraint "
+    "create_foreign_key create_index create_primary_key create_table create_table_comment "
+    "create_unique_constraint drop_column drop_constraint drop_index drop_table "
+    "drop_table_comment execute rename_table".split()
 )
 _BATCH_DIRECTIVES = frozenset(
-    "add_column alter_column create_check_constraint create_exclude_constraint create_foreign_key create_index "
-    "create_primary_key create_table_comment create_unique_constraint drop_column drop_constraint drop_index "
-    "drop_table_comment f".split()
+    "add_column alter_column create_check_constraint create_exclude_constraint "
+    "create_foreign_key create_index create_primary_key create_table_comment "
+    "create_unique_constraint drop_column drop_constraint drop_index drop_table_comment f".split()
 )
-_BUILTINS = frozenset("bool dict float frozenset int len list range set sorted str tuple zip enumerate".split())
+_BUILTINS = frozenset(
+    "bool dict float frozenset int len list range set sorted str tuple zip enumerate".split()
+)
 _CONSTANT_METHODS = frozenset("format join lower upper strip rstrip lstrip replace".split())
 # Parts of SQLAlchemy that only describe SQL; its ORM and engines are not among them.
 _DESCRIPTIVE = ("sqlalchemy.dialects", "sqlalchemy.schema", "sqlalchemy.sql", "sqlalchemy.types")
@@ -33,7 +38,7 @@ def _is_descriptive(module: str) -> bool:
 
 
 def reason_not_plain(source: str | bytes, function: str) -> str | None:
-    """None when `function` (``upgrade`` or ``downgrade``) of a revision file is plain; otherwise why it is not.
+    """None when `function` (``upgrade``, ``downgrade``) of a revision file is plain, else why not.
 
     source: the whole file. Cost: one parse and one walk of the tree.
     """
@@ -54,7 +59,8 @@ class _Checker:
     def __init__(self) -> None:
         self.reason: str | None = None
         self.functions: dict[str, ast.FunctionDef] = {}
-        # What names mean: "op", "sa" (a module or an attribute of SQLAlchemy's), "value" (a literal or SQLAlchemy's object), "batch".
+        # What names mean: "op", "sa" (a module or an attribute of SQLAlchemy's), "value" (a
+        # literal or SQLAlchemy's object), "batch".
         self.names: dict[str, str] = {}
 
     def refuse(self, node: ast.AST, what: str) -> None:
@@ -64,7 +70,7 @@ class _Checker:
     # the file
 
     def module_statement(self, node: ast.stmt) -> None:
-        """Learn what the names at the top mean; unknown ones make their users not plain, not the file."""
+        """Learn what names at the top mean. Unknown ones make their users not plain."""
         if isinstance(node, ast.FunctionDef):
             if node.decorator_list:
                 self.names[node.name] = "unknown"
@@ -253,6 +259,6 @@ class _Checker:
     def _is_reader(attribute: str) -> bool:
         """Methods of SQLAlchemy's objects that reach a database, or might."""
         return attribute in {
-            "all", "connect", "create", "create_all", "create_engine", "drop", "drop_all", "execute", "first",
-            "inspect", "one", "reflect", "scalar", "scalars",
+            "all", "connect", "create", "create_all", "create_engine", "drop", "drop_all",
+            "execute", "first", "inspect", "one", "reflect", "scalar", "scalars",
         }  # fmt: skip

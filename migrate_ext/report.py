@@ -1,7 +1,8 @@
 """What a person reads when a command fails: one clear message, what to do next, no traceback.
 
-A ``CommandError`` is printed by Alembic's own function (text, log line, exit code). Everything else, which Alembic leaves to a traceback, is
-told in a few lines on stderr with Alembic's exit code for it, 1. ``--raiseerr`` shows the traceback instead.
+A ``CommandError`` is printed by Alembic's own function (text, log line, exit code). Everything
+else, which Alembic leaves to a traceback, is told in a few lines on stderr with Alembic's exit code
+for it, 1. ``--raiseerr`` shows the traceback instead.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _HINTS = (
     ),
     (
         "Can't locate revision identified by",
-        "'history' lists the revisions; is a file missing from versions, or the database newer than the code?",
+        "'history' lists the revisions; is a file missing from versions, "
+        "or the database newer than the code?",
     ),
     (
         "No 'script_location' key found",
@@ -32,9 +34,12 @@ _HINTS = (
 
 
 def report(error: BaseException, *, quiet: bool) -> int:
-    """Print what `error` means to the person at the terminal; returns the exit code. quiet: ``-q`` was given."""
+    """Print what `error` means, and return the exit code. quiet: ``-q`` was given."""
     if isinstance(error, KeyboardInterrupt):
-        _say("Interrupted: the open transaction was rolled back; 'current' shows where the database is.")
+        _say(
+            "Interrupted: the open transaction was rolled back; "
+            "'current' shows where the database is."
+        )
         return 130
     if _is_command_error(error):
         return _command_error(error, quiet)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,9 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
-
-ROOT = Path(__file__).parents[2]
-PROJECT = ("env.py", "alembic.ini", "script.py.mako", "versions", "lib", "models")
+from project import ROOT, copy_project
 
 MIGRATE_EXT = (sys.executable, "-m", "migrate_ext")
 
@@ -55,9 +52,7 @@ class Twin:
         code, stdout, stderr = self.process(command, variables)
         return Outcome(code, self.same(stdout), self.same(stderr), self.files())
 
-    def process(
-        self, command: tuple[str, ...], variables: dict[str, str]
-    ) -> tuple[int, str, str]:
+    def process(self, command: tuple[str, ...], variables: dict[str, str]) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of migrate-ext."""
         done = subprocess.run(
             [*MIGRATE_EXT, *command],
@@ -94,7 +89,9 @@ class Twin:
 
     def versions(self) -> list[str]:
         """The rows of the version table, sorted; empty when there is no table."""
-        with psycopg.connect(self.url.replace("+psycopg", "").replace("+psycopg2", "")) as connection:
+        with psycopg.connect(
+            self.url.replace("+psycopg", "").replace("+psycopg2", "")
+        ) as connection:
             if connection.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,):
                 return []
             rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
@@ -106,9 +103,7 @@ class AlembicTwin(Twin):
 
     zygote: subprocess.Popen[str] | None = None
 
-    def process(
-        self, command: tuple[str, ...], variables: dict[str, str]
-    ) -> tuple[int, str, str]:
+    def process(self, command: tuple[str, ...], variables: dict[str, str]) -> tuple[int, str, str]:
         if AlembicTwin.zygote is None:
             AlembicTwin.zygote = subprocess.Popen(
                 [sys.executable, Path(__file__).with_name("zygote.py")],
@@ -135,14 +130,7 @@ class Twins:
         self.both: list[Twin] = []
         for twin in (AlembicTwin, Twin):
             project = folder / ("alembic" if twin is AlembicTwin else "migrate_ext")
-            project.mkdir()
-            for part in PROJECT:
-                source = ROOT / part
-                if source.is_dir():
-                    ignore = shutil.ignore_patterns("__pycache__")
-                    shutil.copytree(source, project / part, ignore=ignore)
-                else:
-                    shutil.copy(source, project / part)
+            copy_project(project)
             self.both.append(twin(project, make_database()))
 
     @property
