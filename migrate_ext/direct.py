@@ -66,7 +66,8 @@ class Run:
         reason = self._direct(settings)
         if reason is not None:
             counters.plain(f"{self.options.command}: {reason}")
-            from migrate_ext import seam  # imports Alembic and SQLAlchemy
+            with handover.importing_alembic():
+                from migrate_ext import seam  # imports Alembic and SQLAlchemy
 
             seam.run_in_alembic(self, settings)
 

@@ -19,6 +19,8 @@ all.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,6 +43,23 @@ class Settings:
 
 # The direct command that is executing env.py, if one is (set by migrate_ext.direct).
 running: Run | None = None
+
+
+@contextmanager
+def importing_alembic() -> Iterator[None]:
+    """Import Alembic here, after logging was set up, without the lines that it logs while it is imported.
+
+    Under ``alembic`` nobody sees those, because logging is set up later, by ``env.py``.
+    """
+    import logging
+
+    logger = logging.getLogger("alembic.runtime.plugins")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def environment(

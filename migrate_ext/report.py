@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from migrate_ext import errors
+from migrate_ext import errors, handover
 
 # Words of a command error -> what to do next. The errors themselves are Alembic's.
 _HINTS = (
@@ -71,7 +71,8 @@ def _is_command_error(error: BaseException) -> bool:
 
 
 def _command_error(error: BaseException, quiet: bool) -> int:
-    from alembic.util import messaging  # Alembic says it in its own way
+    with handover.importing_alembic():
+        from alembic.util import messaging  # Alembic says it in its own way
 
     try:
         messaging.err(str(error), quiet=quiet)
