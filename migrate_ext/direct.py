@@ -85,7 +85,9 @@ class Run:
         except OSError as error:
             return str(error)
         except ValueError as error:
-            raise errors.CommandError(f"{settings.url_variable}: {error}") from error
+            raise errors.CommandError(
+                f"{settings.url_variable}: {error}; expected {errors.URL_FORM}"
+            ) from error
         try:
             table = VersionTable(session, settings)
             if options.command in ("upgrade", "downgrade"):
@@ -222,7 +224,7 @@ def database_url(settings: Settings) -> str:
     if not url:
         raise errors.CommandError(
             f"{settings.url_variable} is not set; give the database's URL, for example "
-            f"{settings.url_variable}=postgresql://user:password@host:5432/name"
+            f"{settings.url_variable}={errors.URL_FORM}"
         )
     scheme, separator, rest = url.partition("://")
     if separator and scheme.split("+")[0] == "postgres":

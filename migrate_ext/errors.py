@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 
+URL_FORM = "postgresql://user:password@host:5432/name"
+
 
 class Declined(Exception):
     """Not an error: the fast path does not cover this, and the plain path must be taken."""
@@ -25,7 +27,7 @@ class BrokenFile(CommandError):
         self.path = path
         line = _line_in(path, error)
         where = f"{path}, line {line}" if line else path
-        super().__init__(f"{where}: {type(error).__name__}: {_first_line(error)}")
+        super().__init__(f"{where}: {type(error).__name__}: {first_line(error)}")
 
 
 class BrokenModule(CommandError):
@@ -36,7 +38,7 @@ class BrokenModule(CommandError):
         where = f" ({path}, line {line})" if path else ""
         super().__init__(
             f"the {what} {name} cannot be imported{where}: "
-            f"{type(error).__name__}: {_first_line(error)}"
+            f"{type(error).__name__}: {first_line(error)}"
         )
 
 
@@ -48,16 +50,20 @@ def blamed_line(error: BaseException) -> tuple[str | None, int | None]:
     traceback = error.__traceback__
     while traceback is not None:
         path = traceback.tb_frame.f_code.co_filename
-        if not path.startswith("<") and not any(part in path for part in _NOT_THE_PROJECT):
+        if path == _HANDOVER:  # env.py only handed over: it is not to blame
+            found = (None, None)
+        elif not path.startswith("<") and not any(part in path for part in _NOT_THE_PROJECT):
             found = (path, traceback.tb_lineno)
         traceback = traceback.tb_next
     return found
 
 
+_HANDOVER = os.path.join(os.path.dirname(__file__), "handover.py")
 _NOT_THE_PROJECT = ("site-packages", "dist-packages", "importlib", os.path.dirname(__file__))
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of what `error` says; a SyntaxError without the place, which is told apart."""
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     return text.split("\n", 1)[0]
 

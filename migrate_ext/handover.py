@@ -47,7 +47,7 @@ running: Run | None = None
 
 @contextmanager
 def importing_alembic() -> Iterator[None]:
-    """Import Alembic here, after logging was set up, without the lines that it logs while it is imported.
+    """Import Alembic here, after logging was set up, without what it logs while it is imported.
 
     Under ``alembic`` nobody sees those, because logging is set up later, by ``env.py``.
     """

@@ -7,6 +7,7 @@ for it, 1. ``--raiseerr`` shows the traceback instead.
 
 from __future__ import annotations
 
+import re
 import sys
 
 from migrate_ext import errors, handover
@@ -18,7 +19,7 @@ _HINTS = (
         "run 'upgrade head' first, then autogenerate again",
     ),
     (
-        "Multiple head revisions are present",
+        "Multiple head",
         "'heads' lists them; 'upgrade heads' runs all, 'merge heads' joins them",
     ),
     (
@@ -30,6 +31,12 @@ _HINTS = (
         "No 'script_location' key found",
         "run the command in the folder of alembic.ini, or name the file with -c",
     ),
+)
+
+_CONNECT_HINTS = (
+    (("password", "role "), "check user and password in the URL; @ : / ? in them are %-encoded"),
+    (("database ",), "create the database, or correct its name in the URL"),
+    (("",), "check host and port in the URL, and that the server is running"),
 )
 
 
@@ -44,23 +51,27 @@ def report(error: BaseException, *, quiet: bool) -> int:
     if _is_command_error(error):
         return _command_error(error, quiet)
     if isinstance(error, errors.ConnectError):
-        _say(f"FAILED: cannot connect to the database: {_one_paragraph(str(error))}")
-        return 1
+        return _connect_error(error)
     if isinstance(error, errors.ServerError):
         return _database_error(error, error)
     original = getattr(error, "orig", None)
     if original is not None and "sqlalchemy" in sys.modules:
         return _database_error(error, original)
-    path, line = errors.blamed_line(error)
-    where = f"{path}, line {line}: " if path else ""
-    step = getattr(error, "migration_step", None)
-    if step is not None:
-        where = f"{step}: "
-    _say(f"FAILED: {where}{type(error).__name__}: {error}")
-    if step is not None:
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    _say(f"FAILED: {_where(error)}{type(error).__name__}: {text}")
+    if hasattr(error, "migration_step"):
         _say("Nothing of the open transaction was kept.")
     _say("(--raiseerr shows the traceback)")
     return 1
+
+
+def _where(error: BaseException) -> str:
+    """The migration that failed, or the file and line, to begin a message with."""
+    step = getattr(error, "migration_step", None)
+    if step is None:
+        path, line = errors.blamed_line(error)
+        step = path and f"{path}, line {line}"
+    return f"{step}: " if step else ""
 
 
 def _is_command_error(error: BaseException) -> bool:
@@ -75,7 +86,7 @@ def _command_error(error: BaseException, quiet: bool) -> int:
         from alembic.util import messaging  # Alembic says it in its own way
 
     try:
-        messaging.err(str(error), quiet=quiet)
+        messaging.err(_without_passwords(str(error)), quiet=quiet)
     except SystemExit:
         pass
     for words, hint in _HINTS:
@@ -84,21 +95,30 @@ def _command_error(error: BaseException, quiet: bool) -> int:
     return 255
 
 
+def _connect_error(error: BaseException) -> int:
+    message = _one_paragraph(str(error))
+    _say(f"FAILED: cannot connect to the database: {message}")
+    _say(
+        "hint: " + next(hint for words, hint in _CONNECT_HINTS if any(w in message for w in words))
+    )
+    return 1
+
+
 def _database_error(error: BaseException, original: BaseException) -> int:
     """error: ours or SQLAlchemy's. original: the one that has the server's message and SQLSTATE."""
     statement = getattr(error, "statement", None)
     state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
-    message = _one_paragraph(str(original))
     if statement is None and state is None:
-        _say(f"FAILED: cannot connect to the database: {message}")
-        return 1
-    step = getattr(error, "migration_step", None)
-    _say(f"FAILED: {step}: {message}" if step else f"FAILED: {message}")
+        return _connect_error(original)
+    message = _one_paragraph(str(original)).removeprefix("ERROR:  ")
+    _say(f"FAILED: {_where(error)}{message}")
     if statement is not None:
         _say(f"[SQL: {statement.strip()}]")
     _say(f"SQLSTATE {state}. Nothing of the open transaction was kept.")
     if state == "42501":
-        _say("hint: the role lacks a right; an owner can GRANT CREATE ON SCHEMA public TO it")
+        _say(
+            "hint: GRANT the role what it lacks (CREATE ON SCHEMA, to make tables), or use another"
+        )
     _say("(--raiseerr shows the traceback)")
     return 1
 
@@ -107,6 +127,12 @@ def _one_paragraph(text: str) -> str:
     return "\n".join(line for line in text.strip().splitlines() if line.strip())
 
 
+def _without_passwords(text: str) -> str:
+    """Libraries quote the URL when they cannot read it."""
+    text = re.sub(r"(://[^\s:/@]*:)\S*@", r"\1***@", text)
+    return re.sub(r"(\bpassword=)[^\s&]+", r"\1***", text)
+
+
 def _say(text: str) -> None:
     sys.stdout.flush()
-    print(text, file=sys.stderr)
+    print(_without_passwords(text), file=sys.stderr)

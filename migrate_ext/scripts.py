@@ -146,7 +146,10 @@ class Scripts:
             raise errors.Declined("revision files reached twice or by links")
         seen.add(folder)
         for name, answer in zip(names, _core.scan_files(folder, names), strict=True):
-            self.files.append(Script(os.path.join(folder, name), answer))
+            script = Script(os.path.join(folder, name), answer)
+            if script.revision is None:
+                raise errors.Declined("a revision file without revision")
+            self.files.append(script)
 
     def _missing(self, error: errors.MissingRevision) -> str:
         script = self.files[error.index]

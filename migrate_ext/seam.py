@@ -54,12 +54,35 @@ def command_line(argv: Sequence[str], prog: str, *, plain: bool = False) -> None
         line.parser.error("too few arguments")
     function, positional, keyword = options.cmd
     config = _alembic_config(line, options)
-    with nullcontext() if plain else executing():
+    with nullcontext() if plain else executing(), _naming_files():
         function(
             config,
             *[getattr(options, name, None) for name in positional],
             **{name: getattr(options, name, None) for name in keyword},
         )
+
+
+@contextmanager
+def _naming_files() -> Iterator[None]:
+    """What Alembic's loader leaves to a traceback, as a command error that names the file."""
+    try:
+        yield
+    except (AttributeError, KeyError) as error:
+        traceback = error.__traceback__
+        while traceback is not None and traceback.tb_next is not None:
+            traceback = traceback.tb_next
+        frame = traceback and traceback.tb_frame
+        if frame is None:
+            raise
+        module, where = frame.f_locals.get("module"), frame.f_globals.get("__name__")
+        if isinstance(error, AttributeError) and where == "alembic.script.base" and module:
+            raise errors.BrokenFile(module.__file__, error) from error
+        if isinstance(error, KeyError) and where == "alembic.script.revision":
+            raise errors.CommandError(
+                f"Revision {error.args[0]} is referenced, but not present; "
+                "restore its file, or correct down_revision / depends_on"
+            ) from error
+        raise
 
 
 def _alembic_config(line: CommandLine, options: Any) -> AlembicConfig:
@@ -216,13 +239,11 @@ def _engine_url(settings: Settings) -> sqlalchemy.URL:
         url = make_url(direct.database_url(settings))
     except (sqlalchemy.exc.ArgumentError, ValueError) as error:
         # SQLAlchemy's text may quote the URL, and with it the password.
-        raise errors.CommandError(
-            f"{name} is not a URL; expected postgresql://user:password@host:5432/name"
-        ) from error
+        raise errors.CommandError(f"{name} is not a URL; expected {errors.URL_FORM}") from error
     if url.get_backend_name() != "postgresql":
         raise errors.CommandError(
             f"{name} is for {url.get_backend_name()}; this environment needs PostgreSQL: "
-            "postgresql://user:password@host:5432/name"
+            f"{errors.URL_FORM}"
         )
     if "+" not in url.drivername:
         default = url.get_driver_name()
@@ -241,6 +262,11 @@ def _engine_url(settings: Settings) -> sqlalchemy.URL:
 def _metadata(settings: Settings) -> sqlalchemy.MetaData:
     """Import the models and give the metadata that ``env.py`` named."""
     module_name, _, path = settings.metadata.partition(":")
+    if not path:
+        raise errors.CommandError(
+            f"env.py names the metadata {settings.metadata!r}; expected "
+            "'package.module:attribute', for example 'lib.database:Base.metadata'"
+        )
     if settings.models is not None:
         models = _import(settings.models, "models package")
         _warn_of_unimported(models)
