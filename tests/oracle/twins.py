@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
-from project import ROOT, copy_project
+from project import ROOT, copy_project, run_forked
 
 MIGRATE_EXT = (sys.executable, "-m", "migrate_ext")
 
@@ -100,27 +99,10 @@ class Twin:
 
 
 class AlembicTwin(Twin):
-    """The one that Alembic runs, in a fork of one process for all tests (zygote.py)."""
-
-    zygote: subprocess.Popen[str] | None = None
+    """The one that Alembic runs, in forks of one process for all tests."""
 
     def process(self, command: tuple[str, ...], variables: dict[str, str]) -> tuple[int, str, str]:
-        if AlembicTwin.zygote is None:
-            AlembicTwin.zygote = subprocess.Popen(
-                [sys.executable, Path(__file__).with_name("zygote.py")],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"},
-            )
-        zygote = AlembicTwin.zygote
-        assert zygote.stdin is not None
-        assert zygote.stdout is not None
-        files = [self.folder.with_suffix(suffix) for suffix in (".out", ".err")]
-        request = [str(self.folder), command, variables, [str(file) for file in files]]
-        print(json.dumps(request), file=zygote.stdin, flush=True)
-        code = int(zygote.stdout.readline())
-        return code, files[0].read_text(), files[1].read_text()
+        return run_forked("alembic", self.folder, command, variables)
 
 
 class Twins:
