@@ -56,9 +56,7 @@ class Bench:
             "MIGRATE_EXT_STATS": str(self.stats),
         }
         begin = time.perf_counter()
-        subprocess.run(
-            command, cwd=self.folder, env=environment, check=True, capture_output=True
-        )
+        subprocess.run(command, cwd=self.folder, env=environment, check=True, capture_output=True)
         return time.perf_counter() - begin
 
     def least(self, commands: list[tuple[str, ...]], fresh: bool = False) -> list[float]:

@@ -1,7 +1,8 @@
 """migrate_ext: Alembic migrations on a C core.
 
-A project meets two names: :func:`environment`, which a thin ``env.py`` calls, and :func:`stats`, which tells what the
-core did. Everything else is behind the commands. Nothing here imports Alembic, SQLAlchemy or libpq.
+A project meets two names: :func:`environment`, which a thin ``env.py`` calls, and :func:`stats`,
+which tells what the core did. Everything else is behind the commands. Nothing here imports Alembic,
+SQLAlchemy or libpq.
 """
 
 from __future__ import annotations

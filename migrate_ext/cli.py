@@ -1,8 +1,9 @@
 """The command line: Alembic's, word for word.
 
-The commands that the C core serves are parsed here, without argparse. Whatever is not plainly one of them (another command, ``--help``, an
-abbreviated option, a configuration out of the ordinary) raises :class:`~migrate_ext.errors.Declined`, and Alembic's own command line runs
-in this process with the same arguments: :mod:`migrate_ext.seam`.
+The commands that the C core serves are parsed here, without argparse. Whatever is not plainly one
+of them (another command, ``--help``, an abbreviated option, a configuration out of the ordinary)
+raises :class:`~migrate_ext.errors.Declined`, and Alembic's own command line runs in this process
+with the same arguments: :mod:`migrate_ext.seam`.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ _FLAGS: dict[str, tuple[dict[str, str], dict[str, str], int, int]] = {
 
 
 class Options:
-    """What was asked for: ``command``, its ``arguments``, ``flags`` and ``values`` by Alembic's names."""
+    """What was asked for: ``command``, ``arguments``; ``flags``, ``values`` by Alembic's names."""
 
     def __init__(self, argv: Sequence[str], prog: str) -> None:
         self.argv = list(argv)
@@ -82,7 +83,8 @@ def _is_value(argument: str) -> bool:
 def parse(argv: Sequence[str], prog: str) -> Options:
     """The options in `argv` (without the program's name).
 
-    Raises :class:`~migrate_ext.errors.Declined` for everything that is not a command of the C core, spelled in full.
+    Raises :class:`~migrate_ext.errors.Declined` for everything that is not a command of the C core,
+    spelled in full.
     """
     options = Options(argv, prog)
     left = iter(argv)
@@ -146,9 +148,11 @@ def run(argv: Sequence[str], prog: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "migrate-ext") -> int:
-    """Run the command line and return the exit code: 0, 255 for Alembic's ``FAILED``, 1, 2 for usage, 130 for Ctrl-C.
+    """Run the command line and return the exit code: 0, 255 for Alembic's ``FAILED``, 1, 2 for
+    usage, 130 for Ctrl-C.
 
-    argv: arguments without the program's name; those of the process when None. prog: the name that usage texts show.
+    argv: arguments without the program's name; those of the process when None. prog: the name that
+    usage texts show.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -156,7 +160,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "migrate-ext") -> int:
         sys.stdout.flush()
         return 0
     except BrokenPipeError:
-        # The reader of our output went away (`| head`). Nothing is left to be said, at exit neither.
+        # The reader of our output went away (`| head`): nothing is left to be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except SystemExit as stop:

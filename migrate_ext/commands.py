@@ -1,7 +1,8 @@
 """The commands that the C core serves.
 
-``history``, ``heads``, ``branches`` and ``show`` answer from the revision files. ``current``, ``stamp``, ``upgrade`` and ``downgrade`` run the project's
-``env.py``, which hands over to :mod:`migrate_ext.handover`. Each does what the function of the same name in ``alembic/command.py``
+``history``, ``heads``, ``branches`` and ``show`` answer from the revision files. ``current``,
+``stamp``, ``upgrade`` and ``downgrade`` run the project's ``env.py``, which hands over to
+:mod:`migrate_ext.handover`. Each does what the function of the same name in ``alembic/command.py``
 does (read in 1.20.1), and prints the same.
 """
 
@@ -18,8 +19,9 @@ from migrate_ext.scripts import Scripts, command_errors
 def run(options: Options) -> None:
     """Carry out one parsed command.
 
-    Raises :class:`~migrate_ext.errors.Declined`, before anything was printed or changed, where Alembic must do it;
-    :class:`~migrate_ext.errors.CommandError` where Alembic would print ``FAILED:``.
+    Raises :class:`~migrate_ext.errors.Declined`, before anything was printed or changed, where
+    Alembic must do it; :class:`~migrate_ext.errors.CommandError` where Alembic would print
+    ``FAILED:``.
     """
     ini, toml = default_files(options.config)
     config = Config(ini, toml, options.section)
@@ -55,7 +57,7 @@ def _as_bool(text: str | None) -> bool:
 
 
 def print_lines(options: Options, lines: list[str]) -> None:
-    """Print to stdout as ``Config.print_stdout`` does: what the encoding lacks is replaced, ``-q`` prints nothing."""
+    """Print as ``Config.print_stdout`` does: what the encoding lacks is replaced; ``-q``: none."""
     if lines and not options.quiet:
         encoding = sys.stdout.encoding or "ascii"
         text = "\n".join(lines) + "\n"
@@ -141,7 +143,7 @@ def _show(options: Options, scripts: Scripts) -> list[str]:
 
 
 def indexes(found: tuple[int | str | None, ...]) -> list[int]:
-    """`found` as indexes; what is no revision (``base``) is for Alembic, which has an answer of its own."""
+    """`found` as indexes; what is no revision (``base``) Alembic must answer."""
     if not all(isinstance(index, int) for index in found):
         raise errors.Declined("base is no revision")
     return [index for index in found if isinstance(index, int)]

@@ -1,8 +1,9 @@
 """``alembic.ini`` and ``pyproject.toml``, read as Alembic reads them, without importing Alembic.
 
-What is out of the ordinary (a missing file, a value that Alembic would complain about, a package resource as script location)
-raises :class:`~migrate_ext.errors.Declined`: then Alembic's own configuration runs and gives its own answer.
-Source of the rules: ``alembic/config.py`` and ``ScriptDirectory.from_config``, read in 1.13 and 1.20.1.
+What is out of the ordinary (a missing file, a value that Alembic would complain about, a package
+resource as script location) raises :class:`~migrate_ext.errors.Declined`: then Alembic's own
+configuration runs and gives its own answer. Source of the rules: ``alembic/config.py`` and
+``ScriptDirectory.from_config``, read in 1.13 and 1.20.1.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _SEPARATORS = {"space": " ", "newline": "\n", "os": os.pathsep, ":": ":", ";": "
 class Config:
     """The options a direct command needs.
 
-    ini: path of the ini file, which need not exist. toml: path of ``pyproject.toml``, likewise. section: name of the main section
-    of the ini file.
+    ini: path of the ini file, which need not exist. toml: path of ``pyproject.toml``, likewise.
+    section: name of the main section of the ini file.
     """
 
     def __init__(self, ini: str, toml: str, section: str) -> None:
@@ -48,7 +49,7 @@ class Config:
             raise Declined("configuration: [tool.alembic] is not a table")
 
     def option(self, name: str) -> str | None:
-        """The option from the ini file's main section, else from ``[tool.alembic]``; strings only."""
+        """The option from the ini file's section, else from ``[tool.alembic]``; strings only."""
         try:
             if self.parser.has_option(self.section, name):
                 return self.parser.get(self.section, name)
@@ -71,7 +72,7 @@ class Config:
         return value
 
     def paths(self, name: str) -> list[str]:
-        """A list of paths, split by ``path_separator`` in the ini file, a list of strings in TOML."""
+        """A list of paths: split by ``path_separator`` in the ini file, an array in TOML."""
         try:
             text = self.parser.get(self.section, name, fallback=None)
         except ConfigParserError as error:
@@ -113,7 +114,7 @@ def _folder(path: str) -> str:
 
 
 def default_files(named: list[str]) -> tuple[str, str]:
-    """The ini and TOML files that the ``-c`` options and ``ALEMBIC_CONFIG`` choose, as Alembic chooses them."""
+    """The ini and TOML files that ``-c`` and ``ALEMBIC_CONFIG`` choose, as in Alembic."""
     ini, toml = "alembic.ini", "pyproject.toml"
     chosen = os.environ.get("ALEMBIC_CONFIG")
     if chosen:

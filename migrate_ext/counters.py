@@ -1,6 +1,7 @@
 """What was done, and which way it went: the counters behind ``migrate_ext.stats()``.
 
-With ``MIGRATE_EXT_STATS=FILE`` in the environment, one JSON line is appended to FILE when the process ends.
+With ``MIGRATE_EXT_STATS=FILE`` in the environment, one JSON line is appended to FILE when the
+process ends.
 """
 
 from __future__ import annotations
@@ -24,17 +25,18 @@ def stats() -> dict[str, object]:
     """The counters of this process.
 
     ``files_scanned``
-        revision files read by the scanner; ``files_executed``: those that had to be run, because something in them is not a
-        plain literal or because their migration ran.
+        revision files read by the scanner; ``files_executed``: those that had to be run, because
+        something in them is not a plain literal or because their migration ran.
     ``graph_builds``
         revision graphs built.
     ``batches``, ``statements``
         batches sent, and the statements in them.
     ``waits``
-        times this process stood still until the server answered, on our session and on the driver's.
+        times this process stood still until the server answered, on our session and on the
+        driver's.
     ``plain_statements``
-        statements that went through the driver one by one; ``plain_reasons``: why the plain path was taken, reason to
-        count.
+        statements that went through the driver one by one; ``plain_reasons``: why the plain path
+        was taken, reason to count.
     """
     counted: dict[str, object] = dict(_core.counters())
     counted["waits"] = _core.counters()["waits"] + plain_waits

@@ -1,8 +1,9 @@
 """Commands that run ``env.py``, without Alembic as long as no SQL must be rendered.
 
-``current`` (and what else shows the database's revision), ``stamp``, and ``upgrade`` / ``downgrade`` with nothing to do are answered here:
-one session of our own, the heads, the graph. When migrations have to run, the session is closed and
-:mod:`migrate_ext.seam` goes on in the same process. Each follows the function of its name in ``alembic/command.py`` and
+``current`` (and what else shows the database's revision), ``stamp``, and ``upgrade`` /
+``downgrade`` with nothing to do are answered here: one session of our own, the heads, the graph.
+When migrations have to run, the session is closed and :mod:`migrate_ext.seam` goes on in the same
+process. Each follows the function of its name in ``alembic/command.py`` and
 ``MigrationContext.run_migrations`` (read in 1.20.1).
 """
 
@@ -21,7 +22,8 @@ from migrate_ext.scripts import Scripts, command_errors
 def run_command(options: Options, config: Config) -> None:
     """Run a command of the core that needs the database, through the project's ``env.py``.
 
-    Raises :class:`~migrate_ext.errors.Declined`, before ``env.py`` has run, where Alembic must do it.
+    Raises :class:`~migrate_ext.errors.Declined`, before ``env.py`` has run, where Alembic must do
+    it.
     """
     if options.flags & {"sql"}:
         raise errors.Declined("--sql")
@@ -42,7 +44,7 @@ def run_command(options: Options, config: Config) -> None:
 
 
 def _is_thin(path: str) -> bool:
-    """Whether an ``env.py`` hands over to us and leaves Alembic alone. Doubt is a no: then it runs as under ``alembic``."""
+    """Whether an ``env.py`` leaves Alembic alone. Doubt is a no: it runs as under ``alembic``."""
     try:
         with open(path, "rb") as file:
             source = file.read()
@@ -52,7 +54,7 @@ def _is_thin(path: str) -> bool:
 
 
 class Run:
-    """One command while ``env.py`` runs. ``options``, ``config`` and ``scripts`` are those of the command."""
+    """One command while ``env.py`` runs: its ``options``, ``config`` and ``scripts``."""
 
     def __init__(self, options: Options, config: Config, scripts: Scripts) -> None:
         self.options = options
@@ -83,7 +85,9 @@ class Run:
         except OSError as error:
             return str(error)
         except ValueError as error:
-            raise errors.CommandError(f"{settings.url_variable}: {error}") from error
+            raise errors.CommandError(
+                f"{settings.url_variable}: {error}; expected {errors.URL_FORM}"
+            ) from error
         try:
             table = VersionTable(session, settings)
             if options.command in ("upgrade", "downgrade"):
@@ -144,7 +148,9 @@ class Run:
                 raise errors.CommandError("Database is not on all head revisions")
             with command_errors():
                 current = graph.all_current(heads)
-            commands.print_lines(options, [scripts.cmd_format(index, verbose=verbose) for index in current])
+            commands.print_lines(
+                options, [scripts.cmd_format(index, verbose=verbose) for index in current]
+            )
         elif options.command == "show":
             with command_errors():
                 found = graph.get_revisions(heads)
@@ -164,10 +170,11 @@ class Run:
 
 
 def plan(options: Options, scripts: Scripts, heads: tuple[str, ...]) -> list[int]:
-    """The revisions that ``upgrade`` or ``downgrade`` would run from `heads`, in the order of running."""
+    """The revisions that ``upgrade`` or ``downgrade`` would run from `heads`, in their order."""
     target = options.arguments[0]
     with command_errors(
-        ancestor=f"Destination %(end)s is not a valid {options.command} target from current head(s)",
+        ancestor=f"Destination %(end)s is not a valid {options.command} "
+        "target from current head(s)",
         end=target,
     ):
         if options.command == "upgrade":
@@ -189,7 +196,7 @@ class VersionTable:
         """The revisions in it; none when there is no such table."""
         found = self.session.version_heads(self.name, self.schema)
         self._exists = found is not None
-        return found or ()
+        return tuple(head for head in found or () if head is not None)
 
     def ensure(self) -> None:
         """Create it, in a transaction of its own, unless :meth:`heads` has seen it."""
@@ -217,7 +224,7 @@ def database_url(settings: Settings) -> str:
     if not url:
         raise errors.CommandError(
             f"{settings.url_variable} is not set; give the database's URL, for example "
-            f"{settings.url_variable}=postgresql://user:password@host:5432/name"
+            f"{settings.url_variable}={errors.URL_FORM}"
         )
     scheme, separator, rest = url.partition("://")
     if separator and scheme.split("+")[0] == "postgres":

@@ -11,7 +11,7 @@ from migrate_ext import errors, libpq
 
 
 def connection_pointer(connection: Any) -> tuple[int, str] | str:
-    """The address of a DBAPI connection's ``PGconn`` and the file to find its libpq by; a text says why there is none."""
+    """A DBAPI connection's ``PGconn`` and the file to find its libpq by; a text says why not."""
     name = type(connection).__module__.partition(".")[0]
     if name not in ("psycopg", "psycopg2"):
         return f"driver: not psycopg or psycopg2 but {name}"
@@ -24,7 +24,7 @@ def connection_pointer(connection: Any) -> tuple[int, str] | str:
 
 
 def error(driver: Any, failed: errors.ServerError) -> BaseException:
-    """The exception that `driver` (its DBAPI module) would have raised for what the server answered."""
+    """What `driver` (its DBAPI module) would have raised for what the server answered."""
     state, text = failed.sqlstate, str(failed)
     cls = driver.errors.lookup(state) if state else driver.OperationalError
     # Both drivers leave the severity out of the message; psycopg drops the last newline, too.

@@ -1,12 +1,15 @@
 """What can go wrong, as exceptions.
 
-The revision errors have the names, constructors and texts of ``alembic.script.revision`` (read in 1.20.1), so
-that the C graph can raise these where Alembic is not imported, and Alembic's own where it is.
+The revision errors have the names, constructors and texts of ``alembic.script.revision`` (read in
+1.20.1), so that the C graph can raise these where Alembic is not imported, and Alembic's own where
+it is.
 """
 
 from __future__ import annotations
 
 import os
+
+URL_FORM = "postgresql://user:password@host:5432/name"
 
 
 class Declined(Exception):
@@ -18,44 +21,49 @@ class CommandError(Exception):
 
 
 class BrokenFile(CommandError):
-    """A Python file of the project raised while it was being run; the text names the file and the line."""
+    """A Python file of the project raised while it was run; the text names file and line."""
 
     def __init__(self, path: str, error: BaseException) -> None:
         self.path = path
         line = _line_in(path, error)
         where = f"{path}, line {line}" if line else path
-        super().__init__(f"{where}: {type(error).__name__}: {_first_line(error)}")
+        super().__init__(f"{where}: {type(error).__name__}: {first_line(error)}")
 
 
 class BrokenModule(CommandError):
-    """A module that ``env.py`` names cannot be imported; the text names it, and the project's file and line at fault."""
+    """A module that ``env.py`` names cannot be imported; the text names file and line at fault."""
 
     def __init__(self, name: str, what: str, error: BaseException) -> None:
         path, line = blamed_line(error)
         where = f" ({path}, line {line})" if path else ""
         super().__init__(
-            f"the {what} {name} cannot be imported{where}: {type(error).__name__}: {_first_line(error)}"
+            f"the {what} {name} cannot be imported{where}: "
+            f"{type(error).__name__}: {first_line(error)}"
         )
 
 
 def blamed_line(error: BaseException) -> tuple[str | None, int | None]:
-    """The innermost file and line of the project itself (neither installed packages nor this one) behind `error`."""
+    """The innermost file and line of the project (no installed package, not ours) in `error`."""
     if isinstance(error, SyntaxError) and error.filename:
         return error.filename, error.lineno
     found: tuple[str | None, int | None] = (None, None)
     traceback = error.__traceback__
     while traceback is not None:
         path = traceback.tb_frame.f_code.co_filename
-        if not path.startswith("<") and not any(part in path for part in _NOT_THE_PROJECT):
+        if path == _HANDOVER:  # env.py only handed over: it is not to blame
+            found = (None, None)
+        elif not path.startswith("<") and not any(part in path for part in _NOT_THE_PROJECT):
             found = (path, traceback.tb_lineno)
         traceback = traceback.tb_next
     return found
 
 
+_HANDOVER = os.path.join(os.path.dirname(__file__), "handover.py")
 _NOT_THE_PROJECT = ("site-packages", "dist-packages", "importlib", os.path.dirname(__file__))
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of what `error` says; a SyntaxError without the place, which is told apart."""
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     return text.split("\n", 1)[0]
 
@@ -79,9 +87,9 @@ class ConnectError(Exception):
 class ServerError(Exception):
     """The server refused a statement.
 
-    ``sqlstate``: five characters, or None when the connection broke. ``fields``: libpq's diagnostic fields, field code
-    (as in ``PG_DIAG_*``) to text. ``index``: which statement of the batch, from 0; -1 outside a batch. ``partial``: the
-    (tag, rows) of the statements before it.
+    ``sqlstate``: five characters, or None when the connection broke. ``fields``: libpq's diagnostic
+    fields, field code (as in ``PG_DIAG_*``) to text. ``index``: which statement of the batch, from
+    0; -1 outside a batch. ``partial``: the (tag, rows) of the statements before it.
     """
 
     sqlstate: str | None = None
@@ -97,8 +105,8 @@ class RevisionError(Exception):
 class MissingRevision(RevisionError):
     """A revision file names another one that is not there.
 
-    name: what it names. index: the record that does. is_down_revision: in ``down_revision``, not in ``depends_on``.
-    Alembic warns, in the first case, and raises a KeyError.
+    name: what it names. index: the record that does. is_down_revision: in ``down_revision``, not in
+    ``depends_on``. Alembic warns, in the first case, and raises a KeyError.
     """
 
     def __init__(self, name: str, index: int, is_down_revision: bool) -> None:

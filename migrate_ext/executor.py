@@ -1,10 +1,12 @@
-"""Collects the SQL of plain migrations and sends it in batches, on the connection that the project opened.
+"""Collects the SQL of plain migrations and sends it in batches, on the connection that the project
+opened.
 
-From the first directive of a plain migration until its version row is written, statements are queued; then they
-go to the server together, in libpq's pipeline mode, inside the driver's own transaction. SQLAlchemy does everything it does
-otherwise (autobegin, compilation, logging): its ``do_execute`` event is the point where a statement is taken. Whatever else reaches the
-driver (a ``bind.execute``, a reflection, a statement with parameters) first sends what is waiting. Any other migration runs as
-under Alembic, statement by statement.
+From the first directive of a plain migration until its version row is written, statements are
+queued; then they go to the server together, in libpq's pipeline mode, inside the driver's own
+transaction. SQLAlchemy does everything it does otherwise (autobegin, compilation, logging): its
+``do_execute`` event is the point where a statement is taken. Whatever else reaches the driver (a
+``bind.execute``, a reflection, a statement with parameters) first sends what is waiting. Any other
+migration runs as under Alembic, statement by statement.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ from sqlalchemy.engine import Connection, Engine
 
 from migrate_ext import _core, counters, drivers, errors, plain
 
-# Statements that change the session or the transaction under the batch: the driver must see them go.
+# Statements that change the session or the transaction: the driver must see them go.
 _NOT_IN_A_BATCH = frozenset(
-    "ABORT BEGIN CALL CHECKPOINT CLOSE CLUSTER COMMIT COPY DEALLOCATE DECLARE DISCARD END EXECUTE FETCH LISTEN LOAD MOVE "
-    "NOTIFY PREPARE RELEASE RESET ROLLBACK SAVEPOINT SELECT SET SHOW START TABLE UNLISTEN VACUUM VALUES WITH EXPLAIN".split()
+    "ABORT BEGIN CALL CHECKPOINT CLOSE CLUSTER COMMIT COPY DEALLOCATE DECLARE DISCARD END EXECUTE "
+    "EXPLAIN FETCH LISTEN LOAD MOVE NOTIFY PREPARE RELEASE RESET ROLLBACK SAVEPOINT SELECT SET "
+    "SHOW START TABLE UNLISTEN VACUUM VALUES WITH".split()
 )
 _DISCARDS_PLANS = ("ALTER", "DROP")
 
@@ -32,7 +35,8 @@ _DISCARDS_PLANS = ("ALTER", "DROP")
 class Statement:
     """One statement that waits: its text as the driver would send it, and where it comes from.
 
-    ``rows``: what the command must have affected, with the error to raise otherwise; None where nobody asks.
+    ``rows``: what the command must have affected, with the error to raise otherwise; None where
+    nobody asks.
     """
 
     __slots__ = ("line", "rendered", "rows", "sql")
@@ -45,9 +49,10 @@ class Statement:
 
 
 class Executor:
-    """The queue of one run on one connection; see the module's text for when it waits and when it sends.
+    """The queue of one run on one connection; the module's text says when it waits and sends.
 
-    connection: in use by Alembic. pointer, library: the driver's ``PGconn`` and its libpq, see :mod:`migrate_ext.drivers`.
+    connection: in use by Alembic. pointer, library: the driver's ``PGconn`` and its libpq, see
+    :mod:`migrate_ext.drivers`.
     """
 
     def __init__(self, connection: Connection, pointer: int, library: str) -> None:
@@ -83,7 +88,7 @@ class Executor:
         )
 
     def migration(self, step: MigrationStep, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function`, the ``upgrade`` or ``downgrade`` of `step`, with its statements collected if it is plain."""
+        """`function`, which carries out `step`, with its statements waiting if it is plain."""
 
         @functools.wraps(function)
         def migrate(**kw: Any) -> None:
@@ -107,14 +112,14 @@ class Executor:
         return migrate
 
     def settle(self) -> None:
-        """The end of a migration, its version row included: send what waits, and collect no more."""
+        """The end of a migration and its version row: send what waits, collect no more."""
         self.collecting = False
         self.flush()
 
     # statements
 
     def take(self, execute: Callable[[], Any]) -> Any:
-        """The result of `execute`, which executes one construct whose result nobody reads; None if it was queued."""
+        """What `execute`, which runs a construct whose result nobody reads, gives; None: queued."""
         queued = len(self.waiting)
         self.taking = True
         try:
@@ -123,7 +128,9 @@ class Executor:
             self.taking = False
         return None if len(self.waiting) > queued else result
 
-    def _do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool | None:
+    def _do_execute(
+        self, cursor: Any, statement: str, parameters: Any, context: Any
+    ) -> bool | None:
         if self.taking and not parameters and self._queue(statement, context.compiled):
             return True
         self._plain()
@@ -145,7 +152,8 @@ class Executor:
         if compiled is None or getattr(compiled, "effective_returning", None):
             counters.plain("statement: SQLAlchemy reads its result")
             return False
-        # SQLAlchemy doubles percent signs for the driver, which undoes it. A single one is none of SQLAlchemy's.
+        # SQLAlchemy doubles percent signs for the driver, which undoes it. A single one is none of
+        # SQLAlchemy's.
         sql = rendered.replace("%%", "%")
         if sql.count("%") * 2 != rendered.count("%"):
             counters.plain("statement: a single percent sign")
@@ -170,7 +178,7 @@ class Executor:
         return None
 
     def expect_one_row(self, message: str) -> None:
-        """If the version row's statement was queued: it must affect one row, else `message` (``{}`` is the number)."""
+        """If the version row's statement waits: it must affect one row, else `message`."""
         if self.waiting:
             self.waiting[-1].rows = message
 
@@ -201,7 +209,7 @@ class Executor:
         """The exception that SQLAlchemy would have raised around the driver's own."""
         driver = self.connection.dialect.loaded_dbapi
         original = drivers.error(driver, error)
-        return sqlalchemy.exc.DBAPIError.instance(  # type: ignore[no-any-return, call-overload]
+        return sqlalchemy.exc.DBAPIError.instance(
             statement.rendered,
             {},
             original,
@@ -224,16 +232,14 @@ class Executor:
             return
         revision = self.step.revision.revision  # type: ignore[attr-defined]
         where = f"{self.path}, line {line}" if line else self.path
-        error.migration_step = f"{self.step.name} of revision {revision} ({where})"  # type: ignore[attr-defined]
-        note = f"[migrate_ext: in {error.migration_step}]"  # type: ignore[attr-defined]
+        step = f"{self.step.name} of revision {revision} ({where})"
+        error.__dict__["migration_step"] = step
         if sys.version_info >= (3, 11):
-            error.add_note(note)
-        else:
-            error.__notes__ = [*getattr(error, "__notes__", []), note]
+            error.add_note(f"[migrate_ext: in {step}]")
 
 
 def _reason_not_plain(path: str, function: str) -> str | None:
-    """As :func:`migrate_ext.plain.reason_not_plain` for a file, without the line: what is counted."""
+    """As :func:`migrate_ext.plain.reason_not_plain` for a file; without the line, to be counted."""
     try:
         with open(path, "rb") as file:
             reason = plain.reason_not_plain(file.read(), function)

@@ -12,8 +12,9 @@ A thin ``env.py`` names things and imports none of them::
         compare_server_default=True,
     )
 
-Run by ``alembic``, it does what Alembic's usual ``env.py`` does. Run by ``migrate-ext``, it hands the settings to the running command, which
-often needs no Alembic, no SQLAlchemy and no models at all.
+Run by ``alembic``, it does what Alembic's usual ``env.py`` does. Run by ``migrate-ext``, it hands
+the settings to the running command, which often needs no Alembic, no SQLAlchemy and no models at
+all.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ running: Run | None = None
 
 @contextmanager
 def importing_alembic() -> Iterator[None]:
-    """Import Alembic here, after logging was set up, without the lines that it logs while it is imported.
+    """Import Alembic here, after logging was set up, without what it logs while it is imported.
 
     Under ``alembic`` nobody sees those, because logging is set up later, by ``env.py``.
     """
@@ -71,18 +72,19 @@ def environment(
     """Run the current command in this migration environment.
 
     metadata
-        ``"package.module:attribute.attribute"`` of the ``MetaData`` that autogenerate compares with.
+        ``"package.module:attribute.attribute"`` of the ``MetaData`` that autogenerate compares
+        with.
     models
         The package whose import defines the tables, or None when the metadata's module does.
     url_variable
-        The environment variable that holds the database's URL (any form SQLAlchemy takes for PostgreSQL). It is read when
-        a command needs the database, not before.
+        The environment variable that holds the database's URL (any form SQLAlchemy takes for
+        PostgreSQL). It is read when a command needs the database, not before.
     configure
-        Further arguments of Alembic's ``EnvironmentContext.configure``: ``compare_type``, ``version_table``,
-        ``include_object`` ...
+        Further arguments of Alembic's ``EnvironmentContext.configure``: ``compare_type``,
+        ``version_table``, ``include_object`` ...
 
-    Raises ``CommandError`` (Alembic's under ``alembic``, ours under ``migrate-ext``) when the variable is unset or malformed, or
-    when the models cannot be imported.
+    Raises ``CommandError`` (Alembic's under ``alembic``, ours under ``migrate-ext``) when the
+    variable is unset or malformed, or when the models cannot be imported.
     """
     settings = Settings(url_variable, metadata, models, configure)
     if running is not None:

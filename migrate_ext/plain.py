@@ -1,29 +1,39 @@
-"""Which migrations are *plain*: made of nothing but directives, so that Python may run ahead of the server.
+"""Which migrations are *plain*: nothing but directives, so that Python may run ahead of the server.
 
-A function is plain when its syntax tree shows nothing but ``op`` directives, SQLAlchemy's constructors, literals and pure built-ins.
-Whatever else it does (a ``bind``, a loop over the unknown, a file, a helper of the project) could look at the database
-or at the world in the middle, and there each statement must be waited for, as under Alembic. Doubt is a no.
+A function is plain when its syntax tree shows nothing but ``op`` directives, SQLAlchemy's
+constructors, literals and pure built-ins. Whatever else it does (a ``bind``, a loop over the
+unknown, a file, a helper of the project) could look at the database or at the world in the middle,
+and there each statement must be waited for, as under Alembic. Doubt is a no.
 """
 
 from __future__ import annotations
 
 import ast
 
-# Directives that only send SQL. Everything else of `op` (get_bind, get_context, invoke, f-strings of its result ...) is not plain.
+# Directives that only send SQL. Everything else of `op` (get_bind, get_context, invoke ...) is not
+# plain.
 _DIRECTIVES = frozenset(
-    "add_column alter_column bulk_insert create_check_constraint create_exclude_constraint create_foreign_key create_index "
-    "create_primary_key create_table create_table_comment create_unique_constraint drop_column drop_constraint drop_index "
-    "drop_table drop_table_comment execute rename_table".split()
+    "add_column alter_column bulk_insert create_check_constraint create_exclude_constraint "
+    "create_foreign_key create_index create_primary_key create_table create_table_comment "
+    "create_unique_constraint drop_column drop_constraint drop_index drop_table "
+    "drop_table_comment execute rename_table".split()
 )
 _BATCH_DIRECTIVES = frozenset(
-    "add_column alter_column create_check_constraint create_exclude_constraint create_foreign_key create_index "
-    "create_primary_key create_table_comment create_unique_constraint drop_column drop_constraint drop_index "
-    "drop_table_comment f".split()
+    "add_column alter_column create_check_constraint create_exclude_constraint "
+    "create_foreign_key create_index create_primary_key create_table_comment "
+    "create_unique_constraint drop_column drop_constraint drop_index drop_table_comment f".split()
 )
-_BUILTINS = frozenset("bool dict float frozenset int len list range set sorted str tuple zip enumerate".split())
+_BUILTINS = frozenset(
+    "bool dict float frozenset int len list range set sorted str tuple zip enumerate".split()
+)
 _CONSTANT_METHODS = frozenset("format join lower upper strip rstrip lstrip replace".split())
 # Parts of SQLAlchemy that only describe SQL; its ORM and engines are not among them.
 _DESCRIPTIVE = ("sqlalchemy.dialects", "sqlalchemy.schema", "sqlalchemy.sql", "sqlalchemy.types")
+# What `import sqlalchemy` gives beside them.
+_NOT_DESCRIPTIVE = frozenset(
+    "create_engine create_mock_engine create_pool_from_url engine engine_from_config event ext "
+    "inspect inspection log orm pool testing util".split()
+)
 
 
 def _is_descriptive(module: str) -> bool:
@@ -33,14 +43,13 @@ def _is_descriptive(module: str) -> bool:
 
 
 def reason_not_plain(source: str | bytes, function: str) -> str | None:
-    """None when `function` (``upgrade`` or ``downgrade``) of a revision file is plain; otherwise why it is not.
+    """None when `function` (``upgrade``, ``downgrade``) of a revision file is plain, else why not.
 
     source: the whole file. Cost: one parse and one walk of the tree.
     """
     tree = ast.parse(source)
     checker = _Checker()
-    for statement in tree.body:
-        checker.module_statement(statement)
+    checker.module(tree)
     target = checker.functions.get(function)
     if target is None:
         return f"no function {function} at the top of the file"
@@ -54,7 +63,8 @@ class _Checker:
     def __init__(self) -> None:
         self.reason: str | None = None
         self.functions: dict[str, ast.FunctionDef] = {}
-        # What names mean: "op", "sa" (a module or an attribute of SQLAlchemy's), "value" (a literal or SQLAlchemy's object), "batch".
+        # What names mean: "op", "sa" (a module or an attribute of SQLAlchemy's), "value" (a
+        # literal or SQLAlchemy's object), "batch".
         self.names: dict[str, str] = {}
 
     def refuse(self, node: ast.AST, what: str) -> None:
@@ -63,26 +73,53 @@ class _Checker:
 
     # the file
 
+    def module(self, tree: ast.Module) -> None:
+        """Learn what names at the top mean. Unknown ones make their users not plain."""
+        for statement in tree.body:
+            self.module_statement(statement)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Global):
+                for name in node.names:
+                    self._learn(name, "unknown")
+            elif isinstance(node, ast.NamedExpr):
+                self._forget(node.target)
+
     def module_statement(self, node: ast.stmt) -> None:
-        """Learn what the names at the top mean; unknown ones make their users not plain, not the file."""
-        if isinstance(node, ast.FunctionDef):
-            if node.decorator_list:
-                self.names[node.name] = "unknown"
-            else:
-                self.functions[node.name] = node
+        if isinstance(node, ast.FunctionDef) and not node.decorator_list:
+            self.names.pop(node.name, None)
+            self.functions[node.name] = node
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 name = alias.asname or alias.name.split(".")[0]
-                self.names[name] = "sa" if _is_descriptive(alias.name) else "unknown"
+                self._learn(name, "sa" if _is_descriptive(alias.name) else "unknown")
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                self.names[alias.asname or alias.name] = self._imported(node, alias.name)
+                if alias.name == "*":
+                    self.refuse(node, "a star import")
+                self._learn(alias.asname or alias.name, self._imported(node, alias.name))
         elif isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
             kind = "value" if self._is_quietly_value(node.value) else "unknown"
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            for target in targets:
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 if isinstance(target, ast.Name):
-                    self.names[target.id] = kind
+                    self._learn(target.id, kind)
+                else:
+                    self._forget(target)
+        else:
+            self._forget(node)
+
+    def _learn(self, name: str, kind: str) -> None:
+        self.functions.pop(name, None)
+        self.names[name] = kind
+
+    def _forget(self, node: ast.AST) -> None:
+        """Whatever `node` may bind or change means something unknown from here on."""
+        for part in ast.walk(node):
+            if isinstance(part, ast.Name) and not isinstance(node, ast.Expr):
+                self._learn(part.id, "unknown")
+            # What else binds: functions, classes, imports, except clauses, patterns.
+            for name in (getattr(part, field, None) for field in ("name", "asname", "rest")):
+                if isinstance(name, str):
+                    self._learn(name.split(".")[0], "unknown")
 
     @staticmethod
     def _imported(node: ast.ImportFrom, name: str) -> str:
@@ -90,7 +127,7 @@ class _Checker:
             return "unknown"
         if node.module == "alembic" and name == "op":
             return "op"
-        if node.module and _is_descriptive(node.module):
+        if node.module and _is_descriptive(node.module) and name not in _NOT_DESCRIPTIVE:
             return "sa"
         return "unknown"
 
@@ -216,6 +253,8 @@ class _Checker:
                 self.expression(value)
         elif isinstance(node, ast.FormattedValue):
             self.expression(node.value)
+            if node.format_spec is not None:
+                self.expression(node.format_spec)
         elif isinstance(node, (ast.UnaryOp, ast.BinOp, ast.Compare, ast.BoolOp, ast.Subscript)):
             for child in ast.iter_child_nodes(node):
                 if isinstance(child, ast.expr):
@@ -225,7 +264,7 @@ class _Checker:
                 if part is not None:
                     self.expression(part)
         elif isinstance(node, ast.Attribute):
-            if node.attr.startswith("_"):
+            if node.attr.startswith("_") or node.attr in _NOT_DESCRIPTIVE:
                 self.refuse(node, f"the attribute {node.attr}")
             self.expression(node.value)
         elif isinstance(node, ast.Call):
@@ -253,6 +292,6 @@ class _Checker:
     def _is_reader(attribute: str) -> bool:
         """Methods of SQLAlchemy's objects that reach a database, or might."""
         return attribute in {
-            "all", "connect", "create", "create_all", "create_engine", "drop", "drop_all", "execute", "first",
-            "inspect", "one", "reflect", "scalar", "scalars",
+            "all", "connect", "create", "create_all", "create_engine", "drop", "drop_all",
+            "execute", "first", "inspect", "one", "reflect", "scalar", "scalars",
         }  # fmt: skip

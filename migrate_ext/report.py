@@ -1,11 +1,13 @@
 """What a person reads when a command fails: one clear message, what to do next, no traceback.
 
-A ``CommandError`` is printed by Alembic's own function (text, log line, exit code). Everything else, which Alembic leaves to a traceback, is
-told in a few lines on stderr with Alembic's exit code for it, 1. ``--raiseerr`` shows the traceback instead.
+A ``CommandError`` is printed by Alembic's own function (text, log line, exit code). Everything
+else, which Alembic leaves to a traceback, is told in a few lines on stderr with Alembic's exit code
+for it, 1. ``--raiseerr`` shows the traceback instead.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 
 from migrate_ext import errors, handover
@@ -17,12 +19,13 @@ _HINTS = (
         "run 'upgrade head' first, then autogenerate again",
     ),
     (
-        "Multiple head revisions are present",
+        "Multiple head",
         "'heads' lists them; 'upgrade heads' runs all, 'merge heads' joins them",
     ),
     (
         "Can't locate revision identified by",
-        "'history' lists the revisions; is a file missing from versions, or the database newer than the code?",
+        "'history' lists the revisions; is a file missing from versions, "
+        "or the database newer than the code?",
     ),
     (
         "No 'script_location' key found",
@@ -30,32 +33,45 @@ _HINTS = (
     ),
 )
 
+_CONNECT_HINTS = (
+    (("password", "role "), "check user and password in the URL; @ : / ? in them are %-encoded"),
+    (("database ",), "create the database, or correct its name in the URL"),
+    (("",), "check host and port in the URL, and that the server is running"),
+)
+
 
 def report(error: BaseException, *, quiet: bool) -> int:
-    """Print what `error` means to the person at the terminal; returns the exit code. quiet: ``-q`` was given."""
+    """Print what `error` means, and return the exit code. quiet: ``-q`` was given."""
     if isinstance(error, KeyboardInterrupt):
-        _say("Interrupted: the open transaction was rolled back; 'current' shows where the database is.")
+        _say(
+            "Interrupted: the open transaction was rolled back; "
+            "'current' shows where the database is."
+        )
         return 130
     if _is_command_error(error):
         return _command_error(error, quiet)
     if isinstance(error, errors.ConnectError):
-        _say(f"FAILED: cannot connect to the database: {_one_paragraph(str(error))}")
-        return 1
+        return _connect_error(error)
     if isinstance(error, errors.ServerError):
         return _database_error(error, error)
     original = getattr(error, "orig", None)
     if original is not None and "sqlalchemy" in sys.modules:
         return _database_error(error, original)
-    path, line = errors.blamed_line(error)
-    where = f"{path}, line {line}: " if path else ""
-    step = getattr(error, "migration_step", None)
-    if step is not None:
-        where = f"{step}: "
-    _say(f"FAILED: {where}{type(error).__name__}: {error}")
-    if step is not None:
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    _say(f"FAILED: {_where(error)}{type(error).__name__}: {text}")
+    if hasattr(error, "migration_step"):
         _say("Nothing of the open transaction was kept.")
     _say("(--raiseerr shows the traceback)")
     return 1
+
+
+def _where(error: BaseException) -> str:
+    """The migration that failed, or the file and line, to begin a message with."""
+    step = getattr(error, "migration_step", None)
+    if step is None:
+        path, line = errors.blamed_line(error)
+        step = path and f"{path}, line {line}"
+    return f"{step}: " if step else ""
 
 
 def _is_command_error(error: BaseException) -> bool:
@@ -70,7 +86,7 @@ def _command_error(error: BaseException, quiet: bool) -> int:
         from alembic.util import messaging  # Alembic says it in its own way
 
     try:
-        messaging.err(str(error), quiet=quiet)
+        messaging.err(_without_passwords(str(error)), quiet=quiet)
     except SystemExit:
         pass
     for words, hint in _HINTS:
@@ -79,21 +95,30 @@ def _command_error(error: BaseException, quiet: bool) -> int:
     return 255
 
 
+def _connect_error(error: BaseException) -> int:
+    message = _one_paragraph(str(error))
+    _say(f"FAILED: cannot connect to the database: {message}")
+    _say(
+        "hint: " + next(hint for words, hint in _CONNECT_HINTS if any(w in message for w in words))
+    )
+    return 1
+
+
 def _database_error(error: BaseException, original: BaseException) -> int:
     """error: ours or SQLAlchemy's. original: the one that has the server's message and SQLSTATE."""
     statement = getattr(error, "statement", None)
     state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
-    message = _one_paragraph(str(original))
     if statement is None and state is None:
-        _say(f"FAILED: cannot connect to the database: {message}")
-        return 1
-    step = getattr(error, "migration_step", None)
-    _say(f"FAILED: {step}: {message}" if step else f"FAILED: {message}")
+        return _connect_error(original)
+    message = _one_paragraph(str(original)).removeprefix("ERROR:  ")
+    _say(f"FAILED: {_where(error)}{message}")
     if statement is not None:
         _say(f"[SQL: {statement.strip()}]")
     _say(f"SQLSTATE {state}. Nothing of the open transaction was kept.")
     if state == "42501":
-        _say("hint: the role lacks a right; an owner can GRANT CREATE ON SCHEMA public TO it")
+        _say(
+            "hint: GRANT the role what it lacks (CREATE ON SCHEMA, to make tables), or use another"
+        )
     _say("(--raiseerr shows the traceback)")
     return 1
 
@@ -102,6 +127,12 @@ def _one_paragraph(text: str) -> str:
     return "\n".join(line for line in text.strip().splitlines() if line.strip())
 
 
+def _without_passwords(text: str) -> str:
+    """Libraries quote the URL when they cannot read it. (Our own example of one stays.)"""
+    text = re.sub(r"(://[^\s:/@]*:)(?!password@)\S*@", r"\1***@", text)
+    return re.sub(r"(\bpassword=)[^\s&]+", r"\1***", text)
+
+
 def _say(text: str) -> None:
     sys.stdout.flush()
-    print(text, file=sys.stderr)
+    print(_without_passwords(text), file=sys.stderr)

@@ -1,7 +1,8 @@
 """The revision files of a project, read without executing them, and what Alembic prints about each.
 
-A :class:`Scripts` holds the scanned files in Alembic's order and the C graph over them; a revision is the index of its file.
-Texts are those of ``alembic/script/base.py`` (``Script.log_entry``, ``_head_only``), read in 1.20.1.
+A :class:`Scripts` holds the scanned files in Alembic's order and the C graph over them; a revision
+is the index of its file. Texts are those of ``alembic/script/base.py`` (``Script.log_entry``,
+``_head_only``), read in 1.20.1.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ _IS_REVISION_FILE = re.compile(r"(?!\.\#|__init__)(.*\.py)$").match
 class Script:
     """One revision file: where it is, and what was read in it.
 
-    ``doc``: the module's docstring, or None. ``reason``: why the file had to be executed, or None when it was only read;
-    then ``module`` is None as well.
+    ``doc``: the module's docstring, or None. ``reason``: why the file had to be executed, or None
+    when it was only read; then ``module`` is None as well.
     """
 
     __slots__ = (
@@ -65,7 +66,8 @@ class Script:
 def execute(path: str) -> ModuleType:
     """Run a revision file as Alembic does: not in ``sys.modules``, under its file's name.
 
-    Raises :class:`~migrate_ext.errors.BrokenFile` when it raises anything; the text names file and line.
+    Raises :class:`~migrate_ext.errors.BrokenFile` when it raises anything; the text names file and
+    line.
     """
     from importlib import util  # only files that cannot be read pay for it
 
@@ -111,8 +113,8 @@ def _folders(root: str, recursive: bool) -> Iterator[tuple[str, list[str]]]:
 class Scripts:
     """All revision files of a configuration, and the graph over them.
 
-    Raises :class:`~migrate_ext.errors.Declined` where Alembic's own loader must answer, and the errors of the graph, which are
-    Alembic's by name and text.
+    Raises :class:`~migrate_ext.errors.Declined` where Alembic's own loader must answer, and the
+    errors of the graph, which are Alembic's by name and text.
     """
 
     def __init__(self, config: Config) -> None:
@@ -144,12 +146,16 @@ class Scripts:
             raise errors.Declined("revision files reached twice or by links")
         seen.add(folder)
         for name, answer in zip(names, _core.scan_files(folder, names), strict=True):
-            self.files.append(Script(os.path.join(folder, name), answer))
+            script = Script(os.path.join(folder, name), answer)
+            if script.revision is None:
+                raise errors.Declined("a revision file without revision")
+            self.files.append(script)
 
     def _missing(self, error: errors.MissingRevision) -> str:
         script = self.files[error.index]
         return (
-            f"Revision {error.name} referenced from {script.revision} ({script.path}) is not present; "
+            f"Revision {error.name} referenced from {script.revision} ({script.path}) "
+            "is not present; "
             "restore its file, or correct down_revision / depends_on"
         )
 
@@ -237,7 +243,7 @@ def command_errors(
     start: str | None = None,
     end: str | None = None,
 ) -> Iterator[None]:
-    """Turn the graph's errors into Alembic's command errors (``ScriptDirectory._catch_revision_errors``)."""
+    """The graph's errors as Alembic's (``ScriptDirectory._catch_revision_errors``)."""
     try:
         yield
     except errors.RangeNotAncestorError as error:

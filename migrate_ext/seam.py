@@ -1,7 +1,8 @@
 """The seam to Alembic and SQLAlchemy: the only file that touches their private names.
 
-Read in Alembic 1.13 and 1.20.1, SQLAlchemy 2.0 and 2.1. Alembic's own commands run here, with its own classes over our scanned files, and with
-the executor on the connection that the project opened. Importing this module imports Alembic and SQLAlchemy.
+Read in Alembic 1.13 and 1.20.1, SQLAlchemy 2.0 and 2.1. Alembic's own commands run here, with its
+own classes over our scanned files, and with the executor on the connection that the project opened.
+Importing this module imports Alembic and SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from migrate_ext import counters, direct, drivers, errors, scripts
 from migrate_ext.executor import Executor
 from migrate_ext.handover import Settings
 
-# ---------------------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 # Alembic's command line
 
 
@@ -53,7 +54,7 @@ def command_line(argv: Sequence[str], prog: str, *, plain: bool = False) -> None
         line.parser.error("too few arguments")
     function, positional, keyword = options.cmd
     config = _alembic_config(line, options)
-    with nullcontext() if plain else executing():
+    with nullcontext() if plain else executing(), _naming_files():
         function(
             config,
             *[getattr(options, name, None) for name in positional],
@@ -61,16 +62,37 @@ def command_line(argv: Sequence[str], prog: str, *, plain: bool = False) -> None
         )
 
 
+@contextmanager
+def _naming_files() -> Iterator[None]:
+    """What Alembic's loader leaves to a traceback, as a command error that names the file."""
+    try:
+        yield
+    except (AttributeError, KeyError) as error:
+        traceback = error.__traceback__
+        while traceback is not None and traceback.tb_next is not None:
+            traceback = traceback.tb_next
+        frame = traceback and traceback.tb_frame
+        if frame is None:
+            raise
+        module, where = frame.f_locals.get("module"), frame.f_globals.get("__name__")
+        if isinstance(error, AttributeError) and where == "alembic.script.base" and module:
+            raise errors.BrokenFile(module.__file__, error) from error
+        if isinstance(error, KeyError) and where == "alembic.script.revision":
+            raise errors.CommandError(
+                f"Revision {error.args[0]} is referenced, but not present; "
+                "restore its file, or correct down_revision / depends_on"
+            ) from error
+        raise
+
+
 def _alembic_config(line: CommandLine, options: Any) -> AlembicConfig:
     if hasattr(line, "_inis_from_config"):
         toml, ini = line._inis_from_config(options)
-        return AlembicConfig(
-            file_=ini, toml_file=toml, ini_section=options.name, cmd_opts=options
-        )
+        return AlembicConfig(file_=ini, toml_file=toml, ini_section=options.name, cmd_opts=options)
     return AlembicConfig(file_=options.config, ini_section=options.name, cmd_opts=options)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 # Alembic's script directory over scanned files
 
 
@@ -101,7 +123,7 @@ class Script(AlembicScript):
 
 
 class ScriptDirectory(AlembicScriptDirectory):
-    """Alembic's ``ScriptDirectory`` for a direct command: its files are scanned, its ``env.py`` runs, its plans are the graph's."""
+    """Alembic's ``ScriptDirectory`` over a direct command's scanned files, plans and env.py."""
 
     def __init__(self, run: direct.Run, config: AlembicConfig, settings: Settings) -> None:
         options = run.config
@@ -140,21 +162,22 @@ class ScriptDirectory(AlembicScriptDirectory):
         _run_environment(self._settings)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 # env.py
 
 
 def run_in_alembic(run: direct.Run, settings: Settings) -> None:
     """Let Alembic's command go on with what a direct command cannot do alone.
 
-    run: the command, whose ``env.py`` is executing and is not executed again. settings: what that ``env.py`` named.
+    run: the command, whose ``env.py`` is executing and is not executed again. settings: what that
+    ``env.py`` named.
     """
     from_config = AlembicScriptDirectory.from_config
 
     def scanned(config: AlembicConfig) -> ScriptDirectory:
         return ScriptDirectory(run, config, settings)
 
-    AlembicScriptDirectory.from_config = scanned  # type: ignore[method-assign, assignment]
+    AlembicScriptDirectory.from_config = scanned  # type: ignore[method-assign]
     try:
         command_line(run.options.argv, run.options.prog)
     finally:
@@ -175,7 +198,8 @@ def _run_environment(settings: Settings) -> None:
         from logging.config import fileConfig
 
         fileConfig(config.config_file_name, disable_existing_loggers=False)
-    # Not only autogenerate looks at the models: a naming convention or a listener there changes the SQL of directives.
+    # Not only autogenerate looks at the models: a naming convention or a listener there changes the
+    # SQL of directives.
     configure = {"target_metadata": _metadata(settings), **settings.configure}
     if alembic_context.is_offline_mode():
         alembic_context.configure(
@@ -215,13 +239,11 @@ def _engine_url(settings: Settings) -> sqlalchemy.URL:
         url = make_url(direct.database_url(settings))
     except (sqlalchemy.exc.ArgumentError, ValueError) as error:
         # SQLAlchemy's text may quote the URL, and with it the password.
-        raise errors.CommandError(
-            f"{name} is not a URL; expected postgresql://user:password@host:5432/name"
-        ) from error
+        raise errors.CommandError(f"{name} is not a URL; expected {errors.URL_FORM}") from error
     if url.get_backend_name() != "postgresql":
         raise errors.CommandError(
             f"{name} is for {url.get_backend_name()}; this environment needs PostgreSQL: "
-            "postgresql://user:password@host:5432/name"
+            f"{errors.URL_FORM}"
         )
     if "+" not in url.drivername:
         default = url.get_driver_name()
@@ -240,6 +262,11 @@ def _engine_url(settings: Settings) -> sqlalchemy.URL:
 def _metadata(settings: Settings) -> sqlalchemy.MetaData:
     """Import the models and give the metadata that ``env.py`` named."""
     module_name, _, path = settings.metadata.partition(":")
+    if not path:
+        raise errors.CommandError(
+            f"env.py names the metadata {settings.metadata!r}; expected "
+            "'package.module:attribute', for example 'lib.database:Base.metadata'"
+        )
     if settings.models is not None:
         models = _import(settings.models, "models package")
         _warn_of_unimported(models)
@@ -249,7 +276,8 @@ def _metadata(settings: Settings) -> sqlalchemy.MetaData:
             found = getattr(found, attribute)
         except AttributeError:
             raise errors.CommandError(
-                f"env.py names the metadata {settings.metadata!r}, but {module_name} has no {path!r}"
+                f"env.py names the metadata {settings.metadata!r}, "
+                f"but {module_name} has no {path!r}"
             ) from None
     return found  # type: ignore[no-any-return]
 
@@ -263,27 +291,39 @@ def _import(name: str, what: str) -> ModuleType:
 
 def _warn_of_unimported(models: ModuleType) -> None:
     """Autogenerate would drop the tables of a module that nobody imports."""
-    path = getattr(models, "__path__", None)
-    if path is None or alembic_context._proxy.context_opts.get("revision_context") is None:
+    proxy = alembic_context._proxy  # type: ignore[attr-defined]
+    if proxy.context_opts.get("revision_context") is None:
         return
-    for module in pkgutil.walk_packages(path, models.__name__ + "."):
-        if module.name not in sys.modules:
-            warnings.warn(
-                f"{module.name} is not imported by {models.__name__}: autogenerate does not see its tables, "
-                f"and would drop them; import it in {models.__file__}",
-                stacklevel=2,
-            )
+    missing = ", ".join(_unimported(models))
+    if missing:
+        warnings.warn_explicit(
+            f"{models.__name__} does not import {missing}: autogenerate does not see the tables "
+            "there, and would drop them; import it here",
+            UserWarning,
+            models.__file__ or models.__name__,
+            1,
+        )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+def _unimported(package: ModuleType) -> Iterator[str]:
+    """Modules in the folders of `package` that are not imported. Imports none itself."""
+    for module in pkgutil.iter_modules(getattr(package, "__path__", ()), package.__name__ + "."):
+        imported = sys.modules.get(module.name)
+        if imported is None:
+            yield module.name
+        elif module.ispkg:
+            yield from _unimported(imported)
+
+
+# -------------------------------------------------------------------------------------------------
 # The executor's hooks
 
 
 def _executor_for(context: MigrationContext) -> Executor | None:
-    """An executor for `context`, or None (counted, with the reason) where only Alembic's own path will do."""
-    if context.as_sql:
-        return None
+    """An executor for `context`; None (counted, with the reason) where Alembic's path must do."""
     connection = context.connection
+    if context.as_sql or connection is None:
+        return None
     found: tuple[int, str] | str
     if type(connection) is not Connection:
         found = "connection: not SQLAlchemy's own class"
@@ -300,12 +340,12 @@ def _executor_for(context: MigrationContext) -> Executor | None:
     if isinstance(found, str):
         counters.plain(found)
         return None
-    return Executor(context.connection, *found)
+    return Executor(connection, *found)
 
 
 @contextmanager
 def executing() -> Iterator[None]:
-    """Within this block, ``MigrationContext.run_migrations`` sends the SQL of plain migrations in batches."""
+    """Within this block Alembic sends the SQL of plain migrations in batches."""
     run_migrations = MigrationContext.run_migrations
     patched: dict[str, Any] = {}
 
@@ -318,7 +358,7 @@ def executing() -> Iterator[None]:
         exec_ = self.impl._exec
         assert find_steps is not None
 
-        def steps(*arguments: Any) -> Iterable[MigrationStep]:
+        def steps(*arguments: Any) -> Iterable[RevisionStep]:
             for step in find_steps(*arguments):
                 step.migration_fn = executor.migration(step, step.migration_fn)
                 yield step

@@ -41,7 +41,8 @@ typedef struct mig_error {
 #define MIG_PRINTF(fmt, args)
 #endif
 
-/* Fill `error` (which may be NULL) and return `code`, so that a caller can `return mig_fail(...)`. */
+/* Fill `error` (which may be NULL) and return `code`, so that a caller can `return mig_fail(...)`.
+ */
 mig_status mig_fail(mig_error *error, mig_status code, const char *format, ...) MIG_PRINTF(3, 4);
 
 #endif

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-
-from twins import ROOT, Twins
+from project import ROOT
+from twins import Twins
 
 
 def sample_revisions() -> list[str]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,9 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
-
-ROOT = Path(__file__).parents[2]
-PROJECT = ("env.py", "alembic.ini", "script.py.mako", "versions", "lib", "models")
+from project import ROOT, copy_project, run_forked
 
 MIGRATE_EXT = (sys.executable, "-m", "migrate_ext")
 
@@ -58,9 +54,7 @@ class Twin:
             stdout = "".join(sorted(stdout.splitlines(True)))
         return Outcome(code, self.same(stdout), self.same(stderr), self.files())
 
-    def process(
-        self, command: tuple[str, ...], variables: dict[str, str]
-    ) -> tuple[int, str, str]:
+    def process(self, command: tuple[str, ...], variables: dict[str, str]) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of migrate-ext."""
         done = subprocess.run(
             [*MIGRATE_EXT, *command],
@@ -105,29 +99,10 @@ class Twin:
 
 
 class AlembicTwin(Twin):
-    """The one that Alembic runs, in a fork of one process for all tests (zygote.py)."""
+    """The one that Alembic runs, in forks of one process for all tests."""
 
-    zygote: subprocess.Popen[str] | None = None
-
-    def process(
-        self, command: tuple[str, ...], variables: dict[str, str]
-    ) -> tuple[int, str, str]:
-        if AlembicTwin.zygote is None:
-            AlembicTwin.zygote = subprocess.Popen(
-                [sys.executable, Path(__file__).with_name("zygote.py")],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"},
-            )
-        zygote = AlembicTwin.zygote
-        assert zygote.stdin is not None
-        assert zygote.stdout is not None
-        files = [self.folder.with_suffix(suffix) for suffix in (".out", ".err")]
-        request = [str(self.folder), command, variables, [str(file) for file in files]]
-        print(json.dumps(request), file=zygote.stdin, flush=True)
-        code = int(zygote.stdout.readline())
-        return code, files[0].read_text(), files[1].read_text()
+    def process(self, command: tuple[str, ...], variables: dict[str, str]) -> tuple[int, str, str]:
+        return run_forked("alembic", self.folder, command, variables)
 
 
 class Twins:
@@ -138,14 +113,7 @@ class Twins:
         self.both: list[Twin] = []
         for twin in (AlembicTwin, Twin):
             project = folder / ("alembic" if twin is AlembicTwin else "migrate_ext")
-            project.mkdir()
-            for part in PROJECT:
-                source = ROOT / part
-                if source.is_dir():
-                    ignore = shutil.ignore_patterns("__pycache__")
-                    shutil.copytree(source, project / part, ignore=ignore)
-                else:
-                    shutil.copy(source, project / part)
+            copy_project(project)
             self.both.append(twin(project, make_database()))
 
     @property

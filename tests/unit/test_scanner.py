@@ -67,12 +67,14 @@ class Namespace(dict[str, Any]):
 def execute(source: bytes) -> dict[str, Any] | None:
     """What executing leaves; None when it raises."""
     namespace: dict[str, Any] = {"__name__": "a_revision", "__doc__": None}
-    namespace["__builtins__"] = Namespace(__import__=lambda *a, **k: Unknown(), __build_class__=__build_class__)
+    namespace["__builtins__"] = Namespace(
+        __import__=lambda *a, **k: Unknown(), __build_class__=__build_class__
+    )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            exec(compile(source, "<revision>", "exec", dont_inherit=True), namespace)  # noqa: S102
-    except Exception:  # noqa: BLE001 - whatever the file raises
+            exec(compile(source, "<revision>", "exec", dont_inherit=True), namespace)
+    except Exception:
         return None
     return namespace
 
@@ -82,7 +84,7 @@ def compiles(source: bytes) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             compile(source, "<revision>", "exec", dont_inherit=True)
-    except Exception:  # noqa: BLE001 - SyntaxError, ValueError, OverflowError ...
+    except Exception:
         return False
     return True
 
@@ -145,16 +147,22 @@ ANSWERED = {
     ),
     "merge as a list": module("revision = 'a'", "down_revision = ['x', 'y']", "depends_on = []"),
     "merge bare": module("revision = 'a'", "down_revision = 'x', 'y'", "branch_labels = 'l',"),
-    "parentheses": module("revision = (('a'))", "down_revision = (None)", "branch_labels = (('l', 'm'))"),
+    "parentheses": module(
+        "revision = (('a'))", "down_revision = (None)", "branch_labels = (('l', 'm'))"
+    ),
     "empty tuple": module("revision = 'a'", "down_revision = ()", "branch_labels = ((()))"),
     "tuple of parenthesised": module("revision = 'a'", "down_revision = ('x'), ('y')"),
     "string after import is no docstring": module(
         "import x", "'''no doc'''", "revision='a';"[:-1], "down_revision=None"
     ),
     "docstring with a semicolon": module("'doc'; import x", "revision='a'", "down_revision=None"),
-    "docstring in parentheses": module("('doc'", "  'string')", "revision='a'", "down_revision=None"),
+    "docstring in parentheses": module(
+        "('doc'", "  'string')", "revision='a'", "down_revision=None"
+    ),
     "docstring raw": module("r'''a\\d", "b'''", "revision='a'", "down_revision=None"),
-    "docstring behind comments": module("#!/usr/bin/python", "", "# c", "'doc'", "revision='a'", "down_revision=None"),
+    "docstring behind comments": module(
+        "#!/usr/bin/python", "", "# c", "'doc'", "revision='a'", "down_revision=None"
+    ),
     "docstring empty": module("''", "revision='a'", "down_revision=None"),
     "docstring indented": module(
         '"""first',
@@ -167,25 +175,34 @@ ANSWERED = {
         "revision='a'",
         "down_revision=None",
     ),
-    "docstring of spaces": module('"""   first', "  ", " ", '"""', "revision='a'", "down_revision=None"),
+    "docstring of spaces": module(
+        '"""   first', "  ", " ", '"""', "revision='a'", "down_revision=None"
+    ),
     "CRLF": VALID.replace(b"\n", b"\r\n"),
-    "CRLF and escapes": module("'''a\\", "b", "c'''", "revision='a'", "down_revision=None", newline="\r\n"),
+    "CRLF and escapes": module(
+        "'''a\\", "b", "c'''", "revision='a'", "down_revision=None", newline="\r\n"
+    ),
     "BOM": b"\xef\xbb\xbf" + VALID,
     "BOM and cookie": b"\xef\xbb\xbf# coding: utf-8\n" + VALID,
     "cookie": b"# -*- coding: utf-8 -*-\n" + VALID,
     "cookie in line 2": b"#!/usr/bin/python\n# vim: set fileencoding=UTF_8 :\n" + VALID,
     "cookie latin-1, ASCII text": b"# coding: latin-1\n" + VALID,
-    "cookie in line 3 is none": "#\n#\n# coding: latin-1\n'é'\n".encode() + VALID[VALID.index(b"from") :],
-    "cookie after code is none": "'é'\n# coding: latin-1\n".encode() + VALID[VALID.index(b"from") :],
-    "non-ASCII docstring": "'''Überprüfung €\U0001f600'''\n".encode() + VALID[VALID.index(b"from") :],
+    "cookie in line 3 is none": "#\n#\n# coding: latin-1\n'é'\n".encode()
+    + VALID[VALID.index(b"from") :],
+    "cookie after code is none": "'é'\n# coding: latin-1\n".encode()
+    + VALID[VALID.index(b"from") :],
+    "non-ASCII docstring": "'''Überprüfung €\U0001f600'''\n".encode()
+    + VALID[VALID.index(b"from") :],
     "no newline at the end": VALID + b"def upgrade(): pass",
     "names in bodies": VALID
     + b"def f():\n    revision = 'b'\n    for depends_on in revision: pass\n"
     + b"async def g(): down_revision = 1\n"
     + b"class C:\n    revision = 'c'\n    def __init__(s, revision): s.revision = revision\n",
     "attributes": VALID + b"op.revision = 'b'\nx = op.depends_on\n",
-    "names in strings and comments": VALID + b"x = 'revision = 1' # revision = 2\ny = '''\nrevision = 'b'\n'''\n",
-    "methods named like built-ins": VALID + b"def upgrade():\n    session.exec(op.eval('x'))\n    modules = 1\n",
+    "names in strings and comments": VALID
+    + b"x = 'revision = 1' # revision = 2\ny = '''\nrevision = 'b'\n'''\n",
+    "methods named like built-ins": VALID
+    + b"def upgrade():\n    session.exec(op.eval('x'))\n    modules = 1\n",
     "f-strings in a body": VALID
     + b'def f():\n    x = f"{a[\'b\']:>{w}} {{}} {x!r} {y=} {\'a\' f\'{z}\'}"\n    y = f"""{a["b"]}\n"{c}" \'{d}\' """\n'
     + b"    z = rf'\\d{{2}}{a}\\'' + fr'\\{a}'\n    revision = f'{revision}'\n",
@@ -193,7 +210,9 @@ ANSWERED = {
     "no revision": b"'doc'\nimport x\n",
     "empty file": b"",
     "numbers": VALID + b"x = 1if 0x1f else 1_0e-5+.5j\ny = 1..real\n",
-    "code before and after": module("x = {", " 'a': [1, (2)],", "}", "if x:", "    y = 1", "else: pass")
+    "code before and after": module(
+        "x = {", " 'a': [1, (2)],", "}", "if x:", "    y = 1", "else: pass"
+    )
     + VALID[VALID.index(b"from") :],
     "decorated": VALID + b"@op.x(1)\ndef f(a: int = 1, *, b='x') -> 'C': revision = 1\n",
     "form feed in a comment": VALID + b"# \x0c\nx = '\x0c'\n",
@@ -350,7 +369,15 @@ def test_a_damaged_file_meets_pythons_own_error(source: bytes) -> None:
 
 
 def test_a_coding_cookie_is_known_to_python_by_the_same_name() -> None:
-    for name in ("latin-1", "iso-8859-15", "ISO_8859_1", "cp1252", "windows-1251", "koi8-r", "us-ascii"):
+    for name in (
+        "latin-1",
+        "iso-8859-15",
+        "ISO_8859_1",
+        "cp1252",
+        "windows-1251",
+        "koi8-r",
+        "us-ascii",
+    ):
         source = b"# coding: %s\n" % name.encode() + VALID
         assert not isinstance(_core.scan_source(source), str)
         codecs.lookup(name)
@@ -375,10 +402,14 @@ def test_a_folder_is_read_like_its_files(tmp_path: Path) -> None:
     names = ["a.py", "dir.py", "gone.py", "big.py", "é.py", "loop.py", "none.py"] + ["a.py"] * 600
     answers = _core.scan_files(str(tmp_path), names)
     expected = _core.scan_source(VALID)
-    assert [a for a in answers if not isinstance(a, str)] == [expected] * 3 + [(None, None, None, None, None)] + [
-        expected
-    ] * 600
-    assert [n for n, a in zip(names, answers) if isinstance(a, str)] == ["dir.py", "gone.py", "loop.py"]
+    assert [a for a in answers if not isinstance(a, str)] == [expected] * 3 + [
+        (None, None, None, None, None)
+    ] + [expected] * 600
+    assert [n for n, a in zip(names, answers, strict=True) if isinstance(a, str)] == [
+        "dir.py",
+        "gone.py",
+        "loop.py",
+    ]
     assert _core.counters()["files_scanned"] - before == 604
     assert not isinstance(_core.scan_files(tmp_path, ["fifo.py"])[0], str)
     assert all(isinstance(a, str) for a in _core.scan_files(str(tmp_path / "gone"), ["a.py"]))
@@ -428,7 +459,9 @@ def strings(draw: st.DrawFn) -> str:
 
 
 tokens = st.one_of(words, operators, strings(), st.sampled_from(["1", "0x1f", "1if", "1.", "é"]))
-simple = st.sampled_from(["'a'", '"b"', "None", "('a', 'b')", "['a',\n 'b']", "'a',", "('a'\n 'b')", "()", "(('a'))"])
+simple = st.sampled_from(
+    ["'a'", '"b"', "None", "('a', 'b')", "['a',\n 'b']", "'a',", "('a'\n 'b')", "()", "(('a'))"]
+)
 
 
 @st.composite
@@ -436,20 +469,22 @@ def statements(draw: st.DrawFn) -> str:
     kind = draw(st.integers(0, 6))
     if kind <= 1:
         name = draw(st.sampled_from(NAMES))
-        note = draw(st.sampled_from(["", "", ": str", ": str | None", ": a.b[c, ...]", ": x if y else z"]))
+        note = draw(
+            st.sampled_from(["", "", ": str", ": str | None", ": a.b[c, ...]", ": x if y else z"])
+        )
         return f"{name}{note} = {draw(st.one_of(simple, strings()))}\n"
     if kind == 2:
         return "".join(draw(st.lists(tokens, max_size=8))) + "\n"
     if kind == 3:
         body = "".join(draw(st.lists(tokens, max_size=6))).replace("\n", " ")
-        return (
-            f"{draw(st.sampled_from(['def f():', 'class C:', 'if x:', 'async def f(a=1):', 'with x:']))}\n    {body}\n"
-        )
+        return f"{draw(st.sampled_from(['def f():', 'class C:', 'if x:', 'async def f(a=1):', 'with x:']))}\n    {body}\n"
     if kind == 4:
         return " ".join(draw(st.lists(tokens, max_size=8))) + "\n"
     if kind == 5:
         return f"x = {draw(strings())}\n"
-    return draw(strings()) + draw(st.sampled_from(["\n", ";\n", " % x\n", "\\\n", " 'a'\n", ", 'b'\n"]))
+    return draw(strings()) + draw(
+        st.sampled_from(["\n", ";\n", " % x\n", "\\\n", " 'a'\n", ", 'b'\n"])
+    )
 
 
 def assigns_validly(source: bytes, name: str) -> bool:
@@ -458,7 +493,9 @@ def assigns_validly(source: bytes, name: str) -> bool:
     starts = [i for i, line in enumerate(lines) if re.match(rb"%s\s*[:=\\]" % name.encode(), line)]
     if len(starts) != 1:  # none, or one inside a string
         return True
-    return any(compiles(b"".join(lines[starts[0] : stop])) for stop in range(starts[0] + 1, len(lines) + 1))
+    return any(
+        compiles(b"".join(lines[starts[0] : stop])) for stop in range(starts[0] + 1, len(lines) + 1)
+    )
 
 
 def answered_if_python_agrees(source: bytes) -> None:
@@ -468,7 +505,7 @@ def answered_if_python_agrees(source: bytes) -> None:
         return
     scanned = _core.scan_source(source)
     if not isinstance(scanned, str):
-        for name, value in zip(NAMES, scanned):
+        for name, value in zip(NAMES, scanned, strict=False):
             assert value is None or assigns_validly(source, name), source
 
 

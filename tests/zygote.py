@@ -1,12 +1,14 @@
-"""Runs ``alembic`` commands in forks of a process that has its imports behind it.
+"""Runs ``alembic`` and ``python -m migrate_ext`` in forks of a process that has the imports behind it.
 
-Reads one JSON line a command: folder, arguments, environment, files for stdout and stderr; answers with the exit code.
+Reads one JSON line a command: program (``alembic`` or ``migrate_ext``), folder, arguments, environment,
+files for stdout and stderr; answers with the exit code. Of migrate_ext nothing is imported before.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import runpy
 import sys
 import traceback
 
@@ -15,18 +17,28 @@ import psycopg  # noqa: F401  (what commands import later)
 import sqlalchemy.dialects.postgresql.psycopg  # noqa: F401
 
 
-def child(folder: str, arguments: list[str], environment: dict[str, str], files: list[str]) -> int:
-    """What a fresh ``alembic`` process does; returns its exit code."""
+def child(
+    program: str,
+    folder: str,
+    arguments: list[str],
+    environment: dict[str, str],
+    files: list[str],
+) -> int:
+    """What a fresh process of the program does; returns its exit code."""
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, file in enumerate(files, 1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    sys.argv = ["alembic", *arguments]
+    sys.argv = [program, *arguments]
     code: object = 0
     try:
-        alembic.config.main(prog="alembic")
+        if program == "alembic":
+            alembic.config.main(prog="alembic")
+        else:
+            sys.path[0] = folder
+            runpy.run_module(program, run_name="__main__", alter_sys=True)
     except SystemExit as stop:
         code = stop.code
     except BaseException:
