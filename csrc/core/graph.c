@@ -369,11 +369,7 @@ static mig_status peel(mig_query *query, const mig_edges *edges, const mig_edges
     return MIG_OK;
 }
 
-/*
- * RevisionMap._detect_cycles for one kind of edges: what is not between heads and bases is on a
- * cycle. That overlooks a cycle which has both a way in and a way out; Alembic goes round in some
- * of those for ever. Here the nodes on such a cycle are reported.
- */
+/* RevisionMap._detect_cycles for one kind of edges: what is not between heads and bases. */
 static mig_status detect_cycles(mig_query *query, const mig_edges *down, const mig_edges *up,
                                 mig_span heads, mig_span bases, mig_graph_error_kind kind)
 {
@@ -381,30 +377,57 @@ static mig_status detect_cycles(mig_query *query, const mig_edges *down, const m
     if (heads.count == 0 || bases.count == 0)
         return cycle(query, NULL, false, kind);
     uint64_t *below = mig_query_marks(query), *above = mig_query_marks(query);
-    uint64_t *from_base = mig_query_marks(query), *from_head = mig_query_marks(query);
-    if (below == NULL || above == NULL || from_base == NULL || from_head == NULL)
+    if (below == NULL || above == NULL)
         return MIG_ENOMEM;
     mig_status status = mig_walk(query, down, heads, false, below, NULL);
     if (status == MIG_OK)
         status = mig_walk(query, up, bases, false, above, NULL);
-    if (status == MIG_OK)
-        status = peel(query, down, up, from_base);
-    if (status == MIG_OK)
-        status = peel(query, up, down, from_head);
-    if (status != MIG_OK)
+    bool all = true;
+    for (uint32_t i = 0; i < graph->count && status == MIG_OK; i++)
+        all = all && mig_marked(below, i) && mig_marked(above, i);
+    if (all || status != MIG_OK)
         return status;
-    bool all = true, acyclic = true;
-    for (size_t i = 0; i < ((size_t)graph->count + 63) / 64; i++) {
+    for (size_t i = 0; i < ((size_t)graph->count + 63) / 64; i++)
         below[i] &= above[i];
-        from_base[i] |= from_head[i];
-    }
-    for (uint32_t i = 0; i < graph->count; i++) {
-        all = all && mig_marked(below, i);
-        acyclic = acyclic && mig_marked(from_base, i);
-    }
-    if (!all)
-        return cycle(query, below, true, kind);
-    return acyclic ? MIG_OK : cycle(query, from_base, true, kind);
+    return cycle(query, below, true, kind);
+}
+
+/*
+ * Alembic overlooks a cycle that has both a way in and a way out, and goes round in some of those
+ * for ever. Here the nodes on it, or between two such, are reported.
+ */
+static mig_status detect_overlooked_cycles(mig_query *query, const mig_edges *down,
+                                           const mig_edges *up, mig_graph_error_kind kind)
+{
+    const mig_graph *graph = query->graph;
+    uint64_t *from_base = mig_query_marks(query);
+    if (from_base == NULL)
+        return MIG_ENOMEM;
+    mig_status status = peel(query, down, up, from_base);
+    bool all = true;
+    for (uint32_t i = 0; i < graph->count && status == MIG_OK; i++)
+        all = all && mig_marked(from_base, i);
+    if (all || status != MIG_OK)
+        return status;
+    status = peel(query, up, down, from_base);
+    return status == MIG_OK ? cycle(query, from_base, true, kind) : status;
+}
+
+static mig_status detect_all_cycles(mig_graph *graph, mig_query *query)
+{
+    if (graph->count == 0)
+        return MIG_OK;
+    mig_status status = detect_cycles(query, &graph->down, &graph->next, graph->heads,
+                                      graph->bases, MIG_GRAPH_CYCLE);
+    if (status == MIG_OK)
+        status = detect_cycles(query, &graph->all_down, &graph->all_next, graph->real_heads,
+                               graph->real_bases, MIG_GRAPH_DEPENDENCY_CYCLE);
+    if (status == MIG_OK)
+        status = detect_overlooked_cycles(query, &graph->down, &graph->next, MIG_GRAPH_CYCLE);
+    if (status == MIG_OK)
+        status = detect_overlooked_cycles(query, &graph->all_down, &graph->all_next,
+                                          MIG_GRAPH_DEPENDENCY_CYCLE);
+    return status;
 }
 
 /* Dependencies and labels -------------------------------------------------------------------- */
@@ -543,12 +566,8 @@ static mig_status build(mig_graph *graph, mig_query *query, const mig_record *re
         status = ends(graph, &graph->down, NULL, &graph->bases);
     if (status == MIG_OK)
         status = ends(graph, &graph->down, &graph->resolved, &graph->real_bases);
-    if (status == MIG_OK && graph->count > 0)
-        status = detect_cycles(query, &graph->down, &graph->next, graph->heads, graph->bases,
-                               MIG_GRAPH_CYCLE);
-    if (status == MIG_OK && graph->count > 0)
-        status = detect_cycles(query, &graph->all_down, &graph->all_next, graph->real_heads,
-                               graph->real_bases, MIG_GRAPH_DEPENDENCY_CYCLE);
+    if (status == MIG_OK)
+        status = detect_all_cycles(graph, query);
     if (status == MIG_OK)
         status = carry_labels(graph, query, records);
     return status;

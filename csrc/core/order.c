@@ -171,7 +171,7 @@ static mig_status emit(sorter *s, uint32_t *number, mig_nodes *found)
 {
     uint32_t node = s->slots[*number].node;
     mig_status status = mig_nodes_push(s->query, found, node);
-    s->todo[node / 64] &= ~((uint64_t)1 << (node % 64));
+    mig_unmark(s->todo, node);
     mig_span down = mig_edges_of(&s->graph->steps_down, node);
     bool replaced = false;
     for (uint32_t i = 0; i < down.count; i++) {

@@ -278,9 +278,6 @@ static mig_status names_of(mig_query *query, const mig_nodes *nodes, mig_ids *id
 static mig_status heads_on_line(mig_query *query, mig_ids destinations, const mig_nodes *heads,
                                 mig_nodes *found)
 {
-    mig_name base = MIG_NAME("base");
-    if (destinations.count == 0)
-        destinations = (mig_ids){&base, 1, false};
     uint64_t *listed = mig_query_marks(query);
     if (listed == NULL)
         return MIG_ENOMEM;
@@ -319,6 +316,9 @@ mig_status mig_stamp_steps(mig_query *query, mig_ids destinations, mig_ids rows,
     const mig_graph *graph = query->graph;
     mig_nodes heads = {NULL, 0, 0}, concerned = {NULL, 0, 0}, targets = {NULL, 0, 0};
     mig_ids names;
+    const mig_name base = MIG_NAME("base");
+    if (destinations.count == 0 || (!destinations.is_sequence && destinations.items[0].length == 0))
+        destinations = (mig_ids){&base, 1, false};
     TRY(mig_get_revisions(query, rows, &heads));
     TRY(heads_on_line(query, destinations, &heads, &concerned));
     TRY(names_of(query, &concerned, &names));
