@@ -16,7 +16,15 @@ __version__ = "0.1.0"
 
 # Alembic's revision classes over the C graph; importing them imports Alembic, so they come when they are asked for.
 _REVISION_CLASSES = frozenset(
-    ("HeadMaintainer", "Revision", "RevisionMap", "RevisionStep", "Script", "ScriptDirectory", "StampStep")
+    (
+        "HeadMaintainer",
+        "Revision",
+        "RevisionMap",
+        "RevisionStep",
+        "Script",
+        "ScriptDirectory",
+        "StampStep",
+    )
 )
 
 

@@ -24,7 +24,15 @@ from alembic.script.revision import Revision
 
 from migrate_ext import _core, counters, errors
 
-__all__ = ["HeadMaintainer", "Revision", "RevisionMap", "RevisionStep", "Script", "ScriptDirectory", "StampStep"]
+__all__ = [
+    "HeadMaintainer",
+    "Revision",
+    "RevisionMap",
+    "RevisionStep",
+    "Script",
+    "ScriptDirectory",
+    "StampStep",
+]
 
 HeadMaintainer = migration.HeadMaintainer
 StampStep = migration.StampStep
@@ -84,6 +92,7 @@ _ORIGINAL_REVISION = _attributes(Revision, _REVISION_METHODS)
 # By these names, because a test or a user may put our classes in their places.
 _AlembicMap = revision.RevisionMap
 _AlembicStep = migration.RevisionStep
+_alembics_from_config = vars(base.ScriptDirectory)["from_config"].__func__
 
 
 class _Map(dict[Any, "Revision | None"]):
@@ -100,7 +109,16 @@ class _Map(dict[Any, "Revision | None"]):
 
         return change
 
-    for _name in ("__delitem__", "__ior__", "__setitem__", "clear", "pop", "popitem", "setdefault", "update"):
+    for _name in (
+        "__delitem__",
+        "__ior__",
+        "__setitem__",
+        "clear",
+        "pop",
+        "popitem",
+        "setdefault",
+        "update",
+    ):
         locals()[_name] = _changing(_name)
 
 
@@ -144,14 +162,25 @@ class RevisionMap(_AlembicMap):
             counters.plain("revision map: a method is overridden")
             return None
         records = [
-            (node.revision, node._versioned_down_revisions, node._orig_branch_labels, util.to_tuple(node.dependencies, default=()))
+            (
+                node.revision,
+                node._versioned_down_revisions,
+                node._orig_branch_labels,
+                util.to_tuple(node.dependencies, default=()),
+            )
             for node in found
         ]
         try:
             return _core.Graph(cast("list[_core._Record]", records), revision)
         except revision.CycleDetected:
             raise
-        except (errors.Declined, errors.MissingRevision, revision.RevisionError, TypeError, ValueError) as reason:
+        except (
+            errors.Declined,
+            errors.MissingRevision,
+            revision.RevisionError,
+            TypeError,
+            ValueError,
+        ) as reason:
             counters.plain(f"revision map: {type(reason).__name__}")
             return None
 
@@ -213,7 +242,11 @@ def _alembics_map(map_: RevisionMap, found: list[Revision]) -> Any:
 
 def _is_plain(cls: type) -> bool:
     """Whether a class of revisions has the attributes that the graph is made of as Alembic defines them."""
-    return cls is Revision or cls is Script or _attributes(cls, _REVISION_METHODS) == _ORIGINAL_REVISION
+    return (
+        cls is Revision
+        or cls is Script
+        or _attributes(cls, _REVISION_METHODS) == _ORIGINAL_REVISION
+    )
 
 
 def _is_identifier(id_: object) -> bool:
@@ -237,12 +270,15 @@ class Script(base.Script):
         path: str | os.PathLike[str],
         scanned: _core._Scanned | None = None,
     ) -> None:
-        """module, rev_id, path: as for Alembic's. scanned: what was read in the file; then `module` is None."""
+        """module, rev_id, path: as for Alembic's.
+
+        scanned: what was read in the file; then `module` is None.
+        """
         if scanned is None:
             assert module is not None
             super().__init__(module, rev_id, path)
             return
-        self.path = os.fspath(path)  # type: ignore[assignment]
+        self.path = os.fspath(path)
         self._scanned = scanned
         Revision.__init__(
             self,
@@ -256,16 +292,18 @@ class Script(base.Script):
     _module: ModuleType | None = None
 
     @property
-    def module(self) -> ModuleType:  # type: ignore[override]
+    def module(self) -> ModuleType:
         if self._module is None:
-            folder, name = os.path.split(self.path)
             counters.files_executed += 1
-            self._module = util.load_python_file(folder, name)
+            self._module = self._load()
         return self._module
 
     @module.setter
     def module(self, module: ModuleType) -> None:
         self._module = module
+
+    def _load(self) -> ModuleType:
+        return util.load_python_file(*os.path.split(self.path))
 
     @property
     def longdoc(self) -> str:
@@ -283,7 +321,7 @@ class ScriptDirectory(base.ScriptDirectory):
 
     @classmethod
     def from_config(cls, config: Any) -> ScriptDirectory:
-        made = super().from_config(config)
+        made = _alembics_from_config(cls, config)
         made.__class__ = cls  # Alembic names its own class there
         made = cast(ScriptDirectory, made)
         made._adopt()
@@ -302,7 +340,9 @@ class ScriptDirectory(base.ScriptDirectory):
         for location in self._version_locations:
             if not location.exists():
                 continue
-            for folder, paths in itertools.groupby(base.Script._list_py_dir(self, location), _parent):
+            for folder, paths in itertools.groupby(
+                base.Script._list_py_dir(self, location), _parent
+            ):
                 yield from self._read_folder(folder.resolve(), list(paths), seen)
 
     def _read_folder(
@@ -350,4 +390,31 @@ def _ours(steps: list[migration.RevisionStep]) -> list[migration.RevisionStep]:
 
 
 class RevisionStep(_AlembicStep):
-    """Alembic's ``RevisionStep``, which asks the graph what other heads imply instead of walking all ancestors."""
+    """Alembic's ``RevisionStep``, which asks the graph what other heads imply.
+
+    Alembic walks all their ancestors for each merge, which is quadratic in a run over many.
+    """
+
+    def _operations(self, heads: Collection[str]) -> list[_core._VersionOperation] | None:
+        """What this step writes with `heads` in the table; None where Alembic must say it."""
+        map_ = self.revision_map
+        if type(self) is not RevisionStep or not isinstance(map_, RevisionMap):
+            return None
+        graph = map_._native()
+        name = self.revision.revision
+        if graph is None or map_._nodes[graph.lookup(name)] is not self.revision:
+            return None
+        return graph.version_operations(sorted(heads), [(graph.lookup(name), self.is_upgrade)])[0]
+
+    def merge_branch_idents(self, heads: set[str]) -> tuple[list[str], str, str]:
+        operations = self._operations(heads)
+        if operations is None or operations[-1][0] != "update":
+            return super().merge_branch_idents(heads)
+        *deletes, update = operations
+        return [operation[1] for operation in deletes], update[1], update[2]  # type: ignore[misc]
+
+    def _unmerge_to_revisions(self, heads: set[str]) -> tuple[str, ...]:
+        operations = self._operations(heads) if self.revision.revision in heads else None
+        if operations is None:
+            return super()._unmerge_to_revisions(heads)
+        return tuple(operation[-1] for operation in operations if operation[0] != "delete")

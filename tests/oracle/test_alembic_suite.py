@@ -13,9 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 HERE = Path(__file__).parent
-FILES = (
-    "command config environment offline_environment revision script_consumption script_production version_traversal"
-)
+FILES = "command config environment offline_environment revision script_consumption script_production version_traversal"
 
 
 @pytest.fixture(scope="module")
