@@ -18,6 +18,8 @@ import server
 from psycopg import sql
 from sqlalchemy.engine import URL, make_url
 
+pytest.register_assert_rewrite("project")
+
 TEST_DATABASE_URL = os.environ.get("TEST_DATABASE_URL")
 
 # A test names its database itself: nothing of the developer's own shell may lead it to another.
