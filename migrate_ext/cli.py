@@ -77,7 +77,7 @@ class Options:
 
 def _is_value(argument: str) -> bool:
     """Whether argparse would take `argument` where a value is expected."""
-    return not argument.startswith("-") or argument[1:].isdigit()
+    return not argument.startswith("-") or argument[1:].isdecimal()
 
 
 def parse(argv: Sequence[str], prog: str) -> Options:
@@ -112,15 +112,17 @@ def parse(argv: Sequence[str], prog: str) -> Options:
     if options.command not in _FLAGS:
         raise errors.Declined(f"command {options.command or 'missing'}")
     flags, values, least, most = _FLAGS[options.command]
+    before = ""  # argparse takes positional arguments together, or not at all
     for argument in left:
         if argument in flags:
             options.flags.add(flags[argument])
         elif argument in values:
             options.values[values[argument]] = value(argument)
-        elif _is_value(argument):
+        elif _is_value(argument) and options.arguments[-1:] in ([], [before]):
             options.arguments.append(argument)
         else:
             raise errors.Declined("an option for argparse")
+        before = argument
     if not least <= len(options.arguments) <= most:
         raise errors.Declined("arguments for argparse")
     return options

@@ -34,10 +34,9 @@ class Config:
     def __init__(self, ini: str, toml: str, section: str) -> None:
         self.ini = ini
         self.section = section
-        here = os.path.dirname(os.path.abspath(ini))
-        self.parser = ConfigParser({"here": here})
+        self.parser = ConfigParser({"here": _here(ini)})
         self.toml: dict[str, Any] = {}
-        self.toml_here = os.path.dirname(os.path.abspath(toml))
+        self.toml_here = _here(toml)
         try:
             self.parser.read(ini, encoding="locale")
             if os.path.exists(toml):
@@ -75,11 +74,12 @@ class Config:
         """A list of paths: split by ``path_separator`` in the ini file, an array in TOML."""
         try:
             text = self.parser.get(self.section, name, fallback=None)
+            chosen = self.parser.get(self.section, "path_separator", fallback="")
         except ConfigParserError as error:
             raise Declined(f"configuration: {name}: {error}") from error
         if text:
-            separator = _SEPARATORS.get(self.option("path_separator") or "")
-            if separator is None or self.option("version_path_separator") is not None:
+            separator = _SEPARATORS.get(chosen)
+            if separator is None:
                 raise Declined(f"configuration: {name} without path_separator")
             return [part.strip() for part in text.split(separator) if part]
         value = self.toml.get(name) or []
@@ -103,6 +103,12 @@ class Config:
         return [
             os.path.abspath(path) for path in paths or [os.path.join(script_location, "versions")]
         ]
+
+
+def _here(path: str) -> str:
+    """The folder of a file, as ``Path(path).absolute().parent``: ``..`` may lead through a link."""
+    parts = os.path.join(os.getcwd(), path).split(os.sep)
+    return os.sep + os.sep.join([part for part in parts if part not in ("", ".")][:-1])
 
 
 def _folder(path: str) -> str:

@@ -6,6 +6,7 @@ files for stdout and stderr; answers with the exit code. Of migrate_ext nothing 
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import runpy
@@ -44,6 +45,7 @@ def child(
     except BaseException:
         traceback.print_exc()
         code = 1
+    atexit._run_exitfuncs()  # migrate_ext's counters are written there
     sys.stdout.flush()
     sys.stderr.flush()
     return code & 0xFF if isinstance(code, int) else int(code is not None)

@@ -6,13 +6,8 @@ thin env.py, with ``MIGRATE_EXT=0``, and with Alembic's classic env.py.
 
 from __future__ import annotations
 
-import os
-import re
 import secrets
-import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,114 +15,12 @@ from pathlib import Path
 import psycopg
 import pytest
 import server
-from project import ROOT, copy_project, run_forked
+from project import Done, Project
 from sqlalchemy.engine import URL, make_url
 
 WAYS = ("thin", "MIGRATE_EXT=0", "classic")
 NOT_CLASSIC = WAYS[:2]
 URL_FORM = "postgresql://user:password@"
-
-
-class Done:
-    """How a command ended. ``said`` is what it printed, Alembic's log lines aside."""
-
-    def __init__(self, code: int, stdout: str, stderr: str) -> None:
-        self.code = code
-        self.stdout = stdout
-        self.stderr = stderr
-        self.said = re.sub(r"^(INFO |ERROR) +\[alembic.*\n", "", stdout + stderr, flags=re.M)
-
-    def failed(self, code: int, *words: str) -> None:
-        """Assert that this is one clear message with `words` in it, in their order."""
-        assert self.code == code, self.stdout + self.stderr
-        assert "Traceback" not in self.stdout + self.stderr
-        assert self.said.count("FAILED: ") == 1, self.said
-        assert re.search(".*".join(map(re.escape, words)), self.said, re.S), self.said
-
-
-class Project:
-    """A copy of the sample with the `way` to run it, on the database of `url`."""
-
-    def __init__(self, folder: Path, url: str, way: str) -> None:
-        copy_project(folder)
-        self.folder = folder
-        self.url = url
-        self.forked = way != "thin"  # where all imports of Alembic would be paid for
-        self.variables = {**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": url}
-        if way == "MIGRATE_EXT=0":
-            self.variables["MIGRATE_EXT"] = "0"
-        elif way == "classic":
-            shutil.copy(ROOT / "tests" / "oracle" / "classic_env.py", folder / "env.py")
-
-    def start(self, *command: str, **variables: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "migrate_ext", *command],
-            cwd=self.folder,
-            env={**self.variables, **variables},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *command: str, **variables: str) -> Done:
-        if self.forked:
-            environment = {**self.variables, **variables}
-            return Done(*run_forked("migrate_ext", self.folder, command, environment))
-        process = self.start(*command, **variables)
-        stdout, stderr = process.communicate(timeout=60)
-        return Done(process.returncode, stdout, stderr)
-
-    def connect(self) -> psycopg.Connection[tuple[object, ...]]:
-        url = make_url(self.url).set(drivername="postgresql")
-        return psycopg.connect(url.render_as_string(hide_password=False), autocommit=True)
-
-    def database(self) -> list[tuple[object, ...]]:
-        """All that a migration could leave: relations, types, functions, the version rows."""
-        with self.connect() as connection:
-            found = connection.execute(
-                "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace "
-                "UNION ALL SELECT typname::text FROM pg_type "
-                "WHERE typnamespace = 'public'::regnamespace "
-                "UNION ALL SELECT proname::text FROM pg_proc "
-                "WHERE pronamespace = 'public'::regnamespace ORDER BY 1"
-            ).fetchall()
-            if ("alembic_version",) in found:
-                found += connection.execute("TABLE alembic_version").fetchall()
-        return found
-
-    def only(self, **bodies: str) -> None:
-        """Replace the versions by one line of revisions, given with the bodies of their upgrade."""
-        shutil.rmtree(self.folder / "versions")
-        (self.folder / "versions").mkdir()
-        down = None
-        for revision, body in bodies.items():
-            self.revision(revision, body, down=repr(down))
-            down = revision
-
-    def revision(
-        self, revision: str, body: str = "pass", *, down: str, top: str = "", name: str = ""
-    ) -> None:
-        lines = "".join(f"    {line}\n" for line in body.splitlines())
-        (self.folder / "versions" / f"{name or revision}.py").write_text(
-            f'"""{revision}"""\nimport sqlalchemy as sa\nfrom alembic import op\n'
-            f"revision = {revision!r}\ndown_revision = {down}\n{top}\n\n\n"
-            f"def upgrade():\n{lines}\n\ndef downgrade():\n    pass\n"
-        )
-
-    def line(self, revision: str, text: str) -> str:
-        """``file, line n`` of the line with `text` in a revision, as messages name it."""
-        path = self.folder / "versions" / f"{revision}.py"
-        lines = path.read_text().splitlines()
-        return f"{path}, line {next(n for n, line in enumerate(lines, 1) if text in line)}"
-
-    def edit(self, name: str, old: str, new: str) -> None:
-        path = self.folder / name
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new))
-
-
 NO_SERVER = "postgresql://me:s3cret@127.0.0.1:1/nowhere"
 
 

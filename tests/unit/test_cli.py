@@ -1,0 +1,86 @@
+"""An argument means to us what it means to Alembic's argparse; what we do not know is argparse's."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+import pytest
+from alembic.config import CommandLine
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from migrate_ext import cli, errors
+
+PARSER = CommandLine(prog="alembic").parser
+
+WORDS = (
+    "branches current downgrade heads history show stamp upgrade check revision nonsense head heads base +1 -1 -1: "
+    "-2:current a:b abc123 -c -n -x -q -v -r -i --config --name --quiet --raiseerr --verbose --sql --tag --purge "
+    "--rev-range --indicate-current --resolve-dependencies --check-heads --verb --sq -vv -r-1: --tag=x -- - -1.5 -²"
+).split()  # fmt: skip
+
+
+def oracle(argv: list[str]) -> dict[str, object] | None:
+    """What argparse makes of `argv`; None where it refuses, or only prints."""
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            return vars(PARSER.parse_args(argv))
+        except SystemExit:
+            return None
+
+
+def check(argv: list[str]) -> bool:
+    """Compare, and say whether we took it."""
+    try:
+        ours = cli.parse(argv, "alembic")
+    except errors.Declined:
+        return False
+    theirs = oracle(argv)
+    assert theirs is not None, argv
+    assert theirs.pop("cmd")[0].__name__ == ours.command
+    assert theirs.pop("config") == (ours.config or None)
+    assert theirs.pop("name") == ours.section
+    assert theirs.pop("raiseerr") == ours.raiseerr
+    assert theirs.pop("quiet") == ours.quiet
+    theirs.pop("x")
+    revisions = theirs.pop("revisions", None) or [theirs.pop("revision", theirs.pop("rev", None))]
+    assert [r for r in revisions if r is not None] == ours.arguments
+    for name, value in theirs.items():
+        expected = ours.value(name) if isinstance(value, str | None) else name in ours.flags
+        assert value == expected, (argv, name)
+    return True
+
+
+@given(
+    st.lists(st.sampled_from(WORDS), max_size=3),
+    st.sampled_from("branches current downgrade heads history show stamp upgrade".split()),
+    st.lists(st.sampled_from(WORDS), max_size=5),
+)
+@settings(max_examples=600, deadline=None)
+@example([], "stamp", ["a", "--sql", "b"])
+@example(["-c", "-1"], "history", ["-r", "-1", "-v", "-v"])
+def test_what_we_accept_argparse_reads_the_same(
+    before: list[str], command: str, after: list[str]
+) -> None:
+    check([*before, command, *after])
+
+
+TAKEN = [
+    "history",
+    "-c x.ini -c pyproject.toml -n other -x a=b -x c -q --raiseerr history -v -i -r a:b",
+    "--config x.ini --name other --quiet history --verbose --indicate-current --rev-range -1",
+    "branches -v",
+    "current -v --check-heads",
+    "heads --resolve-dependencies",
+    "show abc",
+    "stamp a b --sql --purge --tag t",
+    "upgrade +1",
+    "upgrade --sql head --tag x",
+    "downgrade -1",
+]
+
+
+@pytest.mark.parametrize("line", TAKEN)
+def test_commands_of_the_core_are_not_left_to_argparse(line: str) -> None:
+    assert check(line.split())

@@ -1,0 +1,161 @@
+"""alembic.ini and pyproject.toml mean to us what they mean to Alembic, or Alembic reads them itself."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+from alembic.config import Config as AlembicConfig
+from alembic.script import ScriptDirectory
+
+from migrate_ext import config
+from migrate_ext.errors import Declined
+
+OPTIONS = (
+    "script_location",
+    "file_template",
+    "timezone",
+    "output_encoding",
+    "truncate_slug_length",
+)
+
+PLACES = "script_location = %(here)s\n"
+SEPARATED = "path_separator = {}\nversion_locations = {}\nprepend_sys_path = {}\n"
+INIS = {
+    "minimal": PLACES,
+    "relative": "script_location = .\nprepend_sys_path = .\npath_separator = os\n",
+    "interpolation": "place = %(here)s\nscript_location = %(place)s\ntimezone = %(name)s\nname = UTC",
+    "percent": PLACES + "file_template = %%(rev)s_%%(slug)s\n",
+    "a lone percent": PLACES + "file_template = %(rev)s\n",
+    "a key from nowhere": "script_location = %(nowhere)s\n",
+    "recursive": PLACES + "recursive_version_locations = true\n",
+    "a boolean in capitals": PLACES + "recursive_version_locations = True\n",
+    "sourceless": PLACES + "sourceless = true\n",
+    "no script_location": "timezone = UTC\n",
+    "a package resource": "script_location = migrate_ext:versions\n",
+    "no such folder": "script_location = %(here)s/nowhere\n",
+    "no separator": PLACES + "version_locations = %(here)s/a %(here)s/b\n",
+    "the old separator": PLACES
+    + "version_path_separator = os\nversion_locations = %(here)s/a:%(here)s/b\n",
+    "a wrong separator": PLACES + "path_separator = x\nversion_locations = a\n",
+    "newlines": PLACES
+    + "path_separator = newline\nversion_locations =\n  %(here)s/a\n  %(here)s/b\n",
+    "no values": PLACES + "version_locations =\nprepend_sys_path =\n",
+    "no assignment": PLACES + "nonsense\n",
+    "twice": PLACES + PLACES,
+    "hooks": PLACES + "[post_write_hooks]\nhooks = a\n",
+    **{
+        f"separator {name}": PLACES
+        + SEPARATED.format(name, f"%(here)s/a{char}%(here)s/b{char}", f".{char} lib {char}")
+        for name, char in (("space", " "), ("os", os.pathsep), (":", ":"), (";", ";"))
+    },
+}
+TOMLS = {
+    "none": None,
+    "empty": "",
+    "another tool": "[tool.other]\nscript_location = 'x'\n",
+    "all": "[tool.alembic]\nscript_location = '%(here)s'\nprepend_sys_path = ['.', '%(here)s']\n"
+    "version_locations = ['%(here)s/a', 'b']\nrecursive_version_locations = true\ntimezone = 'UTC'\n"
+    "file_template = '%%(rev)s'\npath_separator = 'os'\n",
+    "a boolean as text": "[tool.alembic]\nrecursive_version_locations = 'true'\n",
+    "no list": "[tool.alembic]\nversion_locations = 'a'\nprepend_sys_path = 'b'\n",
+    "a separator": "[tool.alembic]\npath_separator = 'space'\n",
+    "broken": "[tool.alembic\n",
+    "a lone percent": "[tool.alembic]\nscript_location = '%(nowhere)s'\ntimezone = '50%'\n",
+    "not a table": "[tool]\nalembic = 1\n",
+}
+
+
+def real(paths: list[str] | None) -> list[str]:
+    return [os.path.realpath(path) for path in paths or []]
+
+
+def check(ini: str, toml: str, section: str = "alembic") -> bool:
+    """Compare; False where one of our answers was left to Alembic."""
+    theirs = AlembicConfig(file_=ini, toml_file=toml, ini_section=section)
+    try:
+        ours = config.Config(ini, toml, section)
+        options = {name: ours.option(name) for name in OPTIONS}
+        lists = [ours.paths(name) for name in ("version_locations", "prepend_sys_path")]
+        booleans = [ours.boolean(n) for n in ("recursive_version_locations", "sourceless")]
+        location = ours.script_location()
+        locations = ours.version_locations(location)
+    except Declined:
+        return False
+    assert options == {name: theirs.get_alembic_option(name) for name in OPTIONS}
+    assert lists[0] == (theirs.get_version_locations_list() or [])
+    assert lists[1] == (theirs.get_prepend_sys_paths_list() or [])
+    names = "recursive_version_locations", "sourceless"
+    assert booleans == [theirs.get_alembic_boolean_option(name) for name in names]
+    directory = ScriptDirectory.from_config(theirs)
+    assert os.path.realpath(location) == os.path.realpath(directory.dir)
+    assert real(locations) == real([str(path) for path in directory._version_locations])
+    return True
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", ["kept"])
+    for name in "a", "b", "lib", "versions":
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+DECLINED = """
+    a lone percent, a key from nowhere, no script_location, a package resource, no such folder, no separator,
+    the old separator, a wrong separator, no assignment, twice
+"""
+
+
+def test_ini_and_toml_together_give_what_alembic_reads(folder: Path) -> None:
+    declined = {name.strip() for name in DECLINED.split(",")}
+    for (ini, text), (toml, more) in itertools.product(INIS.items(), TOMLS.items()):
+        (folder / "alembic.ini").write_text("[alembic]\n" + text)
+        (folder / "pyproject.toml").unlink(missing_ok=True)
+        if more is not None:
+            (folder / "pyproject.toml").write_text(more)
+        taken = check("alembic.ini", "pyproject.toml")
+        if toml in ("none", "empty", "another tool"):
+            assert taken == (ini not in declined), (ini, toml)
+
+
+def test_toml_alone(folder: Path) -> None:
+    (folder / "pyproject.toml").write_text(TOMLS["all"] or "")
+    assert check("alembic.ini", "pyproject.toml")
+    assert check("alembic.ini", str(folder / "pyproject.toml"))
+
+
+def test_another_section_and_another_folder(folder: Path) -> None:
+    (folder / "lib" / "other.ini").write_text(
+        "[DEFAULT]\ntimezone = UTC\n[alembic]\nscript_location = %(here)s\n"
+        "[second]\nscript_location = %(here)s/../a\n"
+    )
+    assert check("lib/other.ini", "pyproject.toml")
+    assert check("lib/../lib/other.ini", "pyproject.toml", "second")
+    assert not check("lib/other.ini", "pyproject.toml", "third")
+
+
+def test_files_are_chosen_as_alembic_chooses_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    from argparse import Namespace
+
+    from alembic.config import CommandLine
+    from alembic.util import CommandError
+
+    names = ("a.ini", "b/pyproject.toml", "c.ini", "pyproject.toml")
+    for chosen in None, "x.ini", "y/pyproject.toml":
+        monkeypatch.delenv("ALEMBIC_CONFIG", raising=False)
+        if chosen:
+            monkeypatch.setenv("ALEMBIC_CONFIG", chosen)
+        for count in range(4):
+            for named in itertools.product(names, repeat=count):
+                options = Namespace(config=list(named) or None)
+                try:
+                    toml, ini = CommandLine()._inis_from_config(options)
+                except CommandError:
+                    with pytest.raises(Declined):
+                        config.default_files(list(named))
+                else:
+                    assert config.default_files(list(named)) == (ini, toml)
