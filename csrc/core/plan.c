@@ -9,12 +9,23 @@
             return try_status;                                                                     \
     } while (0)
 
-/* The heads while the steps go by: a set that keeps its order. */
+/*
+ * The heads while the steps go by, and what they imply: `cover` counts, of a node, itself if it is
+ * a head and each revision right above it that is covered. A head above something means that it is
+ * covered; so the counts change only where a step comes or goes, and a run of steps costs O(V + E).
+ */
 typedef struct heads_now {
     mig_query *query;
     mig_operations *operations;
-    mig_name *items;
-    uint32_t count, capacity;
+    uint64_t *is_head; /* revisions */
+    uint32_t *cover;
+    uint32_t *rank;    /* the longest way down; NULL until a question needs it */
+    uint32_t *seen;    /* node: the last search that came by */
+    uint32_t *left_out; /* node: the last search that did not count it as a head */
+    uint32_t search;
+    uint32_t count;  /* of is_head */
+    mig_name *others; /* rows that are no revision's id */
+    uint32_t other_count, other_capacity;
     uint32_t step;
 } heads_now;
 
@@ -24,42 +35,103 @@ static mig_status assertion(mig_query *query, const char *text)
     return mig_graph_fail_pieces(query->error, MIG_GRAPH_ASSERTION, &message, 1);
 }
 
+/* The revision of exactly this id. */
+static uint32_t node_of(const mig_graph *graph, mig_name name)
+{
+    uint32_t node = mig_graph_lookup(graph, name);
+    bool is_id = node != MIG_NODE_NONE && mig_name_equal(graph->names[node], name);
+    return is_id ? node : MIG_NODE_NONE;
+}
+
+/* Where `name` is among the other rows; other_count if it is not. */
+static uint32_t find_other(const heads_now *heads, mig_name name)
+{
+    uint32_t i = 0;
+    while (i < heads->other_count && !mig_name_equal(heads->others[i], name))
+        i++;
+    return i;
+}
+
 static bool is_head(const heads_now *heads, mig_name name)
 {
-    for (uint32_t i = 0; i < heads->count; i++) {
-        if (mig_name_equal(heads->items[i], name))
-            return true;
-    }
-    return false;
+    uint32_t node = node_of(heads->query->graph, name);
+    if (node != MIG_NODE_NONE)
+        return mig_marked(heads->is_head, node);
+    return find_other(heads, name) < heads->other_count;
 }
 
 static mig_status add_head(heads_now *heads, mig_name name)
 {
-    if (heads->count == heads->capacity) {
-        uint32_t capacity = heads->capacity < 8 ? 8 : heads->capacity * 2;
+    uint32_t node = node_of(heads->query->graph, name);
+    if (node != MIG_NODE_NONE) {
+        mig_mark(heads->is_head, node);
+        heads->count++;
+        return MIG_OK;
+    }
+    if (heads->other_count == heads->other_capacity) {
+        uint32_t capacity = heads->other_capacity < 8 ? 8 : heads->other_capacity * 2;
         mig_name *items = mig_arena_get_array(&heads->query->arena, capacity, sizeof *items);
         if (items == NULL)
             return MIG_ENOMEM;
-        if (heads->count > 0)
-            memcpy(items, heads->items, heads->count * sizeof *items);
-        heads->items = items;
-        heads->capacity = capacity;
+        if (heads->other_count > 0)
+            memcpy(items, heads->others, heads->other_count * sizeof *items);
+        heads->others = items;
+        heads->other_capacity = capacity;
     }
-    heads->items[heads->count++] = name;
+    heads->others[heads->other_count++] = name;
     return MIG_OK;
 }
 
 static mig_status remove_head(heads_now *heads, mig_name name)
 {
-    for (uint32_t i = 0; i < heads->count; i++) {
-        if (mig_name_equal(heads->items[i], name)) {
-            memmove(&heads->items[i], &heads->items[i + 1],
-                    (heads->count - i - 1) * sizeof *heads->items);
-            heads->count--;
-            return MIG_OK;
-        }
+    if (!is_head(heads, name))
+        return mig_graph_fail_names(heads->query->error, MIG_GRAPH_KEY, &name, 1);
+    uint32_t node = node_of(heads->query->graph, name);
+    if (node != MIG_NODE_NONE) {
+        mig_unmark(heads->is_head, node);
+        heads->count--;
+        return MIG_OK;
     }
-    return mig_graph_fail_names(heads->query->error, MIG_GRAPH_KEY, &name, 1);
+    uint32_t i = find_other(heads, name);
+    heads->other_count--;
+    memmove(&heads->others[i], &heads->others[i + 1],
+            (heads->other_count - i) * sizeof *heads->others);
+    return MIG_OK;
+}
+
+/* A row comes or goes: count that, and below it whatever is newly covered or no longer. */
+static mig_status count_cover(heads_now *heads, mig_name name, bool comes)
+{
+    mig_query *query = heads->query;
+    mig_nodes changed = {NULL, 0, 0};
+    uint32_t node = node_of(query->graph, name);
+    if (node == MIG_NODE_NONE)
+        return MIG_OK;
+    TRY(mig_nodes_push(query, &changed, node));
+    while (changed.count > 0) {
+        node = changed.items[--changed.count];
+        if (comes ? heads->cover[node]++ > 0 : --heads->cover[node] > 0)
+            continue;
+        mig_span down = mig_edges_of(&query->graph->steps_down, node);
+        for (uint32_t i = 0; i < down.count; i++)
+            TRY(mig_nodes_push(query, &changed, down.items[i]));
+    }
+    return MIG_OK;
+}
+
+/* After a step: what came first, or all below a row that moves would go and come back. */
+static mig_status count_step(heads_now *heads, uint32_t first)
+{
+    const mig_operations *operations = heads->operations;
+    for (uint32_t i = first; i < operations->count; i++) {
+        if (operations->items[i].kind != MIG_VERSION_DELETE)
+            TRY(count_cover(heads, operations->items[i].to, true));
+    }
+    for (uint32_t i = first; i < operations->count; i++) {
+        if (operations->items[i].kind != MIG_VERSION_INSERT)
+            TRY(count_cover(heads, operations->items[i].from, false));
+    }
+    return MIG_OK;
 }
 
 static mig_status add_operation(heads_now *heads, mig_operation_kind kind, mig_name from,
@@ -149,119 +221,109 @@ static mig_status stamp(heads_now *heads, const mig_step *step)
 
 /* Migrations --------------------------------------------------------------------------------- */
 
-/* `names` without what the heads other than `except` imply (RevisionStep.merge_branch_idents). */
-static mig_status not_implied(heads_now *heads, mig_ids names, mig_ids except, mig_ids *left)
+static mig_status rank_all(heads_now *heads)
 {
     mig_query *query = heads->query;
     const mig_graph *graph = query->graph;
-    uint64_t *implied = mig_query_marks(query);
-    mig_name *kept = mig_arena_get_array(&query->arena, names.count, sizeof *kept);
-    mig_nodes others = {NULL, 0, 0};
-    if (implied == NULL || kept == NULL)
+    uint32_t *left = mig_arena_get_array(&query->arena, graph->count, sizeof *left);
+    uint32_t *queue = mig_arena_get_array(&query->arena, graph->count, sizeof *queue);
+    uint32_t *rank = mig_arena_get_array(&query->arena, graph->count, sizeof *rank);
+    if (left == NULL || queue == NULL || rank == NULL)
         return MIG_ENOMEM;
-    for (uint32_t i = 0; i < heads->count; i++) {
-        size_t j = 0;
-        while (j < except.count && !mig_name_equal(except.items[j], heads->items[i]))
-            j++;
-        if (j == except.count)
-            TRY(mig_get_revisions(query, (mig_ids){&heads->items[i], 1, false}, &others));
+    uint32_t length = 0;
+    for (uint32_t i = 0; i < graph->count; i++) {
+        rank[i] = 0;
+        left[i] = mig_edges_of(&graph->steps_down, i).count;
+        if (left[i] == 0)
+            queue[length++] = i;
     }
-    TRY(mig_walk(query, &graph->steps_down, (mig_span){others.items, others.count}, false, implied,
-                 NULL));
-    size_t count = 0;
-    for (size_t i = 0; i < names.count; i++) {
-        uint32_t node = mig_graph_lookup(graph, names.items[i]);
-        if (!mig_marked(implied, node))
-            kept[count++] = names.items[i];
+    for (uint32_t i = 0; i < length; i++) {
+        mig_span up = mig_edges_of(&graph->steps_up, queue[i]);
+        for (uint32_t j = 0; j < up.count; j++) {
+            if (rank[up.items[j]] <= rank[queue[i]])
+                rank[up.items[j]] = rank[queue[i]] + 1;
+            if (--left[up.items[j]] == 0)
+                queue[length++] = up.items[j];
+        }
     }
-    *left = (mig_ids){kept, count, true};
+    heads->rank = rank;
+    return MIG_OK;
+}
+
+/*
+ * Is `node` at or below a head that is not left out? Those left out rank `limit` at most, so what is
+ * covered and ranks as high, without being one of them, is covered by another head.
+ */
+static mig_status is_implied(heads_now *heads, uint32_t node, uint32_t limit, bool *implied)
+{
+    mig_query *query = heads->query;
+    mig_nodes stack = {NULL, 0, 0};
+    *implied = false;
+    TRY(mig_nodes_push(query, &stack, node));
+    while (stack.count > 0) {
+        node = stack.items[--stack.count];
+        if (heads->left_out[node] != heads->search &&
+            (mig_marked(heads->is_head, node) || heads->rank[node] >= limit)) {
+            *implied = true;
+            return MIG_OK;
+        }
+        mig_span up = mig_edges_of(&query->graph->steps_up, node);
+        for (uint32_t i = 0; i < up.count; i++) {
+            uint32_t above = up.items[i];
+            if (heads->cover[above] == 0 || heads->seen[above] == heads->search)
+                continue;
+            heads->seen[above] = heads->search;
+            TRY(mig_nodes_push(query, &stack, above));
+        }
+    }
+    return MIG_OK;
+}
+
+/* `down` without what heads other than `except` imply (RevisionStep.merge_branch_idents). */
+static mig_status not_implied(heads_now *heads, mig_span down, mig_span except, mig_nodes *left)
+{
+    mig_query *query = heads->query;
+    uint64_t *by_others = NULL;
+    uint32_t limit = 0;
+    if (heads->other_count > 0) {
+        mig_nodes others = {NULL, 0, 0};
+        by_others = mig_query_marks(query);
+        if (by_others == NULL)
+            return MIG_ENOMEM;
+        TRY(mig_get_revisions(query, (mig_ids){heads->others, heads->other_count, true}, &others));
+        TRY(mig_walk(query, &query->graph->steps_down, (mig_span){others.items, others.count},
+                     false, by_others, NULL));
+    }
+    if (heads->rank == NULL)
+        TRY(rank_all(heads));
+    for (uint32_t i = 0; i < down.count; i++) {
+        heads->search++; /* cannot overflow: fewer than edges, times the steps that fit in memory */
+        for (uint32_t j = 0; j < except.count; j++) {
+            heads->left_out[except.items[j]] = heads->search;
+            if (heads->rank[except.items[j]] > limit)
+                limit = heads->rank[except.items[j]];
+        }
+        bool implied = by_others != NULL && mig_marked(by_others, down.items[i]);
+        if (!implied)
+            TRY(is_implied(heads, down.items[i], limit, &implied));
+        if (!implied)
+            TRY(mig_nodes_push(query, left, down.items[i]));
+    }
     return MIG_OK;
 }
 
 /* RevisionStep._unmerge_to_revisions: `down` without what stays anyway. */
-static mig_status unmerge_to(heads_now *heads, mig_name revision, mig_ids down, mig_ids *left)
+static mig_status unmerge_to(heads_now *heads, uint32_t node, mig_span down, mig_nodes *left)
 {
-    mig_query *query = heads->query;
-    const mig_graph *graph = query->graph;
-    if (heads->count > (is_head(heads, revision) ? 1u : 0u))
-        return not_implied(heads, down, (mig_ids){&revision, 1, false}, left);
-    /* no other head: what one down revision implies of the others */
-    uint64_t *implied = mig_query_marks(query);
-    mig_name *kept = mig_arena_get_array(&query->arena, down.count, sizeof *kept);
-    if (implied == NULL || kept == NULL)
-        return MIG_ENOMEM;
-    for (size_t i = 0; i < down.count; i++) {
-        mig_span below = mig_edges_of(&graph->steps_down, mig_graph_lookup(graph, down.items[i]));
-        TRY(mig_walk(query, &graph->steps_down, below, false, implied, NULL));
-    }
-    size_t count = 0;
-    for (size_t i = 0; i < down.count; i++) {
-        if (!mig_marked(implied, mig_graph_lookup(graph, down.items[i])))
-            kept[count++] = down.items[i];
-    }
-    *left = (mig_ids){kept, count, true};
-    return MIG_OK;
-}
-
-static mig_status migrate(heads_now *heads, const mig_step *step)
-{
-    mig_query *query = heads->query;
-    const mig_graph *graph = query->graph;
-    mig_name revision = graph->names[step->node], present = MIG_NO_NAME;
-    mig_span span = mig_edges_of(&graph->steps_down, step->node);
-    mig_name *names = mig_arena_get_array(&query->arena, span.count, sizeof *names);
-    if (names == NULL)
-        return MIG_ENOMEM;
-    uint32_t present_count = 0;
-    for (uint32_t i = 0; i < span.count; i++) {
-        names[i] = graph->names[span.items[i]];
-        if (is_head(heads, names[i])) {
-            present = names[i];
-            present_count++;
-        }
-    }
-    mig_ids down = {names, span.count, true}, left;
-    if (step->is_upgrade) {
-        if (present_count == 0)
-            return insert(heads, revision);
-        if (present_count > 1) {
-            TRY(not_implied(heads, down, down, &left));
-            if (left.count == 0)
-                return assertion(query, "a merge of revisions that other heads imply");
-            return merge(heads, left, revision);
-        }
-    } else if (is_head(heads, revision)) {
-        if (down.count == 0)
-            return delete (heads, revision);
-        TRY(unmerge_to(heads, revision, down, &left));
-        if (left.count == 0)
-            return delete (heads, revision);
-        if (down.count > 1)
-            return unmerge(heads, revision, left);
-    }
-    if (down.count == 1)
-        present = down.items[0];
-    else if (present_count != 1)
-        return assertion(query, "Can't do an UPDATE because downrevision is ambiguous");
-    return step->is_upgrade ? update(heads, present, revision) : update(heads, revision, present);
-}
-
-mig_status mig_version_operations(mig_query *query, mig_ids rows, const mig_step *steps,
-                                  size_t count, mig_operations *operations)
-{
-    heads_now heads = {.query = query, .operations = operations};
-    for (size_t i = 0; i < rows.count; i++) {
-        if (!is_head(&heads, rows.items[i]))
-            TRY(add_head(&heads, rows.items[i]));
-    }
-    for (size_t i = 0; i < count; i++) {
-        heads.step = (uint32_t)i;
-        TRY(steps[i].is_stamp ? stamp(&heads, &steps[i]) : migrate(&heads, &steps[i]));
+    if (heads->count + heads->other_count > 1)
+        return not_implied(heads, down, (mig_span){&node, 1}, left);
+    /* the only head: what else covers a down revision is below another one */
+    for (uint32_t i = 0; i < down.count; i++) {
+        if (heads->cover[down.items[i]] == 1)
+            TRY(mig_nodes_push(heads->query, left, down.items[i]));
     }
     return MIG_OK;
 }
-
-/* Steps of a stamp --------------------------------------------------------------------------- */
 
 static mig_status names_of(mig_query *query, const mig_nodes *nodes, mig_ids *ids)
 {
@@ -273,6 +335,81 @@ static mig_status names_of(mig_query *query, const mig_nodes *nodes, mig_ids *id
     *ids = (mig_ids){names, nodes->count, true};
     return MIG_OK;
 }
+
+static mig_status migrate(heads_now *heads, const mig_step *step)
+{
+    mig_query *query = heads->query;
+    const mig_graph *graph = query->graph;
+    mig_name revision = graph->names[step->node];
+    mig_span down = mig_edges_of(&graph->steps_down, step->node);
+    mig_nodes left = {NULL, 0, 0};
+    mig_ids names;
+    uint32_t present = MIG_NODE_NONE, present_count = 0;
+    for (uint32_t i = 0; i < down.count; i++) {
+        if (mig_marked(heads->is_head, down.items[i])) {
+            present = down.items[i];
+            present_count++;
+        }
+    }
+    if (step->is_upgrade) {
+        if (present_count == 0)
+            return insert(heads, revision);
+        if (present_count > 1) {
+            TRY(not_implied(heads, down, down, &left));
+            if (left.count == 0)
+                return assertion(query, "a merge of revisions that other heads imply");
+            TRY(names_of(query, &left, &names));
+            return merge(heads, names, revision);
+        }
+    } else if (mig_marked(heads->is_head, step->node)) {
+        if (down.count == 0)
+            return delete (heads, revision);
+        TRY(unmerge_to(heads, step->node, down, &left));
+        if (left.count == 0)
+            return delete (heads, revision);
+        TRY(names_of(query, &left, &names));
+        if (down.count > 1)
+            return unmerge(heads, revision, names);
+    }
+    if (down.count == 1)
+        present = down.items[0];
+    else if (present_count != 1)
+        return assertion(query, "Can't do an UPDATE because downrevision is ambiguous");
+    return step->is_upgrade ? update(heads, graph->names[present], revision)
+                            : update(heads, revision, graph->names[present]);
+}
+
+mig_status mig_version_operations(mig_query *query, mig_ids rows, const mig_step *steps,
+                                  size_t count, mig_operations *operations)
+{
+    size_t nodes = query->graph->count;
+    heads_now heads = {.query = query, .operations = operations};
+    heads.is_head = mig_query_marks(query);
+    heads.cover = mig_arena_get_array(&query->arena, nodes, sizeof *heads.cover);
+    heads.seen = mig_arena_get_array(&query->arena, nodes, sizeof *heads.seen);
+    heads.left_out = mig_arena_get_array(&query->arena, nodes, sizeof *heads.left_out);
+    if (heads.is_head == NULL || heads.cover == NULL || heads.seen == NULL ||
+        heads.left_out == NULL)
+        return MIG_ENOMEM;
+    memset(heads.cover, 0, nodes * sizeof *heads.cover);
+    memset(heads.seen, 0, nodes * sizeof *heads.seen);
+    memset(heads.left_out, 0, nodes * sizeof *heads.left_out);
+    for (size_t i = 0; i < rows.count; i++) {
+        if (is_head(&heads, rows.items[i]))
+            continue;
+        TRY(add_head(&heads, rows.items[i]));
+        TRY(count_cover(&heads, rows.items[i], true));
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint32_t first = operations->count;
+        heads.step = (uint32_t)i;
+        TRY(steps[i].is_stamp ? stamp(&heads, &steps[i]) : migrate(&heads, &steps[i]));
+        TRY(count_step(&heads, first));
+    }
+    return MIG_OK;
+}
+
+/* Steps of a stamp --------------------------------------------------------------------------- */
 
 /* The heads that a destination may concern, each once. */
 static mig_status heads_on_line(mig_query *query, mig_ids destinations, const mig_nodes *heads,
