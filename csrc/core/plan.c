@@ -20,10 +20,10 @@ typedef struct heads_now {
     uint64_t *is_head; /* revisions */
     uint32_t *cover;
     uint32_t *rank;    /* the longest way down; NULL until a question needs it */
-    uint32_t *seen;    /* node: the last search that came by */
-    uint32_t *left_out; /* node: the last search that did not count it as a head */
-    uint32_t search;
-    uint32_t count;  /* of is_head */
+    uint32_t *seen;     /* node: the last search that came by */
+    uint32_t *left_out; /* node: the last round of searches that did not count it as a head */
+    uint32_t search, round;
+    uint32_t count;   /* of is_head */
     mig_name *others; /* rows that are no revision's id */
     uint32_t other_count, other_capacity;
     uint32_t step;
@@ -221,58 +221,31 @@ static mig_status stamp(heads_now *heads, const mig_step *step)
 
 /* Migrations --------------------------------------------------------------------------------- */
 
-static mig_status rank_all(heads_now *heads)
-{
-    mig_query *query = heads->query;
-    const mig_graph *graph = query->graph;
-    uint32_t *left = mig_arena_get_array(&query->arena, graph->count, sizeof *left);
-    uint32_t *queue = mig_arena_get_array(&query->arena, graph->count, sizeof *queue);
-    uint32_t *rank = mig_arena_get_array(&query->arena, graph->count, sizeof *rank);
-    if (left == NULL || queue == NULL || rank == NULL)
-        return MIG_ENOMEM;
-    uint32_t length = 0;
-    for (uint32_t i = 0; i < graph->count; i++) {
-        rank[i] = 0;
-        left[i] = mig_edges_of(&graph->steps_down, i).count;
-        if (left[i] == 0)
-            queue[length++] = i;
-    }
-    for (uint32_t i = 0; i < length; i++) {
-        mig_span up = mig_edges_of(&graph->steps_up, queue[i]);
-        for (uint32_t j = 0; j < up.count; j++) {
-            if (rank[up.items[j]] <= rank[queue[i]])
-                rank[up.items[j]] = rank[queue[i]] + 1;
-            if (--left[up.items[j]] == 0)
-                queue[length++] = up.items[j];
-        }
-    }
-    heads->rank = rank;
-    return MIG_OK;
-}
-
 /*
  * Is `node` at or below a head that is not left out? Those left out rank `limit` at most, so what is
  * covered and ranks as high, without being one of them, is covered by another head.
  */
+static bool counts(const heads_now *heads, uint32_t node, uint32_t limit)
+{
+    return heads->left_out[node] != heads->round &&
+           (mig_marked(heads->is_head, node) || heads->rank[node] >= limit);
+}
+
 static mig_status is_implied(heads_now *heads, uint32_t node, uint32_t limit, bool *implied)
 {
     mig_query *query = heads->query;
     mig_nodes stack = {NULL, 0, 0};
-    *implied = false;
+    *implied = counts(heads, node, limit);
+    heads->search++; /* cannot overflow: each takes room in the arena */
     TRY(mig_nodes_push(query, &stack, node));
-    while (stack.count > 0) {
-        node = stack.items[--stack.count];
-        if (heads->left_out[node] != heads->search &&
-            (mig_marked(heads->is_head, node) || heads->rank[node] >= limit)) {
-            *implied = true;
-            return MIG_OK;
-        }
-        mig_span up = mig_edges_of(&query->graph->steps_up, node);
-        for (uint32_t i = 0; i < up.count; i++) {
+    while (stack.count > 0 && !*implied) {
+        mig_span up = mig_edges_of(&query->graph->steps_up, stack.items[--stack.count]);
+        for (uint32_t i = 0; i < up.count && !*implied; i++) {
             uint32_t above = up.items[i];
             if (heads->cover[above] == 0 || heads->seen[above] == heads->search)
                 continue;
             heads->seen[above] = heads->search;
+            *implied = counts(heads, above, limit);
             TRY(mig_nodes_push(query, &stack, above));
         }
     }
@@ -295,14 +268,14 @@ static mig_status not_implied(heads_now *heads, mig_span down, mig_span except, 
                      false, by_others, NULL));
     }
     if (heads->rank == NULL)
-        TRY(rank_all(heads));
+        TRY(mig_rank(query, &query->graph->steps_up, &heads->rank));
+    heads->round++;
+    for (uint32_t i = 0; i < except.count; i++) {
+        heads->left_out[except.items[i]] = heads->round;
+        if (heads->rank[except.items[i]] > limit)
+            limit = heads->rank[except.items[i]];
+    }
     for (uint32_t i = 0; i < down.count; i++) {
-        heads->search++; /* cannot overflow: fewer than edges, times the steps that fit in memory */
-        for (uint32_t j = 0; j < except.count; j++) {
-            heads->left_out[except.items[j]] = heads->search;
-            if (heads->rank[except.items[j]] > limit)
-                limit = heads->rank[except.items[j]];
-        }
         bool implied = by_others != NULL && mig_marked(by_others, down.items[i]);
         if (!implied)
             TRY(is_implied(heads, down.items[i], limit, &implied));
@@ -315,11 +288,12 @@ static mig_status not_implied(heads_now *heads, mig_span down, mig_span except, 
 /* RevisionStep._unmerge_to_revisions: `down` without what stays anyway. */
 static mig_status unmerge_to(heads_now *heads, uint32_t node, mig_span down, mig_nodes *left)
 {
-    if (heads->count + heads->other_count > 1)
+    if (heads->other_count > 0 || (heads->count > 1 && down.count > 1))
         return not_implied(heads, down, (mig_span){&node, 1}, left);
-    /* the only head: what else covers a down revision is below another one */
+    /* What else covers the only revision below is not below `node`; where `node` is the only head, what
+       else covers one revision below is itself below another. */
     for (uint32_t i = 0; i < down.count; i++) {
-        if (heads->cover[down.items[i]] == 1)
+        if (heads->cover[node] == 1 && heads->cover[down.items[i]] == 1)
             TRY(mig_nodes_push(heads->query, left, down.items[i]));
     }
     return MIG_OK;
@@ -425,26 +399,25 @@ static mig_status heads_on_line(mig_query *query, mig_ids destinations, const mi
         TRY(mig_filter_for_lineage(query, (mig_span){heads->items, heads->count},
                                    destinations.items[i], true, &some));
         for (uint32_t j = 0; j < some.count; j++) {
-            if (mig_marked(listed, some.items[j]))
-                continue;
-            mig_mark(listed, some.items[j]);
+            if (some.items[j] < query->graph->count) {
+                if (mig_marked(listed, some.items[j]))
+                    continue;
+                mig_mark(listed, some.items[j]);
+            }
             TRY(mig_nodes_push(query, found, some.items[j]));
         }
     }
     return MIG_OK;
 }
 
-static mig_status meets(mig_query *query, const mig_edges *edges, uint32_t from,
-                        const mig_nodes *nodes, bool *met)
+/* The names of the heads that a stamp starts from. */
+static mig_status head_names(mig_query *query, const mig_nodes *heads, mig_ids *names)
 {
-    uint64_t *marks = mig_query_marks(query);
-    if (marks == NULL)
-        return MIG_ENOMEM;
-    TRY(mig_walk(query, edges, (mig_span){&from, 1}, false, marks, NULL));
-    *met = false;
-    for (uint32_t i = 0; i < nodes->count; i++)
-        *met = *met || mig_marked(marks, nodes->items[i]);
-    return MIG_OK;
+    for (uint32_t i = 0; i < heads->count; i++) {
+        if (heads->items[i] >= query->graph->count)
+            return assertion(query, "a row is no revision");
+    }
+    return names_of(query, heads, names);
 }
 
 mig_status mig_stamp_steps(mig_query *query, mig_ids destinations, mig_ids rows, mig_step **steps,
@@ -452,24 +425,38 @@ mig_status mig_stamp_steps(mig_query *query, mig_ids destinations, mig_ids rows,
 {
     const mig_graph *graph = query->graph;
     mig_nodes heads = {NULL, 0, 0}, concerned = {NULL, 0, 0}, targets = {NULL, 0, 0};
-    mig_ids names;
     const mig_name base = MIG_NAME("base");
     if (destinations.count == 0 || (!destinations.is_sequence && destinations.items[0].length == 0))
         destinations = (mig_ids){&base, 1, false};
     TRY(mig_get_revisions(query, rows, &heads));
     TRY(heads_on_line(query, destinations, &heads, &concerned));
-    TRY(names_of(query, &concerned, &names));
     TRY(mig_get_revisions(query, destinations, &targets));
     if (targets.count == 0)
         TRY(mig_nodes_push(query, &targets, MIG_NODE_NONE));
     *count = 0;
-    *steps = mig_arena_get_array(&query->arena, (size_t)targets.count * (names.count + 1),
+    *steps = mig_arena_get_array(&query->arena, (size_t)targets.count * (concerned.count + 1),
                                  sizeof **steps);
-    if (*steps == NULL)
+    mig_nodes nodes = {NULL, 0, 0};
+    uint64_t *is_there = mig_query_marks(query);
+    uint64_t *below = mig_query_marks(query), *above = mig_query_marks(query);
+    if (*steps == NULL || is_there == NULL || below == NULL || above == NULL)
         return MIG_ENOMEM;
+    bool base_is_there = false;
+    for (uint32_t i = 0; i < concerned.count; i++) {
+        base_is_there = base_is_there || concerned.items[i] == MIG_NODE_BASE;
+        if (concerned.items[i] >= graph->count)
+            continue;
+        mig_mark(is_there, concerned.items[i]);
+        TRY(mig_nodes_push(query, &nodes, concerned.items[i]));
+    }
+    mig_span starts = {nodes.items, nodes.count};
+    TRY(mig_walk(query, &graph->all_down, starts, false, below, NULL));
+    TRY(mig_walk(query, &graph->steps_up, starts, false, above, NULL));
     for (uint32_t i = 0; i < targets.count; i++) {
         uint32_t target = targets.items[i];
+        mig_ids names;
         if (target == MIG_NODE_NONE) { /* base: every row goes */
+            TRY(head_names(query, &concerned, &names));
             for (size_t j = 0; j < names.count; j++)
                 (*steps)[(*count)++] = (mig_step){.is_stamp = true,
                                                   .branch_move = true,
@@ -477,19 +464,18 @@ mig_status mig_stamp_steps(mig_query *query, mig_ids destinations, mig_ids rows,
                                                   .to = {NULL, 0, true}};
             continue;
         }
-        if (target == MIG_NODE_BASE)
+        if (target == MIG_NODE_BASE && !base_is_there)
             return assertion(query, "there is no such revision");
-        bool there = false, above, below;
-        for (uint32_t j = 0; j < concerned.count; j++)
-            there = there || concerned.items[j] == target;
-        if (there)
+        if (target == MIG_NODE_BASE || mig_marked(is_there, target))
             continue;
-        TRY(meets(query, &graph->all_next, target, &concerned, &above));
-        TRY(meets(query, &graph->steps_down, target, &concerned, &below));
-        if (above && below)
+        bool down = mig_marked(below, target), up = mig_marked(above, target);
+        if (down && up)
             return assertion(query, "heads both above and below the revision to stamp");
-        mig_step step = {.is_stamp = true, .is_upgrade = !above, .branch_move = !above && !below};
-        step.from = step.branch_move ? (mig_ids){NULL, 0, true} : names;
+        mig_step step = {.is_stamp = true, .is_upgrade = !down, .branch_move = !down && !up};
+        if (step.branch_move)
+            step.from = (mig_ids){NULL, 0, true};
+        else
+            TRY(head_names(query, &concerned, &step.from));
         step.to = (mig_ids){&graph->names[target], 1, true};
         (*steps)[(*count)++] = step;
     }
