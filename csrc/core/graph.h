@@ -139,6 +139,12 @@ static inline void mig_unmark(uint64_t *marks, uint32_t node)
 mig_status mig_walk(mig_query *query, const mig_edges *edges, mig_span targets, bool check,
                     uint64_t *marks, mig_nodes *found);
 
+/*
+ * How long the longest way to each node along `up` is; MIG_NODE_NONE on a cycle and above one.
+ * An edge must not be there twice.
+ */
+mig_status mig_rank(mig_query *query, const mig_edges *up, uint32_t **rank);
+
 /* resolve.c ---------------------------------------------------------------------------------- */
 
 /* RevisionMap._resolve_revision_number: the ids, and the branch label or MIG_NO_NAME. */

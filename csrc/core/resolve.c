@@ -178,19 +178,25 @@ static mig_status is_on_line(mig_query *query, lineage_filter *line, uint32_t ta
     return MIG_OK;
 }
 
+static mig_status filter(mig_query *query, lineage_filter *line, mig_span targets,
+                         mig_nodes *found)
+{
+    for (uint32_t i = 0; i < targets.count; i++) {
+        bool is = true;
+        if (!takes_all(line))
+            TRY(is_on_line(query, line, targets.items[i], &is));
+        if (is)
+            TRY(mig_nodes_push(query, found, targets.items[i]));
+    }
+    return MIG_OK;
+}
+
 mig_status mig_filter_for_lineage(mig_query *query, mig_span targets, mig_name against,
                                   bool include_dependencies, mig_nodes *found)
 {
     lineage_filter line;
     TRY(begin_lineage(query, against, include_dependencies, &line));
-    for (uint32_t i = 0; i < targets.count; i++) {
-        bool is = true;
-        if (!takes_all(&line))
-            TRY(is_on_line(query, &line, targets.items[i], &is));
-        if (is)
-            TRY(mig_nodes_push(query, found, targets.items[i]));
-    }
-    return MIG_OK;
+    return filter(query, &line, targets, found);
 }
 
 /* Identifiers -------------------------------------------------------------------------------- */
@@ -240,43 +246,44 @@ static mig_status many_revisions(mig_query *query, mig_name id, const mig_nodes 
         id);
 }
 
-/* _revision_for_ident; `id` without text is Python's None or (). */
-static mig_status revision_for_ident(mig_query *query, mig_name id, mig_name branch,
-                                     uint32_t *found)
+/* Who is on one line with `branch`; NULL where there is nothing to check. */
+static mig_status branch_lineage(mig_query *query, mig_name branch, uint64_t **marks)
+{
+    uint32_t node;
+    *marks = NULL;
+    if (branch.length == 0)
+        return MIG_OK;
+    TRY(resolve_branch(query, branch, &node));
+    return node == MIG_NODE_NONE ? MIG_OK
+                                 : mark_lineage(query, (mig_span){&node, 1}, false, marks);
+}
+
+/* _revision_for_ident, with what branch_lineage found of `branch`. */
+static mig_status revision_on_branch(mig_query *query, mig_name id, mig_name branch,
+                                     const uint64_t *marks, uint32_t *found)
 {
     const mig_graph *graph = query->graph;
-    uint32_t branch_node = MIG_NODE_NONE;
-    uint64_t *lineage = NULL;
-    if (branch.length > 0)
-        TRY(resolve_branch(query, branch, &branch_node));
-    *found = MIG_NODE_NONE;
-    if (id.text == NULL)
-        return MIG_OK;
-    if (branch_node != MIG_NODE_NONE)
-        TRY(mark_lineage(query, (mig_span){&branch_node, 1}, false, &lineage));
     *found = mig_graph_lookup(graph, id);
     if (*found == MIG_NODE_NONE) {
         if (id.length == 0)
             return assertion(query, "an empty revision identifier");
         mig_nodes nodes = {NULL, 0, 0}, keys = {NULL, 0, 0};
         TRY(partial_matches(query, id, &nodes, &keys));
-        if (lineage != NULL) {
-            uint32_t kept = 0;
-            for (uint32_t i = 0; i < nodes.count; i++) {
-                if (mig_marked(lineage, nodes.items[i])) {
-                    nodes.items[kept] = nodes.items[i];
-                    keys.items[kept++] = keys.items[i];
-                }
+        uint32_t kept = 0;
+        for (uint32_t i = 0; i < nodes.count; i++) {
+            if (marks == NULL || mig_marked(marks, nodes.items[i])) {
+                nodes.items[kept] = nodes.items[i];
+                keys.items[kept++] = keys.items[i];
             }
-            nodes.count = keys.count = kept;
         }
+        nodes.count = keys.count = kept;
         if (nodes.count == 0)
             return no_such_revision(query, id);
         if (nodes.count > 1)
             return many_revisions(query, id, &keys);
         *found = nodes.items[0];
     }
-    if (lineage != NULL && !mig_marked(lineage, *found))
+    if (marks != NULL && !mig_marked(marks, *found))
         return mig_graph_error_argument(
             query->error,
             MIG_GRAPH_FAIL(query->error, MIG_GRAPH_RESOLUTION, MIG_NAME("Revision "),
@@ -284,6 +291,16 @@ static mig_status revision_for_ident(mig_query *query, mig_name id, mig_name bra
                            MIG_NAME("'")),
             id);
     return MIG_OK;
+}
+
+/* _revision_for_ident; `id` without text is Python's None or (). */
+static mig_status revision_for_ident(mig_query *query, mig_name id, mig_name branch,
+                                     uint32_t *found)
+{
+    uint64_t *marks;
+    TRY(branch_lineage(query, branch, &marks));
+    *found = MIG_NODE_NONE;
+    return id.text == NULL ? MIG_OK : revision_on_branch(query, id, branch, marks, found);
 }
 
 /* get_current_head */
@@ -418,9 +435,12 @@ static mig_status get_one_id(mig_query *query, mig_name id, mig_nodes *found)
         }
         return MIG_OK;
     }
+    uint64_t *marks = NULL;
+    if (resolved.count > 0)
+        TRY(branch_lineage(query, branch, &marks));
     for (size_t i = 0; i < resolved.count; i++) {
         uint32_t node;
-        TRY(revision_for_ident(query, resolved.items[i], branch, &node));
+        TRY(revision_on_branch(query, resolved.items[i], branch, marks, &node));
         TRY(mig_nodes_push(query, found, node));
     }
     return MIG_OK;
@@ -504,6 +524,10 @@ static mig_status walk_steps(mig_query *query, uint32_t start, bool up, uint32_t
 {
     const mig_graph *graph = query->graph;
     uint32_t node = start;
+    lineage_filter line;
+    bool filters = up && branch.length > 0 && steps > 0 && start != MIG_NODE_BASE;
+    if (filters)
+        TRY(begin_lineage(query, branch, false, &line));
     for (uint32_t i = 0; i < steps; i++) {
         mig_nodes filtered = {NULL, 0, 0};
         mig_span children;
@@ -512,8 +536,8 @@ static mig_status walk_steps(mig_query *query, uint32_t start, bool up, uint32_t
             if (node == MIG_NODE_BASE)
                 return assertion(query, "there is no way up from 'base'");
             children = node == MIG_NODE_NONE ? graph->bases : mig_edges_of(&graph->next, node);
-            if (branch.length > 0) {
-                TRY(mig_filter_for_lineage(query, children, branch, false, &filtered));
+            if (filters) {
+                TRY(filter(query, &line, children, &filtered));
                 children = span_of(&filtered);
             }
         } else if (node == MIG_NODE_BASE) {

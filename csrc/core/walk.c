@@ -40,6 +40,35 @@ uint64_t *mig_query_marks(mig_query *query)
     return marks;
 }
 
+mig_status mig_rank(mig_query *query, const mig_edges *up, uint32_t **rank)
+{
+    uint32_t count = query->graph->count, length = 0;
+    uint32_t *left = mig_arena_get_array(&query->arena, count, sizeof *left);
+    uint32_t *queue = mig_arena_get_array(&query->arena, count, sizeof *queue);
+    *rank = mig_arena_get_array(&query->arena, count, sizeof **rank);
+    if (left == NULL || queue == NULL || *rank == NULL)
+        return MIG_ENOMEM;
+    memset(left, 0, count * sizeof *left);
+    for (uint32_t i = 0; i < up->start[count]; i++)
+        left[up->to[i]]++;
+    for (uint32_t i = 0; i < count; i++) {
+        (*rank)[i] = left[i] == 0 ? 0 : MIG_NODE_NONE;
+        if (left[i] == 0)
+            queue[length++] = i;
+    }
+    for (uint32_t i = 0; i < length; i++) {
+        mig_span above = mig_edges_of(up, queue[i]);
+        for (uint32_t j = 0; j < above.count; j++) {
+            /* the last to come has the highest rank: the queue is in order of rank */
+            if (--left[above.items[j]] > 0)
+                continue;
+            (*rank)[above.items[j]] = (*rank)[queue[i]] + 1;
+            queue[length++] = above.items[j];
+        }
+    }
+    return MIG_OK;
+}
+
 /* What a walk that looks for overlaps keeps, of targets only. */
 typedef struct overlap_check {
     uint64_t *is_target;

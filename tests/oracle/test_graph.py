@@ -384,6 +384,7 @@ def test_an_identifier_names_the_revisions_that_alembic_finds(r: random.Random) 
         both.ask("get_revisions", typist.any())
         both.ask("get_revision", r.choice([None, typist.one(), typist.one(), typist.symbol()]))
         both.ask("all_current", typist.current())
+        both.ask("stamp", typist.any(), typist.current())
 
 
 @examples
