@@ -61,7 +61,7 @@ demo-stop: ## Stop the demo's server and delete its data
 
 .PHONY: test
 test: build test-c ## C tests, then the Python suite on an embedded PostgreSQL
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n auto $(ARGS)
 
 # The C core and csrc/pq as two archives, one plain and one under ASan and UBSan: each test takes from it what it calls.
 # csrc/pq needs libpq's headers, and calls libpq through a table only: nothing to link.
