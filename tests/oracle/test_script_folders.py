@@ -103,7 +103,8 @@ def outcome(cls: Any, folder: Path, *, recursive: bool, twice: bool) -> tuple[ob
                 (s.revision, s.log_entry, str(s), s.module.__name__, s.path) for s in walk
             ]
         except Exception as error:
-            answer = (type(error), str(error))
+            # Which of two comes first is a set's order in Alembic.
+            answer = (type(error), sorted(str(error).split()))
     return answer, [str(w.message) for w in caught if "more than once" in str(w.message)]
 
 
