@@ -11,9 +11,9 @@
  * reached, itself included; over its children alone, that is the answer to the question above.
  *
  * `reach` never falls while the sort goes on. It is brought up to date when it is asked for: until
- * then it may be too small. It is right as long as the node that held the slot still holds it (`by`),
- * because what lies between that one and here cannot have been emitted. A node's children stand in a
- * heap whose keys, too, may be too small but never too large.
+ * then it may be too small. It is right as long as the node that held the slot still holds it
+ * (`by`), because what lies between that one and here cannot have been emitted. A node's children
+ * stand in a heap whose keys, too, may be too small but never too large.
  *
  * Cost: O(E log E), and for each turn to another head a walk up to it as far as that has moved.
  */

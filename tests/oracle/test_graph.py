@@ -85,7 +85,9 @@ def new_history(r: random.Random, most: int = 12) -> list[Record]:
     return records
 
 
-def damage(r: random.Random, ids: list[str], labels: list[str], rows: list[list[list[str]]]) -> None:
+def damage(
+    r: random.Random, ids: list[str], labels: list[str], rows: list[list[list[str]]]
+) -> None:
     i = r.randrange(len(rows))
     downs, own, depends = rows[i]
     match r.randrange(10):
@@ -206,11 +208,15 @@ def outcome(ask: Callable[[], Any]) -> tuple[Any, ...]:
 
 def attributes(error: Exception) -> dict[str, Any]:
     """Those that a caller of Alembic reads."""
-    found = {n: getattr(error, n, None) for n in ("lower", "upper", "heads", "argument", "revisions")}
+    found = {
+        n: getattr(error, n, None) for n in ("lower", "upper", "heads", "argument", "revisions")
+    }
     return {n: tuple(v) if isinstance(v, list) else v for n, v in found.items()}
 
 
-def same(question: str, records: list[Record], ours: Callable[[], Any], theirs: Callable[[], Any]) -> Any:
+def same(
+    question: str, records: list[Record], ours: Callable[[], Any], theirs: Callable[[], Any]
+) -> Any:
     expected, given_ = outcome(theirs), outcome(ours)
     if expected[0] == given_[0] == "falls over" and not expected[1]:
         return None
