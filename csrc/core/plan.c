@@ -23,6 +23,7 @@ typedef struct heads_now {
     uint32_t *seen;     /* node: the last search that came by */
     uint32_t *left_out; /* node: the last round of searches that did not count it as a head */
     uint32_t search, round;
+    mig_nodes stack;  /* empty between two uses */
     uint32_t count;   /* of is_head */
     mig_name *others; /* rows that are no revision's id */
     uint32_t other_count, other_capacity;
@@ -103,18 +104,18 @@ static mig_status remove_head(heads_now *heads, mig_name name)
 static mig_status count_cover(heads_now *heads, mig_name name, bool comes)
 {
     mig_query *query = heads->query;
-    mig_nodes changed = {NULL, 0, 0};
+    mig_nodes *changed = &heads->stack;
     uint32_t node = node_of(query->graph, name);
     if (node == MIG_NODE_NONE)
         return MIG_OK;
-    TRY(mig_nodes_push(query, &changed, node));
-    while (changed.count > 0) {
-        node = changed.items[--changed.count];
+    TRY(mig_nodes_push(query, changed, node));
+    while (changed->count > 0) {
+        node = changed->items[--changed->count];
         if (comes ? heads->cover[node]++ > 0 : --heads->cover[node] > 0)
             continue;
         mig_span down = mig_edges_of(&query->graph->steps_down, node);
         for (uint32_t i = 0; i < down.count; i++)
-            TRY(mig_nodes_push(query, &changed, down.items[i]));
+            TRY(mig_nodes_push(query, changed, down.items[i]));
     }
     return MIG_OK;
 }
@@ -234,21 +235,22 @@ static bool counts(const heads_now *heads, uint32_t node, uint32_t limit)
 static mig_status is_implied(heads_now *heads, uint32_t node, uint32_t limit, bool *implied)
 {
     mig_query *query = heads->query;
-    mig_nodes stack = {NULL, 0, 0};
+    mig_nodes *stack = &heads->stack;
     *implied = counts(heads, node, limit);
-    heads->search++; /* cannot overflow: each takes room in the arena */
-    TRY(mig_nodes_push(query, &stack, node));
-    while (stack.count > 0 && !*implied) {
-        mig_span up = mig_edges_of(&query->graph->steps_up, stack.items[--stack.count]);
+    heads->search++; /* cannot overflow: fewer than edges of the steps */
+    TRY(mig_nodes_push(query, stack, node));
+    while (stack->count > 0 && !*implied) {
+        mig_span up = mig_edges_of(&query->graph->steps_up, stack->items[--stack->count]);
         for (uint32_t i = 0; i < up.count && !*implied; i++) {
             uint32_t above = up.items[i];
             if (heads->cover[above] == 0 || heads->seen[above] == heads->search)
                 continue;
             heads->seen[above] = heads->search;
             *implied = counts(heads, above, limit);
-            TRY(mig_nodes_push(query, &stack, above));
+            TRY(mig_nodes_push(query, stack, above));
         }
     }
+    stack->count = 0;
     return MIG_OK;
 }
 
