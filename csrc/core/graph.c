@@ -222,8 +222,8 @@ static uint32_t *new_counts(mig_query *query, size_t count)
 static mig_status join_edges(mig_graph *graph, mig_query *query, const mig_edges *first,
                              const mig_edges *second, mig_edges *joined)
 {
-    mig_status status = new_edges(
-        graph, joined, (size_t)first->start[graph->count] + second->start[graph->count]);
+    mig_status status =
+        new_edges(graph, joined, (size_t)first->start[graph->count] + second->start[graph->count]);
     if (status != MIG_OK)
         return status;
     uint32_t *listed_by = new_counts(query, graph->count);
@@ -398,8 +398,8 @@ static mig_status detect_all_cycles(mig_graph *graph, mig_query *query)
 {
     if (graph->count == 0)
         return MIG_OK;
-    mig_status status = detect_cycles(query, &graph->down, &graph->next, graph->heads,
-                                      graph->bases, MIG_GRAPH_CYCLE);
+    mig_status status = detect_cycles(query, &graph->down, &graph->next, graph->heads, graph->bases,
+                                      MIG_GRAPH_CYCLE);
     if (status == MIG_OK)
         status = detect_cycles(query, &graph->all_down, &graph->all_next, graph->real_heads,
                                graph->real_bases, MIG_GRAPH_DEPENDENCY_CYCLE);
@@ -414,8 +414,9 @@ static mig_status detect_all_cycles(mig_graph *graph, mig_query *query)
 /* Dependencies and labels -------------------------------------------------------------------- */
 
 /*
- * RevisionMap._normalize_depends_on: a dependency is left out where an ancestor by down_revision has it
- * too. Only one that several revisions share needs a look, and only up to the highest of these.
+ * RevisionMap._normalize_depends_on: a dependency is left out where an ancestor by down_revision
+ * has it too. Only one that several revisions share needs a look, and only up to the highest of
+ * these.
  */
 static mig_status normalize(mig_graph *graph, mig_query *query)
 {
@@ -486,8 +487,8 @@ static void add_labels(mig_graph *graph, uint32_t node, const uint64_t *labels)
 }
 
 /*
- * RevisionMap._add_branches: a label goes to all descendants, and from the last of these in Alembic's
- * walk down to the next branch point, merge point or base.
+ * RevisionMap._add_branches: a label goes to all descendants, and from the last of these in
+ * Alembic's walk down to the next branch point, merge point or base.
  */
 static mig_status carry_labels(mig_graph *graph, mig_query *query, const mig_record *records)
 {

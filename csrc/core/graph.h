@@ -1,10 +1,11 @@
 /*
- * The revision graph: one node a record (file), numbered in the order given, with its edges both ways.
+ * The revision graph: one node a record (file), numbered in the order given, with its edges both
+ * ways.
  *
  * Answers every question of RevisionMap in alembic/script/revision.py (read in 1.20.1): same order,
  * same texts. Where Alembic's order is a set's hash order, ours is the order of declaration. What
- * depends on a damaged history in Alembic's own way (an id that is there twice, a down_revision that
- * is a branch label) is MIG_GRAPH_DECLINED.
+ * depends on a damaged history in Alembic's own way (an id that is there twice, a down_revision
+ * that is a branch label) is MIG_GRAPH_DECLINED.
  *
  * Ownership: the graph owns all in its arena; names handed out live as long as it does. It is
  * immutable once built, so threads may share it. Queries keep their marks in their own arenas.
@@ -134,7 +135,8 @@ static inline void mig_unmark(uint64_t *marks, uint32_t node)
 /*
  * Everything reached from `targets` along `edges`, themselves included, in Alembic's order: into
  * `found` (may be NULL) and `marks` (may hold nodes already: those count as seen). check: an
- * error when a target is reached from another one. A target that is no node is an error in its turn.
+ * error when a target is reached from another one. A target that is no node is an error in its
+ * turn.
  */
 mig_status mig_walk(mig_query *query, const mig_edges *edges, mig_span targets, bool check,
                     uint64_t *marks, mig_nodes *found);

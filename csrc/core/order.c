@@ -11,11 +11,11 @@
  * reached, itself included; over its children alone, that is the answer to the question above.
  *
  * `reach` never falls while the sort goes on. It is brought up to date when it is asked for: until
- * then it may be too small. It is right as long as the node that held the slot still holds it (`by`),
- * because what lies between that one and here cannot have been emitted. A node's children stand in a
- * heap whose keys, too, may be too small but never too large.
+ * then it may be too small. It is right as long as the node that held the slot still holds it
+ * (`by`), because what lies between that one and here cannot have been emitted. A node's children
+ * stand in a heap whose keys, too, may be too small but never too large.
  *
- * Cost: O(E log E), and for each turn to another head a walk up to it as far as that has moved.
+ * Cost: O(E log E), and for a candidate that has to wait, a walk up to the head that it waits for.
  */
 #include "core/graph.h"
 
@@ -40,6 +40,17 @@ typedef struct sorter {
     uint32_t *size;  /* node -> length of its heap */
     slot *slots;
     uint32_t slot_count, first, last;
+    mig_nodes stack;
+    mig_span starts;
+
+    /* The last candidate that had to wait, and, if it was asked about again, all that is above it.
+     */
+    uint32_t waiting;
+    uint32_t passed; /* no slot before this one reaches it, now or later */
+    bool is_above_known;
+    uint64_t *above;
+    mig_nodes above_list;
+    uint64_t *region; /* all that the heads reach */
 } sorter;
 
 static void sift_down(sorter *s, uint32_t node, uint32_t at)
@@ -85,22 +96,71 @@ static bool is_up_to_date(const sorter *s, uint32_t node)
 
 static mig_status bring_up_to_date(sorter *s, uint32_t node)
 {
-    mig_nodes stack = {NULL, 0, 0};
-    mig_status status = mig_nodes_push(s->query, &stack, node);
-    while (stack.count > 0 && status == MIG_OK) {
-        node = stack.items[stack.count - 1];
+    mig_nodes *stack = &s->stack;
+    mig_status status = mig_nodes_push(s->query, stack, node);
+    while (stack->count > 0 && status == MIG_OK) {
+        node = stack->items[stack->count - 1];
         uint32_t child = first_child(s, node);
         uint32_t reach = child == NOWHERE ? NOWHERE : s->reach[child];
         if (s->own[node] <= reach) {
             s->reach[node] = s->own[node];
             s->by[node] = node;
-            stack.count--;
+            stack->count--;
         } else if (is_up_to_date(s, child)) {
             s->reach[node] = reach;
             s->by[node] = s->by[child];
-            stack.count--;
+            stack->count--;
         } else {
-            status = mig_nodes_push(s->query, &stack, child);
+            status = mig_nodes_push(s->query, stack, child);
+        }
+    }
+    return status;
+}
+
+/* All above `node` that is not emitted yet. */
+static mig_status find_above(sorter *s, uint32_t node)
+{
+    mig_status status = MIG_OK;
+    if (s->region == NULL) {
+        s->region = mig_query_marks(s->query);
+        s->above = mig_query_marks(s->query);
+        if (s->region == NULL || s->above == NULL)
+            return MIG_ENOMEM;
+        status = mig_walk(s->query, &s->graph->steps_down, s->starts, false, s->region, NULL);
+    }
+    for (uint32_t i = 0; i < s->above_list.count; i++)
+        mig_unmark(s->above, s->above_list.items[i]);
+    s->above_list.count = 0;
+    for (uint32_t i = 0; status == MIG_OK; node = s->above_list.items[i++]) {
+        mig_span up = mig_edges_of(&s->graph->steps_up, node);
+        for (uint32_t j = 0; j < up.count && status == MIG_OK; j++) {
+            uint32_t child = up.items[j];
+            if (s->reach[child] == NOWHERE || mig_marked(s->above, child) ||
+                !mig_marked(s->region, child))
+                continue;
+            mig_mark(s->above, child);
+            status = mig_nodes_push(s->query, &s->above_list, child);
+        }
+        if (i == s->above_list.count)
+            break;
+    }
+    s->is_above_known = true;
+    return status;
+}
+
+/*
+ * first_above for one that waited already, and so may wait for many slots one after the other:
+ * slots do not come above it later, so that they are passed by once.
+ */
+static mig_status next_above(sorter *s, uint32_t *number)
+{
+    mig_status status = s->is_above_known ? MIG_OK : find_above(s, s->waiting);
+    *number = NOWHERE;
+    for (; s->passed < s->slot_count && status == MIG_OK; s->passed++) {
+        uint32_t holder = s->slots[s->passed].node;
+        if (s->own[holder] == s->passed && mig_marked(s->above, holder)) {
+            *number = s->passed;
+            break;
         }
     }
     return status;
@@ -109,13 +169,21 @@ static mig_status bring_up_to_date(sorter *s, uint32_t node)
 /* The first slot from which `node` is reached through a child, or NOWHERE. */
 static mig_status first_above(sorter *s, uint32_t node, uint32_t *number)
 {
-    uint32_t child;
-    while ((child = first_child(s, node)) != NOWHERE && !is_up_to_date(s, child)) {
+    uint32_t child = first_child(s, node);
+    if (child != NOWHERE && node == s->waiting)
+        return next_above(s, number);
+    while (child != NOWHERE && !is_up_to_date(s, child)) {
         mig_status status = bring_up_to_date(s, child);
         if (status != MIG_OK)
             return status;
+        child = first_child(s, node);
     }
     *number = child == NOWHERE ? NOWHERE : s->reach[child];
+    if (child != NOWHERE) {
+        s->waiting = node;
+        s->passed = *number;
+        s->is_above_known = false;
+    }
     return MIG_OK;
 }
 
@@ -193,6 +261,8 @@ mig_status mig_topological_sort(mig_query *query, const uint64_t *todo, mig_span
         return MIG_OK;
     uint32_t edges = graph->steps_up.start[graph->count];
     sorter s = {.query = query, .graph = graph, .first = NOWHERE, .last = NOWHERE};
+    s.waiting = NOWHERE;
+    mig_nodes starts = {NULL, 0, 0};
     s.todo = mig_query_marks(query);
     uint64_t *is_start = mig_query_marks(query);
     s.reach = filled(query, graph->count, 0);
@@ -212,12 +282,15 @@ mig_status mig_topological_sort(mig_query *query, const uint64_t *todo, mig_span
         if (heads.items[i] < graph->count && mig_marked(todo, heads.items[i]))
             mig_mark(is_start, heads.items[i]);
     }
-    for (uint32_t i = 0; i < graph->count; i++) {
-        s.size[i] = mig_edges_of(&graph->steps_up, i).count;
-        if (mig_marked(is_start, i))
-            append_slot(&s, i);
-    }
     mig_status status = MIG_OK;
+    for (uint32_t i = 0; i < graph->count && status == MIG_OK; i++) {
+        s.size[i] = mig_edges_of(&graph->steps_up, i).count;
+        if (!mig_marked(is_start, i))
+            continue;
+        append_slot(&s, i);
+        status = mig_nodes_push(query, &starts, i);
+    }
+    s.starts = (mig_span){starts.items, starts.count};
     for (uint32_t at = s.first; at != NOWHERE && status == MIG_OK;) {
         uint32_t other;
         status = first_above(&s, s.slots[at].node, &other);

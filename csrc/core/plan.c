@@ -19,10 +19,11 @@ typedef struct heads_now {
     mig_operations *operations;
     uint64_t *is_head; /* revisions */
     uint32_t *cover;
-    uint32_t *rank;    /* the longest way down; NULL until a question needs it */
+    uint32_t *rank;     /* the longest way down; NULL until a question needs it */
     uint32_t *seen;     /* node: the last search that came by */
     uint32_t *left_out; /* node: the last round of searches that did not count it as a head */
     uint32_t search, round;
+    mig_nodes stack;  /* empty between two uses */
     uint32_t count;   /* of is_head */
     mig_name *others; /* rows that are no revision's id */
     uint32_t other_count, other_capacity;
@@ -103,18 +104,18 @@ static mig_status remove_head(heads_now *heads, mig_name name)
 static mig_status count_cover(heads_now *heads, mig_name name, bool comes)
 {
     mig_query *query = heads->query;
-    mig_nodes changed = {NULL, 0, 0};
+    mig_nodes *changed = &heads->stack;
     uint32_t node = node_of(query->graph, name);
     if (node == MIG_NODE_NONE)
         return MIG_OK;
-    TRY(mig_nodes_push(query, &changed, node));
-    while (changed.count > 0) {
-        node = changed.items[--changed.count];
+    TRY(mig_nodes_push(query, changed, node));
+    while (changed->count > 0) {
+        node = changed->items[--changed->count];
         if (comes ? heads->cover[node]++ > 0 : --heads->cover[node] > 0)
             continue;
         mig_span down = mig_edges_of(&query->graph->steps_down, node);
         for (uint32_t i = 0; i < down.count; i++)
-            TRY(mig_nodes_push(query, &changed, down.items[i]));
+            TRY(mig_nodes_push(query, changed, down.items[i]));
     }
     return MIG_OK;
 }
@@ -179,7 +180,7 @@ static mig_status update(heads_now *heads, mig_name from, mig_name to)
 static mig_status merge(heads_now *heads, mig_ids from, mig_name to)
 {
     for (size_t i = 0; i + 1 < from.count; i++)
-        TRY(delete (heads, from.items[i]));
+        TRY(delete(heads, from.items[i]));
     return update(heads, from.items[from.count - 1], to);
 }
 
@@ -207,7 +208,7 @@ static mig_status stamp(heads_now *heads, const mig_step *step)
     mig_ids from = step->from, to = step->to;
     const char *wrong = "a stamp between numbers of revisions that do not go together";
     if (!step->is_upgrade && step->branch_move)
-        return from.count == 1 ? delete (heads, from.items[0]) : assertion(heads->query, wrong);
+        return from.count == 1 ? delete(heads, from.items[0]) : assertion(heads->query, wrong);
     if (step->is_upgrade && (step->branch_move || any_is_new(heads, from)) && any_is_new(heads, to))
         return to.count == 1 ? insert(heads, to.items[0]) : assertion(heads->query, wrong);
     if (from.count > 1 && to.count > 0)
@@ -222,8 +223,8 @@ static mig_status stamp(heads_now *heads, const mig_step *step)
 /* Migrations --------------------------------------------------------------------------------- */
 
 /*
- * Is `node` at or below a head that is not left out? Those left out rank `limit` at most, so what is
- * covered and ranks as high, without being one of them, is covered by another head.
+ * Is `node` at or below a head that is not left out? Those left out rank `limit` at most, so what
+ * is covered and ranks as high, without being one of them, is covered by another head.
  */
 static bool counts(const heads_now *heads, uint32_t node, uint32_t limit)
 {
@@ -234,21 +235,22 @@ static bool counts(const heads_now *heads, uint32_t node, uint32_t limit)
 static mig_status is_implied(heads_now *heads, uint32_t node, uint32_t limit, bool *implied)
 {
     mig_query *query = heads->query;
-    mig_nodes stack = {NULL, 0, 0};
+    mig_nodes *stack = &heads->stack;
     *implied = counts(heads, node, limit);
-    heads->search++; /* cannot overflow: each takes room in the arena */
-    TRY(mig_nodes_push(query, &stack, node));
-    while (stack.count > 0 && !*implied) {
-        mig_span up = mig_edges_of(&query->graph->steps_up, stack.items[--stack.count]);
+    heads->search++; /* cannot overflow: fewer than edges of the steps */
+    TRY(mig_nodes_push(query, stack, node));
+    while (stack->count > 0 && !*implied) {
+        mig_span up = mig_edges_of(&query->graph->steps_up, stack->items[--stack->count]);
         for (uint32_t i = 0; i < up.count && !*implied; i++) {
             uint32_t above = up.items[i];
             if (heads->cover[above] == 0 || heads->seen[above] == heads->search)
                 continue;
             heads->seen[above] = heads->search;
             *implied = counts(heads, above, limit);
-            TRY(mig_nodes_push(query, &stack, above));
+            TRY(mig_nodes_push(query, stack, above));
         }
     }
+    stack->count = 0;
     return MIG_OK;
 }
 
@@ -290,8 +292,8 @@ static mig_status unmerge_to(heads_now *heads, uint32_t node, mig_span down, mig
 {
     if (heads->other_count > 0 || (heads->count > 1 && down.count > 1))
         return not_implied(heads, down, (mig_span){&node, 1}, left);
-    /* What else covers the only revision below is not below `node`; where `node` is the only head, what
-       else covers one revision below is itself below another. */
+    /* What else covers the only revision below is not below `node`; where `node` is the only head,
+       what else covers one revision below is itself below another. */
     for (uint32_t i = 0; i < down.count; i++) {
         if (heads->cover[node] == 1 && heads->cover[down.items[i]] == 1)
             TRY(mig_nodes_push(heads->query, left, down.items[i]));
@@ -337,10 +339,10 @@ static mig_status migrate(heads_now *heads, const mig_step *step)
         }
     } else if (mig_marked(heads->is_head, step->node)) {
         if (down.count == 0)
-            return delete (heads, revision);
+            return delete(heads, revision);
         TRY(unmerge_to(heads, step->node, down, &left));
         if (left.count == 0)
-            return delete (heads, revision);
+            return delete(heads, revision);
         TRY(names_of(query, &left, &names));
         if (down.count > 1)
             return unmerge(heads, revision, names);

@@ -121,11 +121,11 @@ static mig_status resolve_branch(mig_query *query, mig_name label, uint32_t *fou
         return MIG_OK;
     mig_status status = revision_for_ident(query, label, MIG_NO_NAME, found);
     if (status == MIG_EREVISION && query->error->kind == MIG_GRAPH_RESOLUTION)
-        return mig_graph_error_argument(
-            query->error,
-            MIG_GRAPH_FAIL(query->error, MIG_GRAPH_RESOLUTION, MIG_NAME("No such branch: '"), label,
-                           MIG_NAME("'")),
-            label);
+        return mig_graph_error_argument(query->error,
+                                        MIG_GRAPH_FAIL(query->error, MIG_GRAPH_RESOLUTION,
+                                                       MIG_NAME("No such branch: '"), label,
+                                                       MIG_NAME("'")),
+                                        label);
     return status;
 }
 
@@ -178,8 +178,7 @@ static mig_status is_on_line(mig_query *query, lineage_filter *line, uint32_t ta
     return MIG_OK;
 }
 
-static mig_status filter(mig_query *query, lineage_filter *line, mig_span targets,
-                         mig_nodes *found)
+static mig_status filter(mig_query *query, lineage_filter *line, mig_span targets, mig_nodes *found)
 {
     for (uint32_t i = 0; i < targets.count; i++) {
         bool is = true;
@@ -201,7 +200,8 @@ mig_status mig_filter_for_lineage(mig_query *query, mig_span targets, mig_name a
 
 /* Identifiers -------------------------------------------------------------------------------- */
 
-/* The keys that begin with `prefix` and have more than three characters, as nodes, and their texts. */
+/* The keys that begin with `prefix` and have more than three characters, as nodes, and their texts.
+ */
 static mig_status partial_matches(mig_query *query, mig_name prefix, mig_nodes *nodes,
                                   mig_nodes *keys)
 {
@@ -238,12 +238,13 @@ static mig_status many_revisions(mig_query *query, mig_name id, const mig_nodes 
         third = names[keys->items[2]];
         before_third = MIG_NAME("', '");
     }
-    return mig_graph_error_argument(
-        query->error,
-        MIG_GRAPH_FAIL(query->error, MIG_GRAPH_RESOLUTION, MIG_NAME("Multiple revisions start with '"),
-                       id, MIG_NAME("': '"), names[keys->items[0]], MIG_NAME("', '"),
-                       names[keys->items[1]], before_third, third, MIG_NAME("'...")),
-        id);
+    return mig_graph_error_argument(query->error,
+                                    MIG_GRAPH_FAIL(query->error, MIG_GRAPH_RESOLUTION,
+                                                   MIG_NAME("Multiple revisions start with '"), id,
+                                                   MIG_NAME("': '"), names[keys->items[0]],
+                                                   MIG_NAME("', '"), names[keys->items[1]],
+                                                   before_third, third, MIG_NAME("'...")),
+                                    id);
 }
 
 /* Who is on one line with `branch`; NULL where there is nothing to check. */
@@ -254,8 +255,7 @@ static mig_status branch_lineage(mig_query *query, mig_name branch, uint64_t **m
     if (branch.length == 0)
         return MIG_OK;
     TRY(resolve_branch(query, branch, &node));
-    return node == MIG_NODE_NONE ? MIG_OK
-                                 : mark_lineage(query, (mig_span){&node, 1}, false, marks);
+    return node == MIG_NODE_NONE ? MIG_OK : mark_lineage(query, (mig_span){&node, 1}, false, marks);
 }
 
 /* _revision_for_ident, with what branch_lineage found of `branch`. */
@@ -284,12 +284,12 @@ static mig_status revision_on_branch(mig_query *query, mig_name id, mig_name bra
         *found = nodes.items[0];
     }
     if (marks != NULL && !mig_marked(marks, *found))
-        return mig_graph_error_argument(
-            query->error,
-            MIG_GRAPH_FAIL(query->error, MIG_GRAPH_RESOLUTION, MIG_NAME("Revision "),
-                           graph->names[*found], MIG_NAME(" is not a member of branch '"), branch,
-                           MIG_NAME("'")),
-            id);
+        return mig_graph_error_argument(query->error,
+                                        MIG_GRAPH_FAIL(query->error, MIG_GRAPH_RESOLUTION,
+                                                       MIG_NAME("Revision "), graph->names[*found],
+                                                       MIG_NAME(" is not a member of branch '"),
+                                                       branch, MIG_NAME("'")),
+                                        id);
     return MIG_OK;
 }
 
@@ -387,7 +387,8 @@ static uint32_t add_digit(uint32_t steps, char digit)
     return steps < MIG_NODE_MAX / 10 ? steps * 10 + (uint32_t)(digit - '0') : MIG_NODE_MAX;
 }
 
-/* A negative whole number, as int() reads it: spaces around it, single underscores between digits. */
+/* A negative whole number, as int() reads it: spaces around it, single underscores between digits.
+ */
 static bool negative_number(mig_name text, uint32_t *steps)
 {
     size_t at = 0, end = text.length;
@@ -457,8 +458,8 @@ mig_status mig_get_revisions(mig_query *query, mig_ids id, mig_nodes *found)
 
 static bool is_word(char c)
 {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-           c == '_' || (unsigned char)c >= 0x80;
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+           (unsigned char)c >= 0x80;
 }
 
 typedef struct relative {

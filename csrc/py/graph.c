@@ -9,8 +9,7 @@
 #include "core/plan.h"
 
 typedef struct graph_object {
-    PyObject_HEAD
-    mig_graph *graph;
+    PyObject_HEAD mig_graph *graph;
     PyObject *names;  /* tuple of str: revision ids */
     PyObject *errors; /* where the exceptions are taken from */
 } graph_object;
@@ -66,8 +65,8 @@ static int is_sequence(PyObject *value)
 }
 
 /*
- * The names in `value`: None, a str, or a tuple, list or set of those. `*keep` gets a reference that
- * the names are borrowed from; both it and `*items` (PyMem) are the caller's, on failure too.
+ * The names in `value`: None, a str, or a tuple, list or set of those. `*keep` gets a reference
+ * that the names are borrowed from; both it and `*items` (PyMem) are the caller's, on failure too.
  */
 static int as_names(PyObject *value, PyObject **keep, mig_name **items, size_t *count)
 {
@@ -313,8 +312,7 @@ static int build(graph_object *self, PyObject *records)
     for (size_t i = 0; i < b.count; i++) {
         if (read_record(&b, i, PySequence_Fast_GET_ITEM(list, (Py_ssize_t)i)) < 0)
             goto done;
-        PyTuple_SET_ITEM(self->names, (Py_ssize_t)i,
-                         Py_NewRef(PyTuple_GET_ITEM(b.keep[i * 4], 0)));
+        PyTuple_SET_ITEM(self->names, (Py_ssize_t)i, Py_NewRef(PyTuple_GET_ITEM(b.keep[i * 4], 0)));
     }
     mig_status status = mig_graph_build(self->graph, b.records, b.count, &error);
     if (status != MIG_OK)
@@ -487,8 +485,9 @@ static PyObject *iterate(PyObject *self, PyObject *args, PyObject *kwargs)
     q.lower = lower;
     q.upper = upper;
     if (as_ids(q.self, upper, &from) == 0 && as_ids(q.self, lower, &to) == 0) {
-        const mig_range range = {from.ids,       to.ids,    implicit_base != 0,
-                                 inclusive != 0, assert_length != 0, downgrade != 0};
+        const mig_range range = {from.ids,           to.ids,
+                                 implicit_base != 0, inclusive != 0,
+                                 assert_length != 0, downgrade != 0};
         if (settle(&q, mig_iterate(&q.query, &range, &found)) == 0)
             answer = new_nodes(found, 0);
     }
@@ -512,10 +511,10 @@ static PyObject *stamp(PyObject *self, PyObject *args)
         settle(&q, mig_stamp_steps(&q.query, destinations.ids, heads.ids, &steps, &count)) == 0) {
         answer = PyList_New((Py_ssize_t)count);
         for (size_t i = 0; answer != NULL && i < count; i++) {
-            PyObject *step = Py_BuildValue("(NNOO)", new_names(steps[i].from),
-                                           new_names(steps[i].to),
-                                           steps[i].is_upgrade ? Py_True : Py_False,
-                                           steps[i].branch_move ? Py_True : Py_False);
+            PyObject *step =
+                Py_BuildValue("(NNOO)", new_names(steps[i].from), new_names(steps[i].to),
+                              steps[i].is_upgrade ? Py_True : Py_False,
+                              steps[i].branch_move ? Py_True : Py_False);
             if (step == NULL)
                 Py_CLEAR(answer);
             else
@@ -606,9 +605,8 @@ static PyObject *version_operations(PyObject *self, PyObject *args)
     if (names == NULL || steps == NULL)
         PyErr_NoMemory();
     else if (as_ids(q.self, rows, &heads) == 0) {
-        while (read < count &&
-               read_step(q.self, PySequence_Fast_GET_ITEM(list, (Py_ssize_t)read), &steps[read],
-                         &names[read * 2], &names[read * 2 + 1]) == 0)
+        while (read < count && read_step(q.self, PySequence_Fast_GET_ITEM(list, (Py_ssize_t)read),
+                                         &steps[read], &names[read * 2], &names[read * 2 + 1]) == 0)
             read++;
         if (read == count &&
             settle(&q, mig_version_operations(&q.query, heads.ids, steps, count, &operations)) == 0)

@@ -62,11 +62,16 @@ def new_history(r: random.Random, most: int = 12) -> list[Record]:
     labels_so_far: list[str] = []
     rows: list[list[list[str]]] = []
     linear, bases = r.random(), r.choice([0.05, 0.3])
+    lanes = r.choice([0, 0, 0, 2, 3])  # branches side by side, with dependencies across
     for _ in range(r.randint(0 if r.random() < 0.05 else 1, most)):
         downs: list[str] = []
         if ids and r.random() > bases:
             downs = [ids[-1]] if r.random() < linear else some(r, ids, r.choice([1, 1, 2, 3]))
+        if lanes and r.random() < 0.9:
+            downs = [ids[-lanes]] if len(ids) >= lanes else []
         depends = some(r, ids + labels_so_far, r.choice([1, 1, 2])) if r.random() < 0.25 else []
+        if lanes and len(ids) % lanes and r.random() < 0.5:
+            depends = [ids[-1]]
         labels = [free.pop() for _ in range(r.choice([1, 1, 2])) if free and r.random() < 0.2]
         ids.append(new_id(r, ids))
         if r.random() < 0.9:
