@@ -23,8 +23,8 @@ _IS_REVISION_FILE = re.compile(r"(?!\.\#|__init__)(.*\.py)$").match
 class Script:
     """One revision file: where it is, and what was read in it.
 
-    ``doc``: the module's docstring, or None. ``reason``: why the file had to be executed, or None
-    when it was only read; then ``module`` is None as well.
+    ``doc``: the module's docstring, or None. ``module``: the file's module if it had to be executed,
+    because what it says of itself is not plain; None when it was only read.
     """
 
     __slots__ = (
@@ -34,18 +34,18 @@ class Script:
         "down_revision",
         "module",
         "path",
-        "reason",
         "revision",
+        "scanned",
     )
 
     def __init__(self, path: str, answer: _core._Scanned | str) -> None:
         self.path = path
         self.module: ModuleType | None = None
-        self.reason: str | None = None
-        if isinstance(answer, str):
-            self.reason = answer
-            self.module = execute(path)
+        if isinstance(answer, str) or answer[0] is None:
+            counters.files_executed += 1
+            self.module = load(path)
             answer = _identifiers(self.module)
+        self.scanned = answer
         self.revision, self.down_revision, self.branch_labels, self.depends_on, self.doc = answer
 
     @property
@@ -63,7 +63,7 @@ class Script:
         return self.long_doc.split("\n\n", 1)[0]
 
 
-def execute(path: str) -> ModuleType:
+def load(path: str) -> ModuleType:
     """Run a revision file as Alembic does: not in ``sys.modules``, under its file's name.
 
     Raises :class:`~migrate_ext.errors.BrokenFile` when it raises anything; the text names file and
@@ -74,7 +74,6 @@ def execute(path: str) -> ModuleType:
     spec = util.spec_from_file_location(re.sub(r"\W", "_", os.path.basename(path)), path)
     assert spec is not None and spec.loader is not None
     module = util.module_from_spec(spec)
-    counters.files_executed += 1
     try:
         spec.loader.exec_module(module)
     except Exception as error:

@@ -27,15 +27,12 @@ from alembic.runtime.migration import (
     HeadMaintainer,
     MigrationContext,
     MigrationStep,
-    RevisionStep,
 )
-from alembic.script import Script as AlembicScript
 from alembic.script import ScriptDirectory as AlembicScriptDirectory
-from alembic.script import revision as alembic_revision
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.pool import NullPool
 
-from migrate_ext import counters, direct, drivers, errors, scripts
+from migrate_ext import counters, direct, drivers, errors, revision, scripts
 from migrate_ext.executor import Executor
 from migrate_ext.handover import Settings
 
@@ -93,76 +90,6 @@ def _alembic_config(line: CommandLine, options: Any) -> AlembicConfig:
 
 
 # -------------------------------------------------------------------------------------------------
-# Alembic's script directory over scanned files
-
-
-class Script(AlembicScript):
-    """Alembic's ``Script`` whose module is loaded when it is touched, once, as Alembic loads it."""
-
-    def __init__(self, scanned: scripts.Script) -> None:
-        self._scanned = scanned
-        self.path = scanned.path
-        revision, down_revision, branch_labels, depends_on = scanned.record
-        alembic_revision.Revision.__init__(
-            self,
-            revision,
-            down_revision,
-            branch_labels=alembic_util.to_tuple(branch_labels, default=()),
-            dependencies=alembic_util.to_tuple(depends_on, default=()),
-        )
-
-    @property
-    def module(self) -> ModuleType:  # type: ignore[override]
-        if self._scanned.module is None:
-            self._scanned.module = scripts.execute(self.path)
-        return self._scanned.module
-
-    @property
-    def longdoc(self) -> str:
-        return self._scanned.long_doc
-
-
-class ScriptDirectory(AlembicScriptDirectory):
-    """Alembic's ``ScriptDirectory`` over a direct command's scanned files, plans and env.py."""
-
-    def __init__(self, run: direct.Run, config: AlembicConfig, settings: Settings) -> None:
-        options = run.config
-        length = options.option("truncate_slug_length")
-        super().__init__(
-            run.scripts.directory,
-            file_template=options.option("file_template") or "%(rev)s_%(slug)s",
-            truncate_slug_length=int(length) if length else None,
-            output_encoding=options.option("output_encoding") or "utf-8",
-            version_locations=options.paths("version_locations") or None,
-            timezone=options.option("timezone"),
-            hooks=config.get_hooks_list(),
-            recursive_version_locations=options.boolean("recursive_version_locations"),
-        )
-        self._run = run
-        self._settings = settings
-
-    def _load_revisions(self) -> Iterator[AlembicScript]:
-        for scanned in self._run.scripts.files:
-            yield Script(scanned)
-
-    def _upgrade_revs(self, destination: str, current_rev: Any) -> list[RevisionStep]:
-        return [RevisionStep(self.revision_map, script, True) for script in self._plan(current_rev)]
-
-    def _downgrade_revs(self, destination: str, current_rev: Any) -> list[RevisionStep]:
-        return [
-            RevisionStep(self.revision_map, script, False) for script in self._plan(current_rev)
-        ]
-
-    def _plan(self, heads: tuple[str, ...]) -> list[AlembicScript]:
-        graph = self._run.scripts.graph
-        indexes = direct.plan(self._run.options, self._run.scripts, heads)
-        return [self.get_revision(graph.revision(index)) for index in indexes]
-
-    def run_env(self) -> None:
-        _run_environment(self._settings)
-
-
-# -------------------------------------------------------------------------------------------------
 # env.py
 
 
@@ -172,12 +99,23 @@ def run_in_alembic(run: direct.Run, settings: Settings) -> None:
     run: the command, whose ``env.py`` is executing and is not executed again. settings: what that
     ``env.py`` named.
     """
+
+    class Script(revision.Script):
+        def _load(self) -> ModuleType:
+            return scripts.load(self.path)
+
+    class ScriptDirectory(revision.ScriptDirectory):
+        """The project's, with the files that the command has read already."""
+
+        def _load_revisions(self) -> Iterator[revision.Script]:
+            for file in run.scripts.files:
+                yield Script(file.module, file.record[0], file.path, file.scanned)
+
+        def run_env(self) -> None:
+            _run_environment(settings)
+
     from_config = AlembicScriptDirectory.from_config
-
-    def scanned(config: AlembicConfig) -> ScriptDirectory:
-        return ScriptDirectory(run, config, settings)
-
-    AlembicScriptDirectory.from_config = scanned  # type: ignore[method-assign]
+    AlembicScriptDirectory.from_config = ScriptDirectory.from_config  # type: ignore[method-assign]
     try:
         command_line(run.options.argv, run.options.prog)
     finally:
@@ -358,7 +296,7 @@ def executing() -> Iterator[None]:
         exec_ = self.impl._exec
         assert find_steps is not None
 
-        def steps(*arguments: Any) -> Iterable[RevisionStep]:
+        def steps(*arguments: Any) -> Iterable[Any]:
             for step in find_steps(*arguments):
                 step.migration_fn = executor.migration(step, step.migration_fn)
                 yield step

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 
@@ -18,6 +19,8 @@ import server
 from psycopg import sql
 from sqlalchemy.engine import URL, make_url
 
+# Started in the background, a shell has SIGINT ignored, and so would every program of the tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 pytest.register_assert_rewrite("project")
 
 TEST_DATABASE_URL = os.environ.get("TEST_DATABASE_URL")

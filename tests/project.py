@@ -46,7 +46,7 @@ def run_forked(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"},
         )
     assert _zygote.stdin is not None
     assert _zygote.stdout is not None

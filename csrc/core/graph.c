@@ -209,24 +209,35 @@ static mig_status add_down_edges(mig_graph *graph, const mig_record *records,
     return MIG_OK;
 }
 
+/* A number for each node, 0; NULL when out of memory. */
+static uint32_t *new_counts(mig_query *query, size_t count)
+{
+    uint32_t *counts = mig_arena_get_array(&query->arena, count, sizeof *counts);
+    if (counts != NULL)
+        memset(counts, 0, count * sizeof *counts);
+    return counts;
+}
+
 /* Both lists of each node, each node once (util.dedupe_tuple). */
-static mig_status join_edges(mig_graph *graph, const mig_edges *first, const mig_edges *second,
-                             mig_edges *joined)
+static mig_status join_edges(mig_graph *graph, mig_query *query, const mig_edges *first,
+                             const mig_edges *second, mig_edges *joined)
 {
     mig_status status = new_edges(
         graph, joined, (size_t)first->start[graph->count] + second->start[graph->count]);
     if (status != MIG_OK)
         return status;
+    uint32_t *listed_by = new_counts(query, graph->count);
+    if (listed_by == NULL)
+        return MIG_ENOMEM;
     uint32_t at = 0;
     for (uint32_t i = 0; i < graph->count; i++) {
         const mig_span spans[2] = {mig_edges_of(first, i), mig_edges_of(second, i)};
         for (int s = 0; s < 2; s++) {
             for (uint32_t j = 0; j < spans[s].count; j++) {
-                uint32_t k = joined->start[i];
-                while (k < at && joined->to[k] != spans[s].items[j])
-                    k++;
-                if (k == at)
-                    joined->to[at++] = spans[s].items[j];
+                uint32_t to = spans[s].items[j];
+                if (listed_by[to] != i + 1)
+                    joined->to[at++] = to;
+                listed_by[to] = i + 1;
             }
         }
         joined->start[i + 1] = at;
@@ -334,46 +345,7 @@ static mig_status cycle(mig_query *query, const uint64_t *marks, bool sorted,
     return mig_graph_fail_names(query->error, kind, names, count);
 }
 
-/* Mark what can be taken away node by node, from the ends of `edges` on (Kahn). */
-static mig_status peel(mig_query *query, const mig_edges *edges, const mig_edges *back,
-                       uint64_t *marks)
-{
-    uint32_t count = query->graph->count;
-    uint32_t *left = mig_arena_get_array(&query->arena, count, sizeof *left);
-    uint32_t *queue = mig_arena_get_array(&query->arena, count, sizeof *queue);
-    if (left == NULL || queue == NULL)
-        return MIG_ENOMEM;
-    uint32_t length = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        mig_span span = mig_edges_of(edges, i);
-        left[i] = span.count;
-        for (uint32_t j = 1; j < span.count; j++) { /* `back` has a repeated edge once */
-            for (uint32_t k = 0; k < j; k++) {
-                if (span.items[k] == span.items[j]) {
-                    left[i]--;
-                    break;
-                }
-            }
-        }
-        if (left[i] == 0)
-            queue[length++] = i;
-    }
-    for (uint32_t i = 0; i < length; i++) {
-        mig_mark(marks, queue[i]);
-        mig_span span = mig_edges_of(back, queue[i]);
-        for (uint32_t j = 0; j < span.count; j++) {
-            if (--left[span.items[j]] == 0)
-                queue[length++] = span.items[j];
-        }
-    }
-    return MIG_OK;
-}
-
-/*
- * RevisionMap._detect_cycles for one kind of edges: what is not between heads and bases is on a
- * cycle. That overlooks a cycle which has both a way in and a way out; Alembic goes round in some
- * of those for ever. Here the nodes on such a cycle are reported.
- */
+/* RevisionMap._detect_cycles for one kind of edges: what is not between heads and bases. */
 static mig_status detect_cycles(mig_query *query, const mig_edges *down, const mig_edges *up,
                                 mig_span heads, mig_span bases, mig_graph_error_kind kind)
 {
@@ -381,86 +353,126 @@ static mig_status detect_cycles(mig_query *query, const mig_edges *down, const m
     if (heads.count == 0 || bases.count == 0)
         return cycle(query, NULL, false, kind);
     uint64_t *below = mig_query_marks(query), *above = mig_query_marks(query);
-    uint64_t *from_base = mig_query_marks(query), *from_head = mig_query_marks(query);
-    if (below == NULL || above == NULL || from_base == NULL || from_head == NULL)
+    if (below == NULL || above == NULL)
         return MIG_ENOMEM;
     mig_status status = mig_walk(query, down, heads, false, below, NULL);
     if (status == MIG_OK)
         status = mig_walk(query, up, bases, false, above, NULL);
-    if (status == MIG_OK)
-        status = peel(query, down, up, from_base);
-    if (status == MIG_OK)
-        status = peel(query, up, down, from_head);
-    if (status != MIG_OK)
+    bool all = true;
+    for (uint32_t i = 0; i < graph->count && status == MIG_OK; i++)
+        all = all && mig_marked(below, i) && mig_marked(above, i);
+    if (all || status != MIG_OK)
         return status;
-    bool all = true, acyclic = true;
-    for (size_t i = 0; i < ((size_t)graph->count + 63) / 64; i++) {
+    for (size_t i = 0; i < ((size_t)graph->count + 63) / 64; i++)
         below[i] &= above[i];
-        from_base[i] |= from_head[i];
+    return cycle(query, below, true, kind);
+}
+
+/*
+ * Alembic overlooks a cycle that has both a way in and a way out, and goes round in some of those
+ * for ever. Here the nodes on it, or between two such, are reported.
+ */
+static mig_status detect_overlooked_cycles(mig_query *query, const mig_edges *down,
+                                           const mig_edges *up, mig_graph_error_kind kind)
+{
+    const mig_graph *graph = query->graph;
+    uint64_t *sound = mig_query_marks(query);
+    uint32_t *from_base, *from_head;
+    if (sound == NULL)
+        return MIG_ENOMEM;
+    mig_status status = mig_rank(query, up, &from_base);
+    bool all = true;
+    for (uint32_t i = 0; i < graph->count && status == MIG_OK; i++)
+        all = all && from_base[i] != MIG_NODE_NONE;
+    if (all || status != MIG_OK)
+        return status;
+    status = mig_rank(query, down, &from_head);
+    for (uint32_t i = 0; i < graph->count && status == MIG_OK; i++) {
+        if (from_base[i] != MIG_NODE_NONE || from_head[i] != MIG_NODE_NONE)
+            mig_mark(sound, i);
     }
-    for (uint32_t i = 0; i < graph->count; i++) {
-        all = all && mig_marked(below, i);
-        acyclic = acyclic && mig_marked(from_base, i);
-    }
-    if (!all)
-        return cycle(query, below, true, kind);
-    return acyclic ? MIG_OK : cycle(query, from_base, true, kind);
+    return status == MIG_OK ? cycle(query, sound, true, kind) : status;
+}
+
+static mig_status detect_all_cycles(mig_graph *graph, mig_query *query)
+{
+    if (graph->count == 0)
+        return MIG_OK;
+    mig_status status = detect_cycles(query, &graph->down, &graph->next, graph->heads,
+                                      graph->bases, MIG_GRAPH_CYCLE);
+    if (status == MIG_OK)
+        status = detect_cycles(query, &graph->all_down, &graph->all_next, graph->real_heads,
+                               graph->real_bases, MIG_GRAPH_DEPENDENCY_CYCLE);
+    if (status == MIG_OK)
+        status = detect_overlooked_cycles(query, &graph->down, &graph->next, MIG_GRAPH_CYCLE);
+    if (status == MIG_OK)
+        status = detect_overlooked_cycles(query, &graph->all_down, &graph->all_next,
+                                          MIG_GRAPH_DEPENDENCY_CYCLE);
+    return status;
 }
 
 /* Dependencies and labels -------------------------------------------------------------------- */
 
 /*
- * RevisionMap._normalize_depends_on: a dependency is left out where an ancestor by down_revision
- * has it too. Only one that several revisions share needs a look.
+ * RevisionMap._normalize_depends_on: a dependency is left out where an ancestor by down_revision has it
+ * too. Only one that several revisions share needs a look, and only up to the highest of these.
  */
 static mig_status normalize(mig_graph *graph, mig_query *query)
 {
     mig_edges users;
+    uint32_t *rank;
     mig_status status = turn_edges(graph, &graph->resolved, &users);
     if (status == MIG_OK)
         status = new_edges(graph, &graph->normalized, graph->resolved.start[graph->count]);
+    if (status == MIG_OK)
+        status = mig_rank(query, &graph->next, &rank);
     if (status != MIG_OK)
         return status;
-    /* drop[e]: edge e of `resolved` is one that an ancestor has */
+    /* drop[e]: edge e of `resolved` is one that an ancestor has, or one that is there twice */
     uint8_t *drop = mig_arena_get(&query->arena, graph->resolved.start[graph->count]);
-    uint32_t *seen = mig_arena_get_array(&query->arena, graph->count, sizeof *seen);
-    if (drop == NULL || seen == NULL)
+    uint32_t *seen = new_counts(query, graph->count);
+    uint32_t *listed_by = new_counts(query, graph->count);
+    if (drop == NULL || seen == NULL || listed_by == NULL)
         return MIG_ENOMEM;
     memset(drop, 0, graph->resolved.start[graph->count]);
-    memset(seen, 0, graph->count * sizeof *seen);
     mig_nodes stack = {NULL, 0, 0};
     for (uint32_t d = 0; d < graph->count; d++) {
         mig_span span = mig_edges_of(&users, d);
         if (span.count < 2)
             continue;
-        /* everything strictly above a user of d: there d is dropped */
-        for (uint32_t i = 0; i < span.count && status == MIG_OK; i++)
+        uint32_t highest = 0;
+        for (uint32_t i = 0; i < span.count && status == MIG_OK; i++) {
+            if (rank[span.items[i]] > highest)
+                highest = rank[span.items[i]];
             status = mig_nodes_push(query, &stack, span.items[i]);
+        }
+        /* everything strictly above a user of d: there d is dropped */
         while (stack.count > 0 && status == MIG_OK) {
             mig_span above = mig_edges_of(&graph->next, stack.items[--stack.count]);
             for (uint32_t i = 0; i < above.count && status == MIG_OK; i++) {
                 uint32_t node = above.items[i];
-                if (seen[node] == d + 1)
+                if (seen[node] == d + 1 || rank[node] > highest)
                     continue;
                 seen[node] = d + 1;
-                for (uint32_t e = graph->resolved.start[node]; e < graph->resolved.start[node + 1];
-                     e++)
-                    drop[e] |= graph->resolved.to[e] == d;
                 status = mig_nodes_push(query, &stack, node);
             }
         }
         if (status != MIG_OK)
             return status;
+        for (uint32_t i = 0; i < span.count; i++) {
+            uint32_t node = span.items[i];
+            for (uint32_t e = graph->resolved.start[node];
+                 seen[node] == d + 1 && e < graph->resolved.start[node + 1]; e++)
+                drop[e] |= graph->resolved.to[e] == d;
+        }
     }
     uint32_t at = 0;
     for (uint32_t i = 0; i < graph->count; i++) {
-        uint32_t first = at;
         for (uint32_t e = graph->resolved.start[i]; e < graph->resolved.start[i + 1]; e++) {
-            uint32_t k = first;
-            while (k < at && graph->normalized.to[k] != graph->resolved.to[e])
-                k++;
-            if (!drop[e] && k == at)
-                graph->normalized.to[at++] = graph->resolved.to[e];
+            uint32_t to = graph->resolved.to[e];
+            if (!drop[e] && listed_by[to] != i + 1)
+                graph->normalized.to[at++] = to;
+            listed_by[to] = i + 1;
         }
         graph->normalized.start[i + 1] = at;
     }
@@ -524,17 +536,11 @@ static mig_status build(mig_graph *graph, mig_query *query, const mig_record *re
     if (status == MIG_OK)
         status = add_down_edges(graph, records, error);
     if (status == MIG_OK)
-        status = join_edges(graph, &graph->down, &graph->resolved, &graph->all_down);
+        status = join_edges(graph, query, &graph->down, &graph->resolved, &graph->all_down);
     if (status == MIG_OK)
         status = turn_edges(graph, &graph->down, &graph->next);
     if (status == MIG_OK)
         status = turn_edges(graph, &graph->all_down, &graph->all_next);
-    if (status == MIG_OK)
-        status = normalize(graph, query);
-    if (status == MIG_OK)
-        status = join_edges(graph, &graph->down, &graph->normalized, &graph->steps_down);
-    if (status == MIG_OK)
-        status = turn_edges(graph, &graph->steps_down, &graph->steps_up);
     if (status == MIG_OK)
         status = ends(graph, &graph->next, NULL, &graph->heads);
     if (status == MIG_OK)
@@ -543,12 +549,14 @@ static mig_status build(mig_graph *graph, mig_query *query, const mig_record *re
         status = ends(graph, &graph->down, NULL, &graph->bases);
     if (status == MIG_OK)
         status = ends(graph, &graph->down, &graph->resolved, &graph->real_bases);
-    if (status == MIG_OK && graph->count > 0)
-        status = detect_cycles(query, &graph->down, &graph->next, graph->heads, graph->bases,
-                               MIG_GRAPH_CYCLE);
-    if (status == MIG_OK && graph->count > 0)
-        status = detect_cycles(query, &graph->all_down, &graph->all_next, graph->real_heads,
-                               graph->real_bases, MIG_GRAPH_DEPENDENCY_CYCLE);
+    if (status == MIG_OK)
+        status = detect_all_cycles(graph, query);
+    if (status == MIG_OK)
+        status = normalize(graph, query);
+    if (status == MIG_OK)
+        status = join_edges(graph, query, &graph->down, &graph->normalized, &graph->steps_down);
+    if (status == MIG_OK)
+        status = turn_edges(graph, &graph->steps_down, &graph->steps_up);
     if (status == MIG_OK)
         status = carry_labels(graph, query, records);
     return status;

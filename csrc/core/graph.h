@@ -126,13 +126,24 @@ static inline void mig_mark(uint64_t *marks, uint32_t node)
     marks[node / 64] |= (uint64_t)1 << (node % 64);
 }
 
+static inline void mig_unmark(uint64_t *marks, uint32_t node)
+{
+    marks[node / 64] &= ~((uint64_t)1 << (node % 64));
+}
+
 /*
  * Everything reached from `targets` along `edges`, themselves included, in Alembic's order: into
  * `found` (may be NULL) and `marks` (may hold nodes already: those count as seen). check: an
- * error when a target is reached from another one.
+ * error when a target is reached from another one. A target that is no node is an error in its turn.
  */
 mig_status mig_walk(mig_query *query, const mig_edges *edges, mig_span targets, bool check,
                     uint64_t *marks, mig_nodes *found);
+
+/*
+ * How long the longest way to each node along `up` is; MIG_NODE_NONE on a cycle and above one.
+ * An edge must not be there twice.
+ */
+mig_status mig_rank(mig_query *query, const mig_edges *up, uint32_t **rank);
 
 /* resolve.c ---------------------------------------------------------------------------------- */
 

@@ -7,12 +7,15 @@
  * keeps the set of ancestors of each head, made anew at each merge, which is quadratic.
  *
  * Here a head is a *slot*. The list only deletes and appends, so slots keep their order, and their
- * numbers are in it. For each node, `reach` is the smallest number of a slot from which it can be
+ * numbers are in it. `reach` of a node is the smallest number of a slot from which it can be
  * reached, itself included; over its children alone, that is the answer to the question above.
- * `reach` never falls while the sort goes on, so it is kept up to date by passing on each rise, and
- * a node's children stand in a heap whose keys may be too small but never too large.
  *
- * Cost: O(E log E), times the number of different slots that are first for a node in its time.
+ * `reach` never falls while the sort goes on. It is brought up to date when it is asked for: until
+ * then it may be too small. It is right as long as the node that held the slot still holds it (`by`),
+ * because what lies between that one and here cannot have been emitted. A node's children stand in a
+ * heap whose keys, too, may be too small but never too large.
+ *
+ * Cost: O(E log E), and for each turn to another head a walk up to it as far as that has moved.
  */
 #include "core/graph.h"
 
@@ -28,14 +31,13 @@ typedef struct slot {
 typedef struct sorter {
     mig_query *query;
     const mig_graph *graph;
-    uint64_t *todo;    /* not emitted yet */
-    uint64_t *region;  /* all that the heads reach */
-    uint32_t *reach;   /* node -> slot */
-    uint32_t *own;     /* node -> its slot */
-    uint32_t *heap;    /* children, in the ranges of graph->steps_up */
-    uint32_t *keys;    /* of heap */
-    uint32_t *size;    /* node -> length of its heap */
-    mig_nodes risen;   /* nodes whose reach rose and whose parents were not told */
+    uint64_t *todo;  /* not emitted yet */
+    uint32_t *reach; /* node -> slot */
+    uint32_t *by;    /* node -> who held that slot when it was looked up */
+    uint32_t *own;   /* node -> its slot */
+    uint32_t *heap;  /* children, in the ranges of graph->steps_up */
+    uint32_t *keys;  /* of heap */
+    uint32_t *size;  /* node -> length of its heap */
     slot *slots;
     uint32_t slot_count, first, last;
 } sorter;
@@ -57,12 +59,12 @@ static void sift_down(sorter *s, uint32_t node, uint32_t at)
     keys[at] = key;
 }
 
-/* The smallest reach of the children of `node`. */
-static uint32_t reach_of_children(sorter *s, uint32_t node)
+/* The child with the smallest reach as far as that is known, or NOWHERE. */
+static uint32_t first_child(sorter *s, uint32_t node)
 {
     uint32_t *heap = s->heap + s->graph->steps_up.start[node];
     uint32_t *keys = s->keys + s->graph->steps_up.start[node];
-    while (s->size[node] > 0 && keys[0] != s->reach[heap[0]]) {
+    while (s->size[node] > 0 && (keys[0] != s->reach[heap[0]] || keys[0] == NOWHERE)) {
         keys[0] = s->reach[heap[0]];
         if (keys[0] == NOWHERE) {
             uint32_t last = --s->size[node];
@@ -72,31 +74,48 @@ static uint32_t reach_of_children(sorter *s, uint32_t node)
         if (s->size[node] > 0)
             sift_down(s, node, 0);
     }
-    return s->size[node] > 0 ? keys[0] : NOWHERE;
+    return s->size[node] > 0 ? heap[0] : NOWHERE;
 }
 
-static mig_status update(sorter *s, uint32_t node)
+static bool is_up_to_date(const sorter *s, uint32_t node)
 {
-    uint32_t reach = reach_of_children(s, node);
-    if (s->own[node] < reach)
-        reach = s->own[node];
-    if (reach == s->reach[node])
-        return MIG_OK;
-    s->reach[node] = reach;
-    return mig_nodes_push(s->query, &s->risen, node);
+    return s->reach[node] == NOWHERE ||
+           (s->by[node] != NOWHERE && s->own[s->by[node]] == s->reach[node]);
 }
 
-static mig_status pass_on(sorter *s)
+static mig_status bring_up_to_date(sorter *s, uint32_t node)
 {
-    while (s->risen.count > 0) {
-        mig_span down =
-            mig_edges_of(&s->graph->steps_down, s->risen.items[--s->risen.count]);
-        for (uint32_t i = 0; i < down.count; i++) {
-            mig_status status = update(s, down.items[i]);
-            if (status != MIG_OK)
-                return status;
+    mig_nodes stack = {NULL, 0, 0};
+    mig_status status = mig_nodes_push(s->query, &stack, node);
+    while (stack.count > 0 && status == MIG_OK) {
+        node = stack.items[stack.count - 1];
+        uint32_t child = first_child(s, node);
+        uint32_t reach = child == NOWHERE ? NOWHERE : s->reach[child];
+        if (s->own[node] <= reach) {
+            s->reach[node] = s->own[node];
+            s->by[node] = node;
+            stack.count--;
+        } else if (is_up_to_date(s, child)) {
+            s->reach[node] = reach;
+            s->by[node] = s->by[child];
+            stack.count--;
+        } else {
+            status = mig_nodes_push(s->query, &stack, child);
         }
     }
+    return status;
+}
+
+/* The first slot from which `node` is reached through a child, or NOWHERE. */
+static mig_status first_above(sorter *s, uint32_t node, uint32_t *number)
+{
+    uint32_t child;
+    while ((child = first_child(s, node)) != NOWHERE && !is_up_to_date(s, child)) {
+        mig_status status = bring_up_to_date(s, child);
+        if (status != MIG_OK)
+            return status;
+    }
+    *number = child == NOWHERE ? NOWHERE : s->reach[child];
     return MIG_OK;
 }
 
@@ -127,51 +146,12 @@ static uint32_t delete_slot(sorter *s, uint32_t number)
     return gone->previous != NOWHERE ? gone->previous : s->first;
 }
 
-/* The first reach of every node, parents after their children, and the heaps. */
-static mig_status reach_all(sorter *s, uint32_t *waiting, mig_span heads)
-{
-    const mig_graph *graph = s->graph;
-    mig_nodes ready = {NULL, 0, 0};
-    mig_status status = MIG_OK;
-    for (uint32_t i = 0; i < graph->count; i++) {
-        if (!mig_marked(s->region, i))
-            continue;
-        mig_span up = mig_edges_of(&graph->steps_up, i);
-        uint32_t *heap = s->heap + graph->steps_up.start[i];
-        for (uint32_t j = 0; j < up.count; j++) {
-            if (mig_marked(s->region, up.items[j]))
-                heap[s->size[i]++] = up.items[j];
-        }
-        waiting[i] = s->size[i];
-    }
-    for (uint32_t i = 0; i < heads.count && status == MIG_OK; i++) {
-        if (waiting[heads.items[i]] == 0)
-            status = mig_nodes_push(s->query, &ready, heads.items[i]);
-    }
-    while (ready.count > 0 && status == MIG_OK) {
-        uint32_t node = ready.items[--ready.count];
-        uint32_t start = graph->steps_up.start[node];
-        for (uint32_t j = 0; j < s->size[node]; j++)
-            s->keys[start + j] = s->reach[s->heap[start + j]];
-        for (uint32_t j = s->size[node] / 2; j > 0; j--)
-            sift_down(s, node, j - 1);
-        uint32_t reach = reach_of_children(s, node);
-        s->reach[node] = s->own[node] < reach ? s->own[node] : reach;
-        mig_span down = mig_edges_of(&graph->steps_down, node);
-        for (uint32_t j = 0; j < down.count && status == MIG_OK; j++) {
-            if (--waiting[down.items[j]] == 0)
-                status = mig_nodes_push(s->query, &ready, down.items[j]);
-        }
-    }
-    return status;
-}
-
 /* Emit the node of slot `number`; the slot to look at next. */
 static mig_status emit(sorter *s, uint32_t *number, mig_nodes *found)
 {
     uint32_t node = s->slots[*number].node;
     mig_status status = mig_nodes_push(s->query, found, node);
-    s->todo[node / 64] &= ~((uint64_t)1 << (node % 64));
+    mig_unmark(s->todo, node);
     mig_span down = mig_edges_of(&s->graph->steps_down, node);
     bool replaced = false;
     for (uint32_t i = 0; i < down.count; i++) {
@@ -189,10 +169,7 @@ static mig_status emit(sorter *s, uint32_t *number, mig_nodes *found)
     if (!replaced)
         *number = delete_slot(s, *number);
     s->own[node] = NOWHERE;
-    if (status == MIG_OK)
-        status = update(s, node);
-    if (status == MIG_OK)
-        status = pass_on(s);
+    s->reach[node] = NOWHERE;
     return status;
 }
 
@@ -216,41 +193,36 @@ mig_status mig_topological_sort(mig_query *query, const uint64_t *todo, mig_span
         return MIG_OK;
     uint32_t edges = graph->steps_up.start[graph->count];
     sorter s = {.query = query, .graph = graph, .first = NOWHERE, .last = NOWHERE};
-    mig_nodes current = {NULL, 0, 0};
     s.todo = mig_query_marks(query);
-    s.region = mig_query_marks(query);
-    uint64_t *is_head = mig_query_marks(query);
-    s.reach = filled(query, graph->count, NOWHERE);
+    uint64_t *is_start = mig_query_marks(query);
+    s.reach = filled(query, graph->count, 0);
+    s.by = filled(query, graph->count, NOWHERE);
     s.own = filled(query, graph->count, NOWHERE);
     s.size = filled(query, graph->count, 0);
-    uint32_t *waiting = filled(query, graph->count, 0);
     s.heap = mig_arena_get_array(&query->arena, edges, sizeof *s.heap);
-    s.keys = mig_arena_get_array(&query->arena, edges, sizeof *s.keys);
+    s.keys = filled(query, edges, 0);
     /* a slot for each head at the start, and for each edge at the most */
     s.slots = mig_arena_get_array(&query->arena, (size_t)graph->count + edges, sizeof *s.slots);
-    if (s.todo == NULL || s.region == NULL || is_head == NULL || s.reach == NULL ||
-        s.own == NULL || s.size == NULL || waiting == NULL || s.heap == NULL || s.keys == NULL ||
-        s.slots == NULL)
+    if (s.todo == NULL || is_start == NULL || s.reach == NULL || s.by == NULL || s.own == NULL ||
+        s.size == NULL || s.heap == NULL || s.keys == NULL || s.slots == NULL)
         return MIG_ENOMEM;
     memcpy(s.todo, todo, words * sizeof *todo);
+    memcpy(s.heap, graph->steps_up.to, edges * sizeof *s.heap);
     for (uint32_t i = 0; i < heads.count; i++) {
         if (heads.items[i] < graph->count && mig_marked(todo, heads.items[i]))
-            mig_mark(is_head, heads.items[i]);
+            mig_mark(is_start, heads.items[i]);
+    }
+    for (uint32_t i = 0; i < graph->count; i++) {
+        s.size[i] = mig_edges_of(&graph->steps_up, i).count;
+        if (mig_marked(is_start, i))
+            append_slot(&s, i);
     }
     mig_status status = MIG_OK;
-    for (uint32_t i = 0; i < graph->count && status == MIG_OK; i++) {
-        if (mig_marked(is_head, i)) {
-            append_slot(&s, i);
-            status = mig_nodes_push(query, &current, i);
-        }
-    }
-    mig_span starts = {current.items, current.count};
-    if (status == MIG_OK)
-        status = mig_walk(query, &graph->steps_down, starts, false, s.region, NULL);
-    if (status == MIG_OK)
-        status = reach_all(&s, waiting, starts);
     for (uint32_t at = s.first; at != NOWHERE && status == MIG_OK;) {
-        uint32_t other = reach_of_children(&s, s.slots[at].node);
+        uint32_t other;
+        status = first_above(&s, s.slots[at].node, &other);
+        if (status != MIG_OK)
+            break;
         if (other != NOWHERE)
             at = other;
         else

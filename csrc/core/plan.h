@@ -6,8 +6,9 @@
  * StampStep and HeadMaintainer.update_to_step in alembic/runtime/migration.py (read in 1.20.1), those
  * of stamping of ScriptDirectory._stamp_revs in alembic/script/base.py.
  *
- * Ownership: answers live in the query's arena, or are names of the question. Cost: O(heads) a step;
- * a merge or the undoing of one walks ancestors, O(V + E).
+ * Ownership: answers live in the query's arena, or are names of the question. Cost: O(V + E) for a
+ * run of steps; a merge or its undoing whose parents have other heads above them adds a look at what
+ * ranks between it and its parents.
  */
 #ifndef MIG_CORE_PLAN_H
 #define MIG_CORE_PLAN_H

@@ -67,7 +67,7 @@ typedef struct mig_graph_error {
     size_t name_count;
     uint32_t record;          /* MIG_GRAPH_MISSING: index of the record */
     bool warns;               /* MIG_GRAPH_MISSING: Alembic warns before its KeyError */
-    bool ambiguous_downgrade; /* Alembic's warning; set on success too */
+    bool ambiguous_downgrade; /* Alembic's warning: whatever the answer is */
     mig_arena arena;
 } mig_graph_error;
 

@@ -40,29 +40,86 @@ uint64_t *mig_query_marks(mig_query *query)
     return marks;
 }
 
-/* The targets that the walk from `target` touched. */
-static mig_status check_overlap(mig_query *query, mig_span targets, uint32_t target,
-                                const uint64_t *touched)
+mig_status mig_rank(mig_query *query, const mig_edges *up, uint32_t **rank)
 {
-    const mig_graph *graph = query->graph;
-    uint32_t overlaps = 0;
-    for (uint32_t i = 0; i < targets.count; i++)
-        overlaps += targets.items[i] != target && mig_marked(touched, targets.items[i]);
-    if (overlaps == 0)
+    uint32_t count = query->graph->count, length = 0;
+    uint32_t *left = mig_arena_get_array(&query->arena, count, sizeof *left);
+    uint32_t *queue = mig_arena_get_array(&query->arena, count, sizeof *queue);
+    *rank = mig_arena_get_array(&query->arena, count, sizeof **rank);
+    if (left == NULL || queue == NULL || *rank == NULL)
+        return MIG_ENOMEM;
+    memset(left, 0, count * sizeof *left);
+    for (uint32_t i = 0; i < up->start[count]; i++)
+        left[up->to[i]]++;
+    for (uint32_t i = 0; i < count; i++) {
+        (*rank)[i] = left[i] == 0 ? 0 : MIG_NODE_NONE;
+        if (left[i] == 0)
+            queue[length++] = i;
+    }
+    for (uint32_t i = 0; i < length; i++) {
+        mig_span above = mig_edges_of(up, queue[i]);
+        for (uint32_t j = 0; j < above.count; j++) {
+            /* the last to come has the highest rank: the queue is in order of rank */
+            if (--left[above.items[j]] > 0)
+                continue;
+            (*rank)[above.items[j]] = (*rank)[queue[i]] + 1;
+            queue[length++] = above.items[j];
+        }
+    }
+    return MIG_OK;
+}
+
+/* What a walk that looks for overlaps keeps, of targets only. */
+typedef struct overlap_check {
+    uint64_t *is_target;
+    uint64_t *is_met; /* by the walk from the current target */
+    mig_nodes met;
+} overlap_check;
+
+static mig_status begin_check(mig_query *query, mig_span targets, overlap_check *check)
+{
+    check->is_target = mig_query_marks(query);
+    check->is_met = mig_query_marks(query);
+    if (check->is_target == NULL || check->is_met == NULL)
+        return MIG_ENOMEM;
+    for (uint32_t i = 0; i < targets.count; i++) {
+        if (targets.items[i] < query->graph->count)
+            mig_mark(check->is_target, targets.items[i]);
+    }
+    return MIG_OK;
+}
+
+static mig_status meet(mig_query *query, overlap_check *check, uint32_t node)
+{
+    if (!mig_marked(check->is_target, node) || mig_marked(check->is_met, node))
         return MIG_OK;
-    size_t count = 3, most = 4 + 2 * (size_t)targets.count;
+    mig_mark(check->is_met, node);
+    return mig_nodes_push(query, &check->met, node);
+}
+
+/* An error if the walk from `target` met another one; else ready for the next walk. */
+static mig_status end_target(mig_query *query, overlap_check *check, mig_span targets,
+                             uint32_t target)
+{
+    if (check->met.count == 1) {
+        mig_unmark(check->is_met, target);
+        check->met.count = 0;
+        return MIG_OK;
+    }
+    const mig_graph *graph = query->graph;
+    size_t count = 3, most = 3 + 2 * (size_t)check->met.count;
     mig_name *pieces = mig_arena_get_array(&query->arena, most, sizeof *pieces);
-    uint64_t *listed = mig_query_marks(query);
-    if (pieces == NULL || listed == NULL)
+    if (pieces == NULL)
         return MIG_ENOMEM;
     pieces[0] = MIG_NAME("Requested revision ");
     pieces[1] = graph->names[target];
     pieces[2] = MIG_NAME(" overlaps with other requested revisions ");
+    mig_unmark(check->is_met, target);
     for (uint32_t i = 0; i < targets.count; i++) {
         uint32_t node = targets.items[i];
-        if (node == target || !mig_marked(touched, node) || mig_marked(listed, node))
+        if (node >= graph->count || !mig_marked(check->is_met, node))
             continue;
-        mig_mark(listed, node);
+        mig_unmark(check->is_met, node); /* a target that is there twice is told once */
         if (count > 3)
             pieces[count++] = MIG_NAME(", ");
         pieces[count++] = graph->names[node];
@@ -74,40 +131,35 @@ mig_status mig_walk(mig_query *query, const mig_edges *edges, mig_span targets, 
                     uint64_t *marks, mig_nodes *found)
 {
     mig_nodes stack = {NULL, 0, 0};
-    uint64_t *touched = NULL, *is_target = NULL;
-    if (check && targets.count > 1) {
-        touched = mig_query_marks(query);
-        is_target = mig_query_marks(query);
-        if (touched == NULL || is_target == NULL)
-            return MIG_ENOMEM;
-        for (uint32_t i = 0; i < targets.count; i++)
-            mig_mark(is_target, targets.items[i]);
-    }
-    for (uint32_t t = 0; t < targets.count; t++) {
-        mig_status status = mig_nodes_push(query, &stack, targets.items[t]);
+    overlap_check overlaps = {0};
+    mig_status status = MIG_OK;
+    check = check && targets.count > 1;
+    if (check)
+        status = begin_check(query, targets, &overlaps);
+    for (uint32_t t = 0; t < targets.count && status == MIG_OK; t++) {
+        if (targets.items[t] >= query->graph->count)
+            return MIG_GRAPH_FAIL(query->error, MIG_GRAPH_ASSERTION,
+                                  MIG_NAME("there is no such revision"));
+        status = mig_nodes_push(query, &stack, targets.items[t]);
         while (stack.count > 0 && status == MIG_OK) {
             uint32_t node = stack.items[--stack.count];
-            if (touched != NULL && mig_marked(is_target, node))
-                mig_mark(touched, node);
+            if (check)
+                status = meet(query, &overlaps, node);
             if (mig_marked(marks, node))
                 continue;
             mig_mark(marks, node);
             mig_span next = mig_edges_of(edges, node);
             for (uint32_t i = 0; i < next.count && status == MIG_OK; i++) {
                 /* a node that is seen does nothing more, unless a check looks for it */
-                if (touched != NULL || !mig_marked(marks, next.items[i]))
+                if (!mig_marked(marks, next.items[i]) ||
+                    (check && mig_marked(overlaps.is_target, next.items[i])))
                     status = mig_nodes_push(query, &stack, next.items[i]);
             }
             if (found != NULL && status == MIG_OK)
                 status = mig_nodes_push(query, found, node);
         }
-        if (status == MIG_OK && touched != NULL) {
-            status = check_overlap(query, targets, targets.items[t], touched);
-            for (uint32_t i = 0; i < targets.count; i++)
-                touched[targets.items[i] / 64] &= ~((uint64_t)1 << (targets.items[i] % 64));
-        }
-        if (status != MIG_OK)
-            return status;
+        if (check && status == MIG_OK)
+            status = end_target(query, &overlaps, targets, targets.items[t]);
     }
-    return MIG_OK;
+    return status;
 }

@@ -214,7 +214,7 @@ static void begin(question *q, PyObject *self)
 /* 0, or -1 with the exception for `status` set. */
 static int settle(question *q, mig_status status)
 {
-    if (status == MIG_OK && q->error.ambiguous_downgrade &&
+    if (q->error.ambiguous_downgrade &&
         PyErr_WarnEx(PyExc_UserWarning,
                      "downgrade -1 from multiple heads is ambiguous; this usage will be "
                      "disallowed in a future release.",
