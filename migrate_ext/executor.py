@@ -196,6 +196,10 @@ class Executor:
             failed = waiting[max(error.index, 0)]
             wrapped = self._driver_error(error, failed)
             self._note(wrapped, failed.line)
+            if wrapped.connection_invalidated:
+                # As SQLAlchemy does: a rollback on the lost connection would raise, and hide this.
+                self.session.close()
+                self.connection.invalidate(wrapped)
             raise wrapped from None
         if any(tag.startswith(_DISCARDS_PLANS) for tag, _ in results):
             drivers.forget_prepared_statements(self.connection.connection.dbapi_connection)
@@ -205,18 +209,25 @@ class Executor:
 
     # errors
 
-    def _driver_error(self, error: errors.ServerError, statement: Statement) -> BaseException:
+    def _driver_error(
+        self, error: errors.ServerError, statement: Statement
+    ) -> sqlalchemy.exc.DBAPIError:
         """The exception that SQLAlchemy would have raised around the driver's own."""
-        driver = self.connection.dialect.loaded_dbapi
-        original = drivers.error(driver, error)
-        return sqlalchemy.exc.DBAPIError.instance(
+        dialect = self.connection.dialect
+        driver = dialect.loaded_dbapi
+        original: Any = drivers.error(driver, error)
+        wrapped: sqlalchemy.exc.DBAPIError = sqlalchemy.exc.DBAPIError.instance(
             statement.rendered,
             {},
             original,
             driver.Error,
             hide_parameters=self.engine.hide_parameters,
-            dialect=self.connection.dialect,
+            connection_invalidated=dialect.is_disconnect(
+                original, self.connection.connection.dbapi_connection, None
+            ),
+            dialect=dialect,
         )
+        return wrapped
 
     def _blame(self, error: BaseException) -> None:
         line, traceback = None, error.__traceback__

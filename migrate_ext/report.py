@@ -114,7 +114,7 @@ def _database_error(error: BaseException, original: BaseException) -> int:
     _say(f"FAILED: {_where(error)}{message}")
     if statement is not None:
         _say(f"[SQL: {statement.strip()}]")
-    _say(f"SQLSTATE {state}. Nothing of the open transaction was kept.")
+    _say(f"{f'SQLSTATE {state}. ' if state else ''}Nothing of the open transaction was kept.")
     if state == "42501":
         _say(
             "hint: GRANT the role what it lacks (CREATE ON SCHEMA, to make tables), or use another"

@@ -41,8 +41,7 @@ typedef struct mig_error {
 #define MIG_PRINTF(fmt, args)
 #endif
 
-/* Fill `error` (which may be NULL) and return `code`, so that a caller can `return mig_fail(...)`.
- */
+/* Fill `error` (may be NULL) and return `code`, so that a caller can `return mig_fail(...)`. */
 mig_status mig_fail(mig_error *error, mig_status code, const char *format, ...) MIG_PRINTF(3, 4);
 
 #endif

@@ -39,8 +39,7 @@ mig_py_state *mig_py_state_of_type(PyTypeObject *type);
 /* The state behind a module function's `module` argument. */
 mig_py_state *mig_py_state_of(PyObject *module);
 
-/* errors.c: raises the exception for `error` (a class of migrate_ext.errors); returns NULL always.
- */
+/* errors.c: raises the exception for `error` (a class of migrate_ext.errors); returns NULL. */
 PyObject *mig_py_raise(const mig_error *error);
 /* errors.c: a new reference to migrate_ext.errors.<name>, or NULL with an exception set. */
 PyObject *mig_py_error_class(const char *name);
@@ -51,8 +50,7 @@ PyObject *mig_py_error_class(const char *name);
  * NULL.
  */
 PyObject *mig_py_raise_named(PyObject *errors, const char *name, PyObject *argument);
-/* errors.c: raises what a question to the graph failed with; lower and upper are those of a range.
- */
+/* errors.c: raises what a question to the graph failed with; lower, upper: those of a range. */
 PyObject *mig_py_raise_graph(PyObject *errors, mig_status status, const mig_graph_error *error,
                              PyObject *lower, PyObject *upper);
 

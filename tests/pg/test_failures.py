@@ -377,6 +377,22 @@ def test_a_version_row_that_vanished_is_noticed(project: Project) -> None:
     assert project.database() == before
 
 
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_a_connection_lost_in_a_migration_names_the_statement(
+    project: Project, driver: str
+) -> None:
+    """And not the rollback, which cannot be had any more."""
+    lost = 'op.execute("DO $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); END $$")'
+    project.revision(
+        "bbbb2222", 'op.execute("CREATE TABLE gadgets ()")\n' + lost, down="'aaaa1111'"
+    )
+    before = project.database()
+    url = make_url(project.url).set(drivername=f"postgresql+{driver}")
+    done = project.run("upgrade", "head", DATABASE_URL=url.render_as_string(hide_password=False))
+    done.failed(1, project.line("bbbb2222", "pg_terminate"), "connection", "[SQL: DO $$ BEGIN")
+    assert project.database() == before
+
+
 @pytest.mark.parametrize("bind", ["op", "op.get_bind()"])
 def test_ctrl_c_cancels_on_the_server_and_rolls_back(project: Project, bind: str) -> None:
     body = f'op.execute("CREATE TABLE gadgets ()")\n{bind}.execute(sa.text("SELECT pg_sleep(60)"))'
