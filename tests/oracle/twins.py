@@ -91,13 +91,7 @@ class Twin:
 
     def versions(self) -> list[str]:
         """The rows of the version table, sorted; empty when there is no table."""
-<<<<<<< HEAD
         with psycopg.connect(re.sub(r"\+psycopg2?", "", self.url)) as connection:
-=======
-        with psycopg.connect(
-            self.url.replace("+psycopg", "").replace("+psycopg2", "")
-        ) as connection:
->>>>>>> graphtest
             if connection.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,):
                 return []
             rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
@@ -107,30 +101,8 @@ class Twin:
 class AlembicTwin(Twin):
     """The one that Alembic runs, in forks of one process for all tests."""
 
-<<<<<<< HEAD
     def process(self, command: tuple[str, ...], variables: dict[str, str]) -> tuple[int, str, str]:
         return run_forked("alembic", self.folder, command, variables)
-=======
-    zygote: subprocess.Popen[str] | None = None
-
-    def process(self, command: tuple[str, ...], variables: dict[str, str]) -> tuple[int, str, str]:
-        if AlembicTwin.zygote is None:
-            AlembicTwin.zygote = subprocess.Popen(
-                [sys.executable, Path(__file__).with_name("zygote.py")],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-            )
-        zygote = AlembicTwin.zygote
-        assert zygote.stdin is not None
-        assert zygote.stdout is not None
-        files = [self.folder.with_suffix(suffix) for suffix in (".out", ".err")]
-        request = [str(self.folder), command, variables, [str(file) for file in files]]
-        print(json.dumps(request), file=zygote.stdin, flush=True)
-        code = int(zygote.stdout.readline())
-        return code, files[0].read_text(), files[1].read_text()
->>>>>>> graphtest
 
 
 class Twins:
