@@ -503,19 +503,22 @@ static mig_status carry_labels(mig_graph *graph, mig_query *query, const mig_rec
     for (uint32_t i = 0; i < graph->label_count; i++)
         graph->labels[graph->key_node[graph->count + i] * graph->label_words + i / 64] |=
             (uint64_t)1 << (i % 64);
+    mig_nodes found = {NULL, 0, 0};
+    uint64_t *marks = mig_query_marks(query);
+    if (marks == NULL)
+        return MIG_ENOMEM;
     for (uint32_t i = 0; i < graph->count; i++) {
         if (records[i].label_count == 0)
             continue;
         const uint64_t *labels = graph->labels + i * graph->label_words;
-        mig_nodes found = {NULL, 0, 0};
-        uint64_t *marks = mig_query_marks(query);
-        if (marks == NULL)
-            return MIG_ENOMEM;
+        found.count = 0;
         mig_status status = mig_walk(query, &graph->next, (mig_span){&i, 1}, false, marks, &found);
         if (status != MIG_OK)
             return status;
-        for (uint32_t j = 0; j < found.count; j++)
+        for (uint32_t j = 0; j < found.count; j++) {
             add_labels(graph, found.items[j], labels);
+            mig_unmark(marks, found.items[j]);
+        }
         uint32_t parent = found.items[found.count - 1];
         while (mig_edges_of(&graph->all_next, parent).count < 2) {
             mig_span down = mig_edges_of(&graph->down, parent);

@@ -9,7 +9,8 @@
  *
  * Ownership: the graph owns all in its arena; names handed out live as long as it does. It is
  * immutable once built, so threads may share it. Queries keep their marks in their own arenas.
- * Cost: building O(V + E), labels times the number of labels; a walk O(V + E).
+ * Cost: building O(V + E), and for each record with labels a walk of what is above it, for each
+ * dependency that several share a walk from the lowest of these to the highest; a walk O(V + E).
  */
 #ifndef MIG_CORE_GRAPH_H
 #define MIG_CORE_GRAPH_H
