@@ -1,4 +1,4 @@
-"""``python bench/graph.py``: the revision graph against the installed Alembic's, in one process; no database.
+"""``python bench/graph.py``: files and graph against the installed Alembic's, in one process; no database.
 
 For each shape: building the map, a full walk (``iterate_revisions("heads", "base")``) and the plan of an upgrade from empty. Times
 are the least of several rounds for ours, one round for Alembic's, which needs minutes for 10,000 revisions.
@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import argparse
 import gc
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import project
+from alembic.script import ScriptDirectory
 from alembic.script.revision import Revision
 from alembic.script.revision import RevisionMap as AlembicMap
 
@@ -81,6 +85,23 @@ def with_graph(records: list[Record]) -> tuple[float, list[str]]:
     return seconds, [graph.revision(index) for index in walk]
 
 
+def scanning(count: int, rounds: int, without_alembic: bool) -> None:
+    """Reading `count` revision files from a warm page cache: the scanner, and Alembic's loader."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = project.make(Path(folder) / "project", count)
+        names = sorted(path.name for path in (made / "versions").iterdir())
+        ours = min(
+            timed(lambda: _core.scan_files(made / "versions", names))[0] for _ in range(rounds + 1)
+        )
+        line = f"{f'scanning {count:,} files':36} {{:>10}} {'':>12} {ours * 1000:6.1f} ms"
+        if without_alembic:
+            print(line.format(""))
+            return
+        directory = ScriptDirectory(made / "thin", version_locations=[made / "versions"])
+        theirs, _ = timed(lambda: list(directory._load_revisions()))
+        print(f"{line.format(f'{theirs:8.2f} s')} {theirs / ours:8.0f}x")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--revisions", type=int, default=10_000)
@@ -107,6 +128,7 @@ def main() -> None:
         if not walk == maps[0][1] == graphs[0][1]:
             raise SystemExit(f"{title}: the walks differ")
         print(f"{title:36} {theirs:8.2f} s {line} {theirs / graph:8.0f}x")
+    scanning(arguments.revisions, arguments.rounds, arguments.without_alembic)
 
 
 if __name__ == "__main__":

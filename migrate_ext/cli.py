@@ -130,6 +130,13 @@ def parse(argv: Sequence[str], prog: str) -> Options:
 
 def run(argv: Sequence[str], prog: str) -> None:
     """Run one command; raises what the command raises, or SystemExit."""
+    if list(argv) == ["--version"]:
+        from importlib.metadata import version
+
+        from migrate_ext import __version__
+
+        print(f"{prog} {__version__} (alembic {version('alembic')})")
+        return
     off = os.environ.get("MIGRATE_EXT") == "0"
     if off:
         declined = "MIGRATE_EXT=0"

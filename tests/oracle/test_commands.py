@@ -45,7 +45,6 @@ READ_ONLY = [
     ("list_templates",),
     ("--help",),
     ("upgrade", "--help"),
-    ("--version",),
     (),
     ("nonsense",),
     ("upgrade",),
