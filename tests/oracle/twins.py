@@ -55,7 +55,9 @@ class Twin:
         code, stdout, stderr = self.process(command, variables)
         return Outcome(code, self.same(stdout), self.same(stderr), self.files())
 
-    def process(self, command: tuple[str, ...], variables: dict[str, str]) -> tuple[int, str, str]:
+    def process(
+        self, command: tuple[str, ...], variables: dict[str, str]
+    ) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of migrate-ext."""
         done = subprocess.run(
             [*MIGRATE_EXT, *command],
@@ -92,9 +94,7 @@ class Twin:
 
     def versions(self) -> list[str]:
         """The rows of the version table, sorted; empty when there is no table."""
-        with psycopg.connect(
-            self.url.replace("+psycopg", "").replace("+psycopg2", "")
-        ) as connection:
+        with psycopg.connect(self.url.replace("+psycopg", "").replace("+psycopg2", "")) as connection:
             if connection.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,):
                 return []
             rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
@@ -106,7 +106,9 @@ class AlembicTwin(Twin):
 
     zygote: subprocess.Popen[str] | None = None
 
-    def process(self, command: tuple[str, ...], variables: dict[str, str]) -> tuple[int, str, str]:
+    def process(
+        self, command: tuple[str, ...], variables: dict[str, str]
+    ) -> tuple[int, str, str]:
         if AlembicTwin.zygote is None:
             AlembicTwin.zygote = subprocess.Popen(
                 [sys.executable, Path(__file__).with_name("zygote.py")],
