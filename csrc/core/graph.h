@@ -97,6 +97,18 @@ typedef struct mig_query {
 void mig_query_init(mig_query *query, const mig_graph *graph, mig_graph_error *error);
 void mig_query_release(mig_query *query);
 
+/* Leave the function with the status of `call` unless that is MIG_OK. For queries only: they free
+ * at once. */
+#define MIG_TRY(call)                                                                              \
+    do {                                                                                           \
+        mig_status mig_try_status = (call);                                                        \
+        if (mig_try_status != MIG_OK)                                                              \
+            return mig_try_status;                                                                 \
+    } while (0)
+
+/* What Alembic asserts did not hold: MIG_GRAPH_ASSERTION with `text`. */
+mig_status mig_query_assert(mig_query *query, const char *text);
+
 /* What stands for a revision in a question: Python's None, one string, or a sequence of those. */
 typedef struct mig_ids {
     const mig_name *items; /* None is a name without text */

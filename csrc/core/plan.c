@@ -2,13 +2,6 @@
 
 #include <string.h>
 
-#define TRY(call)                                                                                  \
-    do {                                                                                           \
-        mig_status try_status = (call);                                                            \
-        if (try_status != MIG_OK)                                                                  \
-            return try_status;                                                                     \
-    } while (0)
-
 /*
  * The heads while the steps go by, and what they imply: `cover` counts, of a node, itself if it is
  * a head and each revision right above it that is covered. A head above something means that it is
@@ -29,12 +22,6 @@ typedef struct heads_now {
     uint32_t other_count, other_capacity;
     uint32_t step;
 } heads_now;
-
-static mig_status assertion(mig_query *query, const char *text)
-{
-    mig_name message = {text, strlen(text)};
-    return mig_graph_fail_pieces(query->error, MIG_GRAPH_ASSERTION, &message, 1);
-}
 
 /* The revision of exactly this id. */
 static uint32_t node_of(const mig_graph *graph, mig_name name)
@@ -108,14 +95,14 @@ static mig_status count_cover(heads_now *heads, mig_name name, bool comes)
     uint32_t node = node_of(query->graph, name);
     if (node == MIG_NODE_NONE)
         return MIG_OK;
-    TRY(mig_nodes_push(query, changed, node));
+    MIG_TRY(mig_nodes_push(query, changed, node));
     while (changed->count > 0) {
         node = changed->items[--changed->count];
         if (comes ? heads->cover[node]++ > 0 : --heads->cover[node] > 0)
             continue;
         mig_span down = mig_edges_of(&query->graph->steps_down, node);
         for (uint32_t i = 0; i < down.count; i++)
-            TRY(mig_nodes_push(query, changed, down.items[i]));
+            MIG_TRY(mig_nodes_push(query, changed, down.items[i]));
     }
     return MIG_OK;
 }
@@ -126,11 +113,11 @@ static mig_status count_step(heads_now *heads, uint32_t first)
     const mig_operations *operations = heads->operations;
     for (uint32_t i = first; i < operations->count; i++) {
         if (operations->items[i].kind != MIG_VERSION_DELETE)
-            TRY(count_cover(heads, operations->items[i].to, true));
+            MIG_TRY(count_cover(heads, operations->items[i].to, true));
     }
     for (uint32_t i = first; i < operations->count; i++) {
         if (operations->items[i].kind != MIG_VERSION_INSERT)
-            TRY(count_cover(heads, operations->items[i].from, false));
+            MIG_TRY(count_cover(heads, operations->items[i].from, false));
     }
     return MIG_OK;
 }
@@ -156,23 +143,24 @@ static mig_status add_operation(heads_now *heads, mig_operation_kind kind, mig_n
 static mig_status insert(heads_now *heads, mig_name version)
 {
     if (is_head(heads, version))
-        return assertion(heads->query, "a revision to be inserted is in the version table");
-    TRY(add_head(heads, version));
+        return mig_query_assert(heads->query, "a revision to be inserted is in the version table");
+    MIG_TRY(add_head(heads, version));
     return add_operation(heads, MIG_VERSION_INSERT, MIG_NO_NAME, version);
 }
 
 static mig_status delete(heads_now *heads, mig_name version)
 {
-    TRY(remove_head(heads, version));
+    MIG_TRY(remove_head(heads, version));
     return add_operation(heads, MIG_VERSION_DELETE, version, MIG_NO_NAME);
 }
 
 static mig_status update(heads_now *heads, mig_name from, mig_name to)
 {
     if (is_head(heads, to))
-        return assertion(heads->query, "a revision to be updated to is in the version table");
-    TRY(remove_head(heads, from));
-    TRY(add_head(heads, to));
+        return mig_query_assert(heads->query,
+                                "a revision to be updated to is in the version table");
+    MIG_TRY(remove_head(heads, from));
+    MIG_TRY(add_head(heads, to));
     return add_operation(heads, MIG_VERSION_UPDATE, from, to);
 }
 
@@ -180,7 +168,7 @@ static mig_status update(heads_now *heads, mig_name from, mig_name to)
 static mig_status merge(heads_now *heads, mig_ids from, mig_name to)
 {
     for (size_t i = 0; i + 1 < from.count; i++)
-        TRY(delete(heads, from.items[i]));
+        MIG_TRY(delete(heads, from.items[i]));
     return update(heads, from.items[from.count - 1], to);
 }
 
@@ -188,7 +176,7 @@ static mig_status merge(heads_now *heads, mig_ids from, mig_name to)
 static mig_status unmerge(heads_now *heads, mig_name from, mig_ids to)
 {
     for (size_t i = 0; i + 1 < to.count; i++)
-        TRY(insert(heads, to.items[i]));
+        MIG_TRY(insert(heads, to.items[i]));
     return update(heads, from, to.items[to.count - 1]);
 }
 
@@ -208,15 +196,16 @@ static mig_status stamp(heads_now *heads, const mig_step *step)
     mig_ids from = step->from, to = step->to;
     const char *wrong = "a stamp between numbers of revisions that do not go together";
     if (!step->is_upgrade && step->branch_move)
-        return from.count == 1 ? delete(heads, from.items[0]) : assertion(heads->query, wrong);
+        return from.count == 1 ? delete(heads, from.items[0])
+                               : mig_query_assert(heads->query, wrong);
     if (step->is_upgrade && (step->branch_move || any_is_new(heads, from)) && any_is_new(heads, to))
-        return to.count == 1 ? insert(heads, to.items[0]) : assertion(heads->query, wrong);
+        return to.count == 1 ? insert(heads, to.items[0]) : mig_query_assert(heads->query, wrong);
     if (from.count > 1 && to.count > 0)
         return merge(heads, from, to.items[0]);
     if (to.count > 1 && from.count > 0)
         return unmerge(heads, from.items[0], to);
     if (from.count != 1 || to.count != 1)
-        return assertion(heads->query, wrong);
+        return mig_query_assert(heads->query, wrong);
     return update(heads, from.items[0], to.items[0]);
 }
 
@@ -238,7 +227,7 @@ static mig_status is_implied(heads_now *heads, uint32_t node, uint32_t limit, bo
     mig_nodes *stack = &heads->stack;
     *implied = counts(heads, node, limit);
     heads->search++; /* cannot overflow: fewer than edges of the steps */
-    TRY(mig_nodes_push(query, stack, node));
+    MIG_TRY(mig_nodes_push(query, stack, node));
     while (stack->count > 0 && !*implied) {
         mig_span up = mig_edges_of(&query->graph->steps_up, stack->items[--stack->count]);
         for (uint32_t i = 0; i < up.count && !*implied; i++) {
@@ -247,7 +236,7 @@ static mig_status is_implied(heads_now *heads, uint32_t node, uint32_t limit, bo
                 continue;
             heads->seen[above] = heads->search;
             *implied = counts(heads, above, limit);
-            TRY(mig_nodes_push(query, stack, above));
+            MIG_TRY(mig_nodes_push(query, stack, above));
         }
     }
     stack->count = 0;
@@ -265,12 +254,13 @@ static mig_status not_implied(heads_now *heads, mig_span down, mig_span except, 
         by_others = mig_query_marks(query);
         if (by_others == NULL)
             return MIG_ENOMEM;
-        TRY(mig_get_revisions(query, (mig_ids){heads->others, heads->other_count, true}, &others));
-        TRY(mig_walk(query, &query->graph->steps_down, (mig_span){others.items, others.count},
-                     false, by_others, NULL));
+        MIG_TRY(
+            mig_get_revisions(query, (mig_ids){heads->others, heads->other_count, true}, &others));
+        MIG_TRY(mig_walk(query, &query->graph->steps_down, (mig_span){others.items, others.count},
+                         false, by_others, NULL));
     }
     if (heads->rank == NULL)
-        TRY(mig_rank(query, &query->graph->steps_up, &heads->rank));
+        MIG_TRY(mig_rank(query, &query->graph->steps_up, &heads->rank));
     heads->round++;
     for (uint32_t i = 0; i < except.count; i++) {
         heads->left_out[except.items[i]] = heads->round;
@@ -280,9 +270,9 @@ static mig_status not_implied(heads_now *heads, mig_span down, mig_span except, 
     for (uint32_t i = 0; i < down.count; i++) {
         bool implied = by_others != NULL && mig_marked(by_others, down.items[i]);
         if (!implied)
-            TRY(is_implied(heads, down.items[i], limit, &implied));
+            MIG_TRY(is_implied(heads, down.items[i], limit, &implied));
         if (!implied)
-            TRY(mig_nodes_push(query, left, down.items[i]));
+            MIG_TRY(mig_nodes_push(query, left, down.items[i]));
     }
     return MIG_OK;
 }
@@ -296,7 +286,7 @@ static mig_status unmerge_to(heads_now *heads, uint32_t node, mig_span down, mig
        what else covers one revision below is itself below another. */
     for (uint32_t i = 0; i < down.count; i++) {
         if (heads->cover[node] == 1 && heads->cover[down.items[i]] == 1)
-            TRY(mig_nodes_push(heads->query, left, down.items[i]));
+            MIG_TRY(mig_nodes_push(heads->query, left, down.items[i]));
     }
     return MIG_OK;
 }
@@ -331,26 +321,26 @@ static mig_status migrate(heads_now *heads, const mig_step *step)
         if (present_count == 0)
             return insert(heads, revision);
         if (present_count > 1) {
-            TRY(not_implied(heads, down, down, &left));
+            MIG_TRY(not_implied(heads, down, down, &left));
             if (left.count == 0)
-                return assertion(query, "a merge of revisions that other heads imply");
-            TRY(names_of(query, &left, &names));
+                return mig_query_assert(query, "a merge of revisions that other heads imply");
+            MIG_TRY(names_of(query, &left, &names));
             return merge(heads, names, revision);
         }
     } else if (mig_marked(heads->is_head, step->node)) {
         if (down.count == 0)
             return delete(heads, revision);
-        TRY(unmerge_to(heads, step->node, down, &left));
+        MIG_TRY(unmerge_to(heads, step->node, down, &left));
         if (left.count == 0)
             return delete(heads, revision);
-        TRY(names_of(query, &left, &names));
+        MIG_TRY(names_of(query, &left, &names));
         if (down.count > 1)
             return unmerge(heads, revision, names);
     }
     if (down.count == 1)
         present = down.items[0];
     else if (present_count != 1)
-        return assertion(query, "Can't do an UPDATE because downrevision is ambiguous");
+        return mig_query_assert(query, "Can't do an UPDATE because downrevision is ambiguous");
     return step->is_upgrade ? update(heads, graph->names[present], revision)
                             : update(heads, revision, graph->names[present]);
 }
@@ -373,14 +363,14 @@ mig_status mig_version_operations(mig_query *query, mig_ids rows, const mig_step
     for (size_t i = 0; i < rows.count; i++) {
         if (is_head(&heads, rows.items[i]))
             continue;
-        TRY(add_head(&heads, rows.items[i]));
-        TRY(count_cover(&heads, rows.items[i], true));
+        MIG_TRY(add_head(&heads, rows.items[i]));
+        MIG_TRY(count_cover(&heads, rows.items[i], true));
     }
     for (size_t i = 0; i < count; i++) {
         uint32_t first = operations->count;
         heads.step = (uint32_t)i;
-        TRY(steps[i].is_stamp ? stamp(&heads, &steps[i]) : migrate(&heads, &steps[i]));
-        TRY(count_step(&heads, first));
+        MIG_TRY(steps[i].is_stamp ? stamp(&heads, &steps[i]) : migrate(&heads, &steps[i]));
+        MIG_TRY(count_step(&heads, first));
     }
     return MIG_OK;
 }
@@ -398,15 +388,15 @@ static mig_status heads_on_line(mig_query *query, mig_ids destinations, const mi
         mig_nodes some = {NULL, 0, 0};
         if (destinations.items[i].length == 0)
             continue;
-        TRY(mig_filter_for_lineage(query, (mig_span){heads->items, heads->count},
-                                   destinations.items[i], true, &some));
+        MIG_TRY(mig_filter_for_lineage(query, (mig_span){heads->items, heads->count},
+                                       destinations.items[i], true, &some));
         for (uint32_t j = 0; j < some.count; j++) {
             if (some.items[j] < query->graph->count) {
                 if (mig_marked(listed, some.items[j]))
                     continue;
                 mig_mark(listed, some.items[j]);
             }
-            TRY(mig_nodes_push(query, found, some.items[j]));
+            MIG_TRY(mig_nodes_push(query, found, some.items[j]));
         }
     }
     return MIG_OK;
@@ -417,7 +407,7 @@ static mig_status head_names(mig_query *query, const mig_nodes *heads, mig_ids *
 {
     for (uint32_t i = 0; i < heads->count; i++) {
         if (heads->items[i] >= query->graph->count)
-            return assertion(query, "a row is no revision");
+            return mig_query_assert(query, "a row is no revision");
     }
     return names_of(query, heads, names);
 }
@@ -430,11 +420,11 @@ mig_status mig_stamp_steps(mig_query *query, mig_ids destinations, mig_ids rows,
     const mig_name base = MIG_NAME("base");
     if (destinations.count == 0 || (!destinations.is_sequence && destinations.items[0].length == 0))
         destinations = (mig_ids){&base, 1, false};
-    TRY(mig_get_revisions(query, rows, &heads));
-    TRY(heads_on_line(query, destinations, &heads, &concerned));
-    TRY(mig_get_revisions(query, destinations, &targets));
+    MIG_TRY(mig_get_revisions(query, rows, &heads));
+    MIG_TRY(heads_on_line(query, destinations, &heads, &concerned));
+    MIG_TRY(mig_get_revisions(query, destinations, &targets));
     if (targets.count == 0)
-        TRY(mig_nodes_push(query, &targets, MIG_NODE_NONE));
+        MIG_TRY(mig_nodes_push(query, &targets, MIG_NODE_NONE));
     *count = 0;
     *steps = mig_arena_get_array(&query->arena, (size_t)targets.count * (concerned.count + 1),
                                  sizeof **steps);
@@ -449,16 +439,16 @@ mig_status mig_stamp_steps(mig_query *query, mig_ids destinations, mig_ids rows,
         if (concerned.items[i] >= graph->count)
             continue;
         mig_mark(is_there, concerned.items[i]);
-        TRY(mig_nodes_push(query, &nodes, concerned.items[i]));
+        MIG_TRY(mig_nodes_push(query, &nodes, concerned.items[i]));
     }
     mig_span starts = {nodes.items, nodes.count};
-    TRY(mig_walk(query, &graph->all_down, starts, false, below, NULL));
-    TRY(mig_walk(query, &graph->steps_up, starts, false, above, NULL));
+    MIG_TRY(mig_walk(query, &graph->all_down, starts, false, below, NULL));
+    MIG_TRY(mig_walk(query, &graph->steps_up, starts, false, above, NULL));
     for (uint32_t i = 0; i < targets.count; i++) {
         uint32_t target = targets.items[i];
         mig_ids names;
         if (target == MIG_NODE_NONE) { /* base: every row goes */
-            TRY(head_names(query, &concerned, &names));
+            MIG_TRY(head_names(query, &concerned, &names));
             for (size_t j = 0; j < names.count; j++)
                 (*steps)[(*count)++] = (mig_step){.is_stamp = true,
                                                   .branch_move = true,
@@ -467,17 +457,17 @@ mig_status mig_stamp_steps(mig_query *query, mig_ids destinations, mig_ids rows,
             continue;
         }
         if (target == MIG_NODE_BASE && !base_is_there)
-            return assertion(query, "there is no such revision");
+            return mig_query_assert(query, "there is no such revision");
         if (target == MIG_NODE_BASE || mig_marked(is_there, target))
             continue;
         bool down = mig_marked(below, target), up = mig_marked(above, target);
         if (down && up)
-            return assertion(query, "heads both above and below the revision to stamp");
+            return mig_query_assert(query, "heads both above and below the revision to stamp");
         mig_step step = {.is_stamp = true, .is_upgrade = !down, .branch_move = !down && !up};
         if (step.branch_move)
             step.from = (mig_ids){NULL, 0, true};
         else
-            TRY(head_names(query, &concerned, &step.from));
+            MIG_TRY(head_names(query, &concerned, &step.from));
         step.to = (mig_ids){&graph->names[target], 1, true};
         (*steps)[(*count)++] = step;
     }

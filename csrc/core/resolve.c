@@ -6,13 +6,6 @@
 
 #include <string.h>
 
-#define TRY(call)                                                                                  \
-    do {                                                                                           \
-        mig_status try_status = (call);                                                            \
-        if (try_status != MIG_OK)                                                                  \
-            return try_status;                                                                     \
-    } while (0)
-
 static mig_span span_of(const mig_nodes *nodes)
 {
     return (mig_span){nodes->items, nodes->count};
@@ -34,18 +27,12 @@ static bool is_node(uint32_t node)
     return node < MIG_NODE_BASE;
 }
 
-static mig_status assertion(mig_query *query, const char *text)
-{
-    mig_name message = {text, strlen(text)};
-    return mig_graph_fail_pieces(query->error, MIG_GRAPH_ASSERTION, &message, 1);
-}
-
 /* is_revision() of every one. */
 static mig_status assert_revisions(mig_query *query, mig_span nodes)
 {
     for (uint32_t i = 0; i < nodes.count; i++) {
         if (!is_node(nodes.items[i]))
-            return assertion(query, "there is no such revision");
+            return mig_query_assert(query, "there is no such revision");
     }
     return MIG_OK;
 }
@@ -105,8 +92,10 @@ static mig_status mark_lineage(mig_query *query, mig_span tests, bool dependenci
     uint64_t *below = mig_query_marks(query), *above = mig_query_marks(query);
     if (below == NULL || above == NULL)
         return MIG_ENOMEM;
-    TRY(mig_walk(query, dependencies ? &graph->all_down : &graph->down, tests, false, below, NULL));
-    TRY(mig_walk(query, dependencies ? &graph->all_next : &graph->next, tests, false, above, NULL));
+    MIG_TRY(
+        mig_walk(query, dependencies ? &graph->all_down : &graph->down, tests, false, below, NULL));
+    MIG_TRY(
+        mig_walk(query, dependencies ? &graph->all_next : &graph->next, tests, false, above, NULL));
     for (size_t i = 0; i < ((size_t)graph->count + 63) / 64; i++)
         below[i] |= above[i];
     *lineage = below;
@@ -159,20 +148,20 @@ static bool takes_all(const lineage_filter *line)
 static mig_status is_on_line(mig_query *query, lineage_filter *line, uint32_t target, bool *is)
 {
     if (target == MIG_NODE_BASE)
-        TRY(revision_for_ident(query, MIG_NAME("base"), MIG_NO_NAME, &target));
-    TRY(assert_revisions(query, (mig_span){&target, 1}));
+        MIG_TRY(revision_for_ident(query, MIG_NAME("base"), MIG_NO_NAME, &target));
+    MIG_TRY(assert_revisions(query, (mig_span){&target, 1}));
     if (line->marks == NULL) {
         mig_nodes tests = {NULL, 0, 0};
         uint32_t node;
         if (line->branch.length > 0) {
-            TRY(revision_for_ident(query, line->branch, MIG_NO_NAME, &node));
-            TRY(mig_nodes_push(query, &tests, node));
+            MIG_TRY(revision_for_ident(query, line->branch, MIG_NO_NAME, &node));
+            MIG_TRY(mig_nodes_push(query, &tests, node));
         }
         for (size_t i = 0; i < line->ids.count; i++) {
-            TRY(revision_for_ident(query, line->ids.items[i], MIG_NO_NAME, &node));
-            TRY(mig_nodes_push(query, &tests, node));
+            MIG_TRY(revision_for_ident(query, line->ids.items[i], MIG_NO_NAME, &node));
+            MIG_TRY(mig_nodes_push(query, &tests, node));
         }
-        TRY(mark_lineage(query, span_of(&tests), line->dependencies, &line->marks));
+        MIG_TRY(mark_lineage(query, span_of(&tests), line->dependencies, &line->marks));
     }
     *is = mig_marked(line->marks, target);
     return MIG_OK;
@@ -183,9 +172,9 @@ static mig_status filter(mig_query *query, lineage_filter *line, mig_span target
     for (uint32_t i = 0; i < targets.count; i++) {
         bool is = true;
         if (!takes_all(line))
-            TRY(is_on_line(query, line, targets.items[i], &is));
+            MIG_TRY(is_on_line(query, line, targets.items[i], &is));
         if (is)
-            TRY(mig_nodes_push(query, found, targets.items[i]));
+            MIG_TRY(mig_nodes_push(query, found, targets.items[i]));
     }
     return MIG_OK;
 }
@@ -194,7 +183,7 @@ mig_status mig_filter_for_lineage(mig_query *query, mig_span targets, mig_name a
                                   bool include_dependencies, mig_nodes *found)
 {
     lineage_filter line;
-    TRY(begin_lineage(query, against, include_dependencies, &line));
+    MIG_TRY(begin_lineage(query, against, include_dependencies, &line));
     return filter(query, &line, targets, found);
 }
 
@@ -211,8 +200,8 @@ static mig_status partial_matches(mig_query *query, mig_name prefix, mig_nodes *
         if (key.length < prefix.length || memcmp(key.text, prefix.text, prefix.length) != 0 ||
             mig_name_characters(key) <= 3)
             continue;
-        TRY(mig_nodes_push(query, nodes, graph->key_node[i]));
-        TRY(mig_nodes_push(query, keys, i));
+        MIG_TRY(mig_nodes_push(query, nodes, graph->key_node[i]));
+        MIG_TRY(mig_nodes_push(query, keys, i));
     }
     return MIG_OK;
 }
@@ -254,7 +243,7 @@ static mig_status branch_lineage(mig_query *query, mig_name branch, uint64_t **m
     *marks = NULL;
     if (branch.length == 0)
         return MIG_OK;
-    TRY(resolve_branch(query, branch, &node));
+    MIG_TRY(resolve_branch(query, branch, &node));
     return node == MIG_NODE_NONE ? MIG_OK : mark_lineage(query, (mig_span){&node, 1}, false, marks);
 }
 
@@ -266,9 +255,9 @@ static mig_status revision_on_branch(mig_query *query, mig_name id, mig_name bra
     *found = mig_graph_lookup(graph, id);
     if (*found == MIG_NODE_NONE) {
         if (id.length == 0)
-            return assertion(query, "an empty revision identifier");
+            return mig_query_assert(query, "an empty revision identifier");
         mig_nodes nodes = {NULL, 0, 0}, keys = {NULL, 0, 0};
-        TRY(partial_matches(query, id, &nodes, &keys));
+        MIG_TRY(partial_matches(query, id, &nodes, &keys));
         uint32_t kept = 0;
         for (uint32_t i = 0; i < nodes.count; i++) {
             if (marks == NULL || mig_marked(marks, nodes.items[i])) {
@@ -298,7 +287,7 @@ static mig_status revision_for_ident(mig_query *query, mig_name id, mig_name bra
                                      uint32_t *found)
 {
     uint64_t *marks;
-    TRY(branch_lineage(query, branch, &marks));
+    MIG_TRY(branch_lineage(query, branch, &marks));
     *found = MIG_NODE_NONE;
     return id.text == NULL ? MIG_OK : revision_on_branch(query, id, branch, marks, found);
 }
@@ -308,18 +297,18 @@ static mig_status current_head(mig_query *query, mig_name branch, mig_nodes *hea
 {
     const mig_graph *graph = query->graph;
     if (branch.length > 0) {
-        TRY(mig_filter_for_lineage(query, graph->heads, branch, false, head));
+        MIG_TRY(mig_filter_for_lineage(query, graph->heads, branch, false, head));
     } else {
         for (uint32_t i = 0; i < graph->heads.count; i++)
-            TRY(mig_nodes_push(query, head, graph->heads.items[i]));
+            MIG_TRY(mig_nodes_push(query, head, graph->heads.items[i]));
     }
     if (head->count < 2)
         return MIG_OK;
     mig_ids names;
     mig_name argument = MIG_NAME("head");
-    TRY(names_of(query, span_of(head), &names));
+    MIG_TRY(names_of(query, span_of(head), &names));
     if (branch.length > 0)
-        TRY(joined(query, branch, "@", argument, &argument));
+        MIG_TRY(joined(query, branch, "@", argument, &argument));
     return mig_graph_error_argument(
         query->error,
         mig_graph_fail_names(query->error, MIG_GRAPH_MULTIPLE_HEADS, names.items, names.count),
@@ -345,11 +334,11 @@ mig_status mig_resolve_number(mig_query *query, mig_ids id, mig_ids *resolved, m
     if (mig_name_is(text, "heads")) {
         if (branch->length == 0)
             return names_of(query, graph->real_heads, resolved);
-        TRY(mig_filter_for_lineage(query, graph->heads, *branch, false, &nodes));
+        MIG_TRY(mig_filter_for_lineage(query, graph->heads, *branch, false, &nodes));
         return names_of(query, span_of(&nodes), resolved);
     }
     if (mig_name_is(text, "head")) {
-        TRY(current_head(query, *branch, &nodes));
+        MIG_TRY(current_head(query, *branch, &nodes));
         return names_of(query, span_of(&nodes), resolved);
     }
     if (text.text == NULL || mig_name_is(text, "base"))
@@ -361,7 +350,7 @@ mig_status mig_get_revision(mig_query *query, mig_name id, uint32_t *found)
 {
     mig_ids resolved;
     mig_name branch;
-    TRY(mig_resolve_number(query, one_id(&id), &resolved, &branch));
+    MIG_TRY(mig_resolve_number(query, one_id(&id), &resolved, &branch));
     if (resolved.count > 1)
         return mig_graph_error_argument(query->error,
                                         mig_graph_fail_names(query->error, MIG_GRAPH_MULTIPLE_HEADS,
@@ -419,7 +408,7 @@ static mig_status get_one_id(mig_query *query, mig_name id, mig_nodes *found)
     mig_ids resolved;
     mig_name branch;
     uint32_t steps;
-    TRY(mig_resolve_number(query, one_id(&id), &resolved, &branch));
+    MIG_TRY(mig_resolve_number(query, one_id(&id), &resolved, &branch));
     if (resolved.count == 1 && negative_number(resolved.items[0], &steps)) {
         /* branch@-n: down from the heads */
         uint32_t label = 0;
@@ -431,18 +420,18 @@ static mig_status get_one_id(mig_query *query, mig_name id, mig_nodes *found)
             if (branch.text != NULL &&
                 (label == graph->label_count || !mig_graph_has_label(graph, head, label)))
                 continue;
-            TRY(walk_steps(query, head, false, steps, MIG_NO_NAME, true, &node));
-            TRY(mig_nodes_push(query, found, node));
+            MIG_TRY(walk_steps(query, head, false, steps, MIG_NO_NAME, true, &node));
+            MIG_TRY(mig_nodes_push(query, found, node));
         }
         return MIG_OK;
     }
     uint64_t *marks = NULL;
     if (resolved.count > 0)
-        TRY(branch_lineage(query, branch, &marks));
+        MIG_TRY(branch_lineage(query, branch, &marks));
     for (size_t i = 0; i < resolved.count; i++) {
         uint32_t node;
-        TRY(revision_on_branch(query, resolved.items[i], branch, marks, &node));
-        TRY(mig_nodes_push(query, found, node));
+        MIG_TRY(revision_on_branch(query, resolved.items[i], branch, marks, &node));
+        MIG_TRY(mig_nodes_push(query, found, node));
     }
     return MIG_OK;
 }
@@ -450,7 +439,7 @@ static mig_status get_one_id(mig_query *query, mig_name id, mig_nodes *found)
 mig_status mig_get_revisions(mig_query *query, mig_ids id, mig_nodes *found)
 {
     for (size_t i = 0; i < id.count; i++)
-        TRY(get_one_id(query, id.items[i], found));
+        MIG_TRY(get_one_id(query, id.items[i], found));
     return MIG_OK;
 }
 
@@ -514,7 +503,8 @@ static mig_status no_such_steps(mig_query *query, const relative *match, bool as
     while (count.length > 1 && count.text[0] == '0')
         count = (mig_name){count.text + 1, count.length - 1};
     if (as_int)
-        TRY(joined(query, MIG_NO_NAME, match->up || match->steps == 0 ? "" : "-", count, &number));
+        MIG_TRY(
+            joined(query, MIG_NO_NAME, match->up || match->steps == 0 ? "" : "-", count, &number));
     return MIG_GRAPH_FAIL(query->error, MIG_GRAPH_REVISION, MIG_NAME("Relative revision "), number,
                           MIG_NAME(" didn't produce "), count, MIG_NAME(" migrations"));
 }
@@ -528,17 +518,17 @@ static mig_status walk_steps(mig_query *query, uint32_t start, bool up, uint32_t
     lineage_filter line;
     bool filters = up && branch.length > 0 && steps > 0 && start != MIG_NODE_BASE;
     if (filters)
-        TRY(begin_lineage(query, branch, false, &line));
+        MIG_TRY(begin_lineage(query, branch, false, &line));
     for (uint32_t i = 0; i < steps; i++) {
         mig_nodes filtered = {NULL, 0, 0};
         mig_span children;
         uint32_t base = MIG_NODE_BASE;
         if (up) {
             if (node == MIG_NODE_BASE)
-                return assertion(query, "there is no way up from 'base'");
+                return mig_query_assert(query, "there is no way up from 'base'");
             children = node == MIG_NODE_NONE ? graph->bases : mig_edges_of(&graph->next, node);
             if (filters) {
-                TRY(filter(query, &line, children, &filtered));
+                MIG_TRY(filter(query, &line, children, &filtered));
                 children = span_of(&filtered);
             }
         } else if (node == MIG_NODE_BASE) {
@@ -564,7 +554,7 @@ static mig_status walk_steps(mig_query *query, uint32_t start, bool up, uint32_t
 static mig_status get_on_branch(mig_query *query, mig_name branch, mig_name symbol, uint32_t *found)
 {
     if (branch.text != NULL)
-        TRY(joined(query, branch, "@", symbol, &symbol));
+        MIG_TRY(joined(query, branch, "@", symbol, &symbol));
     return mig_get_revision(query, symbol, found);
 }
 
@@ -574,13 +564,13 @@ static mig_status current_on_branch(mig_query *query, mig_ids current, mig_name 
 {
     lineage_filter line;
     uint32_t count = 0;
-    TRY(begin_lineage(query, branch, false, &line));
+    MIG_TRY(begin_lineage(query, branch, false, &line));
     for (size_t i = 0; i < current.count; i++) {
         bool is = true;
         if (!takes_all(&line)) {
             uint32_t node;
-            TRY(revision_for_ident(query, current.items[i], MIG_NO_NAME, &node));
-            TRY(is_on_line(query, &line, node, &is));
+            MIG_TRY(revision_for_ident(query, current.items[i], MIG_NO_NAME, &node));
+            MIG_TRY(is_on_line(query, &line, node, &is));
         }
         if (is) {
             *symbol = current.items[i];
@@ -589,14 +579,15 @@ static mig_status current_on_branch(mig_query *query, mig_ids current, mig_name 
     }
     if (count == 0) {
         mig_nodes all = {NULL, 0, 0}, on_branch = {NULL, 0, 0};
-        TRY(mig_all_current(query, current, &all));
-        TRY(mig_filter_for_lineage(query, span_of(&all), branch, false, &on_branch));
+        MIG_TRY(mig_all_current(query, current, &all));
+        MIG_TRY(mig_filter_for_lineage(query, span_of(&all), branch, false, &on_branch));
         count = on_branch.count;
         if (count == 1)
             *symbol = query->graph->names[on_branch.items[0]];
     }
-    return count == 1 ? MIG_OK
-                      : assertion(query, "not exactly one current revision is on that branch");
+    return count == 1
+               ? MIG_OK
+               : mig_query_assert(query, "not exactly one current revision is on that branch");
 }
 
 /* _parse_downgrade_target */
@@ -609,7 +600,7 @@ static mig_status parse_downgrade_target(mig_query *query, mig_ids current, mig_
     if (is_none(target))
         return MIG_OK;
     if (target.is_sequence || target.count != 1)
-        return assertion(query, "Expected downgrade target in string form");
+        return mig_query_assert(query, "Expected downgrade target in string form");
     mig_name text = target.items[0];
     if (!match_relative(text, &match)) {
         for (size_t i = text.length; i > 0; i--) {
@@ -626,8 +617,8 @@ static mig_status parse_downgrade_target(mig_query *query, mig_ids current, mig_
         if (match.symbol.text == NULL)
             return no_such_steps(query, &match, false);
         uint32_t start;
-        TRY(mig_get_revision(query, match.symbol, &start));
-        TRY(walk_steps(query, start, true, match.steps, match.branch, no_overwalk, found));
+        MIG_TRY(mig_get_revision(query, match.symbol, &start));
+        MIG_TRY(walk_steps(query, start, true, match.steps, match.branch, no_overwalk, found));
         return *found == MIG_NODE_NONE ? plain_error(query, "Walked too far") : MIG_OK;
     }
     mig_name symbol = match.symbol;
@@ -635,7 +626,7 @@ static mig_status parse_downgrade_target(mig_query *query, mig_ids current, mig_
         if (is_none(current))
             current.count = 0;
         if (branch->text != NULL) {
-            TRY(current_on_branch(query, current, *branch, &symbol));
+            MIG_TRY(current_on_branch(query, current, *branch, &symbol));
         } else {
             if (current.count == 0)
                 return no_such_steps(query, &match, false);
@@ -647,8 +638,8 @@ static mig_status parse_downgrade_target(mig_query *query, mig_ids current, mig_
         }
     }
     uint32_t start;
-    TRY(get_on_branch(query, *branch, symbol, &start));
-    TRY(walk_steps(query, start, false, match.steps, MIG_NO_NAME, no_overwalk, found));
+    MIG_TRY(get_on_branch(query, *branch, symbol, &start));
+    MIG_TRY(walk_steps(query, start, false, match.steps, MIG_NO_NAME, no_overwalk, found));
     if (*found != MIG_NODE_NONE)
         return MIG_OK;
     return match.symbol.text == NULL ? no_such_steps(query, &match, false)
@@ -664,8 +655,8 @@ static mig_status tips_on_branch(mig_query *query, mig_span current, mig_name br
     uint64_t *marks = mig_query_marks(query), *below = mig_query_marks(query);
     if (marks == NULL || below == NULL)
         return MIG_ENOMEM;
-    TRY(mig_walk(query, &graph->steps_down, current, false, marks, &active));
-    TRY(mig_filter_for_lineage(query, span_of(&active), branch, false, &on_branch));
+    MIG_TRY(mig_walk(query, &graph->steps_down, current, false, marks, &active));
+    MIG_TRY(mig_filter_for_lineage(query, span_of(&active), branch, false, &on_branch));
     for (uint32_t i = 0; i < on_branch.count; i++) {
         mig_span down = mig_edges_of(&graph->steps_down, on_branch.items[i]);
         for (uint32_t j = 0; j < down.count; j++)
@@ -673,7 +664,7 @@ static mig_status tips_on_branch(mig_query *query, mig_span current, mig_name br
     }
     for (uint32_t i = 0; i < on_branch.count; i++) {
         if (!mig_marked(below, on_branch.items[i]))
-            TRY(mig_nodes_push(query, tips, on_branch.items[i]));
+            MIG_TRY(mig_nodes_push(query, tips, on_branch.items[i]));
     }
     return tips->count == 0 ? mig_nodes_push(query, tips, MIG_NODE_NONE) : MIG_OK;
 }
@@ -689,13 +680,13 @@ static mig_status parse_upgrade_target(mig_query *query, mig_ids current, mig_id
     if (!match.up || match.steps == 0) {
         if (match.symbol.text == NULL)
             return no_such_steps(query, &match, true);
-        TRY(get_on_branch(query, match.branch, match.symbol, &start));
-        TRY(walk_steps(query, start, false, match.steps, MIG_NO_NAME, no_overwalk, &node));
+        MIG_TRY(get_on_branch(query, match.branch, match.symbol, &start));
+        MIG_TRY(walk_steps(query, start, false, match.steps, MIG_NO_NAME, no_overwalk, &node));
         return mig_nodes_push(query, found, node);
     }
     if (match.symbol.text != NULL) {
-        TRY(mig_get_revision(query, match.symbol, &start));
-        TRY(walk_steps(query, start, true, match.steps, match.branch, no_overwalk, &node));
+        MIG_TRY(mig_get_revision(query, match.symbol, &start));
+        MIG_TRY(walk_steps(query, start, true, match.steps, match.branch, no_overwalk, &node));
         return mig_nodes_push(query, found, node);
     }
     mig_nodes starts = {NULL, 0, 0};
@@ -703,19 +694,20 @@ static mig_status parse_upgrade_target(mig_query *query, mig_ids current, mig_id
         current.count = 0;
     if (match.branch.text != NULL) {
         mig_nodes given = {NULL, 0, 0};
-        TRY(mig_get_revisions(query, current, &given));
-        TRY(mig_filter_for_lineage(query, span_of(&given), match.branch, false, &starts));
+        MIG_TRY(mig_get_revisions(query, current, &given));
+        MIG_TRY(mig_filter_for_lineage(query, span_of(&given), match.branch, false, &starts));
         if (starts.count == 0)
-            TRY(tips_on_branch(query, span_of(&given), match.branch, &starts));
+            MIG_TRY(tips_on_branch(query, span_of(&given), match.branch, &starts));
     } else if (current.count == 0) {
-        TRY(mig_nodes_push(query, &starts, MIG_NODE_NONE));
+        MIG_TRY(mig_nodes_push(query, &starts, MIG_NODE_NONE));
     } else if (current.count == 1) {
-        TRY(mig_get_revision(query, current.items[0], &node));
-        TRY(mig_nodes_push(query, &starts, node));
+        MIG_TRY(mig_get_revision(query, current.items[0], &node));
+        MIG_TRY(mig_nodes_push(query, &starts, node));
     }
     if (starts.count != 1)
         return plain_error(query, "Ambiguous upgrade from multiple current revisions");
-    TRY(walk_steps(query, starts.items[0], true, match.steps, match.branch, no_overwalk, &node));
+    MIG_TRY(
+        walk_steps(query, starts.items[0], true, match.steps, match.branch, no_overwalk, &node));
     if (node == MIG_NODE_NONE)
         return no_such_steps(query, &match, false);
     return mig_nodes_push(query, found, node);
@@ -730,8 +722,8 @@ mig_status mig_all_current(mig_query *query, mig_ids ids, mig_nodes *found)
     uint64_t *marks = mig_query_marks(query);
     if (marks == NULL)
         return MIG_ENOMEM;
-    TRY(mig_get_revisions(query, ids, &top));
-    TRY(mig_walk(query, &graph->steps_down, span_of(&top), false, marks, NULL));
+    MIG_TRY(mig_get_revisions(query, ids, &top));
+    MIG_TRY(mig_walk(query, &graph->steps_down, span_of(&top), false, marks, NULL));
     /* _filter_into_branch_heads: all below is marked, so a look at the next revisions is enough */
     for (uint32_t i = 0; i < graph->count; i++) {
         if (!mig_marked(marks, i))
@@ -741,7 +733,7 @@ mig_status mig_all_current(mig_query *query, mig_ids ids, mig_nodes *found)
         while (j < next.count && !mig_marked(marks, next.items[j]))
             j++;
         if (j == next.count)
-            TRY(mig_nodes_push(query, found, i));
+            MIG_TRY(mig_nodes_push(query, found, i));
     }
     return MIG_OK;
 }
@@ -761,7 +753,7 @@ static mig_status only_on_branch(mig_query *query, mig_name lower, mig_nodes *ta
     uint32_t node, label = 0;
     if (!split_branch(lower, &branch, &rest))
         return MIG_OK;
-    TRY(mig_get_revision(query, branch, &node));
+    MIG_TRY(mig_get_revision(query, branch, &node));
     if (node != MIG_NODE_NONE && mig_name_equal(graph->names[node], branch)) {
         uint32_t labels = 0;
         for (uint32_t i = 0; i < graph->label_count; i++) {
@@ -771,7 +763,7 @@ static mig_status only_on_branch(mig_query *query, mig_name lower, mig_nodes *ta
             }
         }
         if (labels != 1)
-            return assertion(query, "that revision is not on exactly one labelled branch");
+            return mig_query_assert(query, "that revision is not on exactly one labelled branch");
     } else {
         while (label < graph->label_count &&
                !mig_name_equal(graph->keys[graph->count + label], branch))
@@ -796,12 +788,12 @@ static mig_status collect_upgrade(mig_query *query, const mig_range *range, uint
     uint64_t *present = mig_query_marks(query);
     if (present == NULL)
         return MIG_ENOMEM;
-    TRY(parse_upgrade_target(query, lower, range->upper, range->assert_relative_length, heads));
-    TRY(assert_revisions(query, span_of(heads)));
+    MIG_TRY(parse_upgrade_target(query, lower, range->upper, range->assert_relative_length, heads));
+    MIG_TRY(assert_revisions(query, span_of(heads)));
     if (!lower.is_sequence && lower.count == 1 && lower.items[0].text != NULL)
-        TRY(only_on_branch(query, lower.items[0], heads));
-    TRY(mig_walk(query, &graph->steps_down, span_of(heads), true, needs, NULL));
-    TRY(mig_get_revisions(query, lower, &current));
+        MIG_TRY(only_on_branch(query, lower.items[0], heads));
+    MIG_TRY(mig_walk(query, &graph->steps_down, span_of(heads), true, needs, NULL));
+    MIG_TRY(mig_get_revisions(query, lower, &current));
     for (uint32_t i = 0; i < current.count && !range->implicit_base; i++) {
         uint32_t node = current.items[i];
         if (node == MIG_NODE_BASE || (is_node(node) && !mig_marked(needs, node)))
@@ -810,24 +802,24 @@ static mig_status collect_upgrade(mig_query *query, const mig_range *range, uint
     if (current.count > 0 && current.items[0] == MIG_NODE_NONE) {
         mig_name branch;
         uint32_t node;
-        TRY(parse_downgrade_target(query, range->upper, lower, range->assert_relative_length,
-                                   &branch, &node));
+        MIG_TRY(parse_downgrade_target(query, range->upper, lower, range->assert_relative_length,
+                                       &branch, &node));
         if (node == MIG_NODE_NONE)
-            return assertion(query, "the lower end of the range is no revision");
+            return mig_query_assert(query, "the lower end of the range is no revision");
         current.count = 0;
         lower.count = 0;
         if (node != MIG_NODE_BASE) {
-            TRY(mig_nodes_push(query, &current, node));
+            MIG_TRY(mig_nodes_push(query, &current, node));
             lower = (mig_ids){&graph->names[node], 1, false};
         }
     }
-    TRY(mig_walk(query, &graph->steps_down, span_of(&current), true, present, NULL));
+    MIG_TRY(mig_walk(query, &graph->steps_down, span_of(&current), true, present, NULL));
     for (size_t i = 0; i < words; i++)
         needs[i] &= ~present[i];
     if (range->inclusive) {
         mig_nodes added = {NULL, 0, 0};
-        TRY(mig_get_revisions(query, lower, &added));
-        TRY(assert_revisions(query, span_of(&added)));
+        MIG_TRY(mig_get_revisions(query, lower, &added));
+        MIG_TRY(assert_revisions(query, span_of(&added)));
         for (uint32_t i = 0; i < added.count; i++)
             mig_mark(needs, added.items[i]);
     }
@@ -835,7 +827,7 @@ static mig_status collect_upgrade(mig_query *query, const mig_range *range, uint
         uint64_t *above = mig_query_marks(query);
         if (above == NULL)
             return MIG_ENOMEM;
-        TRY(mig_walk(query, &graph->next, span_of(&current), true, above, NULL));
+        MIG_TRY(mig_walk(query, &graph->next, span_of(&current), true, above, NULL));
         for (size_t i = 0; i < words; i++)
             needs[i] &= above[i];
     }
@@ -862,12 +854,12 @@ static mig_status downgrade_roots(mig_query *query, const mig_range *range, mig_
         on_branch = mig_query_marks(query);
         if (on_branch == NULL)
             return MIG_ENOMEM;
-        TRY(resolve_branch(query, branch, &node));
-        TRY(mig_walk(query, &graph->down, (mig_span){&node, 1}, false, on_branch, NULL));
+        MIG_TRY(resolve_branch(query, branch, &node));
+        MIG_TRY(mig_walk(query, &graph->down, (mig_span){&node, 1}, false, on_branch, NULL));
     }
     for (uint32_t i = 0; i < candidates.count; i++) {
         if (on_branch == NULL || mig_marked(on_branch, candidates.items[i]))
-            TRY(mig_nodes_push(query, roots, candidates.items[i]));
+            MIG_TRY(mig_nodes_push(query, roots, candidates.items[i]));
     }
     if (on_branch != NULL && roots->count == 0)
         return plain_error(query, "Not a valid downgrade target from current heads");
@@ -885,12 +877,12 @@ static mig_status collect_downgrade(mig_query *query, const mig_range *range, ui
     uint64_t *active = mig_query_marks(query);
     if (active == NULL)
         return MIG_ENOMEM;
-    TRY(parse_downgrade_target(query, range->upper, range->lower, range->assert_relative_length,
-                               &branch, &target));
-    TRY(downgrade_roots(query, range, branch, target, &roots));
-    TRY(mig_get_revisions(query, range->upper, heads));
-    TRY(mig_walk(query, &graph->all_next, span_of(&roots), false, drops, NULL));
-    TRY(mig_walk(query, &graph->steps_down, span_of(heads), false, active, NULL));
+    MIG_TRY(parse_downgrade_target(query, range->upper, range->lower, range->assert_relative_length,
+                                   &branch, &target));
+    MIG_TRY(downgrade_roots(query, range, branch, target, &roots));
+    MIG_TRY(mig_get_revisions(query, range->upper, heads));
+    MIG_TRY(mig_walk(query, &graph->all_next, span_of(&roots), false, drops, NULL));
+    MIG_TRY(mig_walk(query, &graph->steps_down, span_of(heads), false, active, NULL));
     bool any = false;
     for (size_t i = 0; i < words; i++)
         drops[i] &= active[i];
@@ -898,7 +890,7 @@ static mig_status collect_downgrade(mig_query *query, const mig_range *range, ui
         uint64_t *below = mig_query_marks(query);
         if (below == NULL)
             return MIG_ENOMEM;
-        TRY(mig_walk(query, &graph->steps_down, span_of(&roots), false, below, NULL));
+        MIG_TRY(mig_walk(query, &graph->steps_down, span_of(&roots), false, below, NULL));
         for (size_t i = 0; i < words; i++)
             drops[i] |= active[i] & ~below[i];
     }
@@ -923,8 +915,8 @@ mig_status mig_iterate(mig_query *query, const mig_range *range, mig_nodes *foun
     if (todo == NULL)
         return MIG_ENOMEM;
     if (range->select_for_downgrade)
-        TRY(collect_downgrade(query, range, todo, &heads));
+        MIG_TRY(collect_downgrade(query, range, todo, &heads));
     else
-        TRY(collect_upgrade(query, range, todo, &heads));
+        MIG_TRY(collect_upgrade(query, range, todo, &heads));
     return mig_topological_sort(query, todo, span_of(&heads), found);
 }

@@ -36,7 +36,6 @@ typedef struct mig_record {
     mig_name revision;
     const mig_name *down;
     size_t down_count;
-    bool down_is_text; /* a string rather than a tuple: Alembic skips a check for '' */
     const mig_name *labels;
     size_t label_count;
     const mig_name *depends;

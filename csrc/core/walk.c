@@ -15,6 +15,12 @@ void mig_query_release(mig_query *query)
     mig_arena_release(&query->arena);
 }
 
+mig_status mig_query_assert(mig_query *query, const char *text)
+{
+    mig_name message = {text, strlen(text)};
+    return mig_graph_fail_pieces(query->error, MIG_GRAPH_ASSERTION, &message, 1);
+}
+
 mig_status mig_nodes_push(mig_query *query, mig_nodes *nodes, uint32_t node)
 {
     if (nodes->count == nodes->capacity) {
