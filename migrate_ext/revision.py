@@ -158,7 +158,7 @@ class RevisionMap(_AlembicMap):
 
     def _build(self, found: Sequence[Revision]) -> _core.Graph | None:
         """The graph of `found`, or None where Alembic must build the map, and fail in its own way."""
-        if not self._is_untouched() or not all(_is_plain(type(node)) for node in set(found)):
+        if not self._is_untouched() or not all(map(_is_plain, {type(node) for node in found})):
             counters.plain("revision map: a method is overridden")
             return None
         records = [
@@ -242,11 +242,7 @@ def _alembics_map(map_: RevisionMap, found: list[Revision]) -> Any:
 
 def _is_plain(cls: type) -> bool:
     """Whether a class of revisions has the attributes that the graph is made of as Alembic defines them."""
-    return (
-        cls is Revision
-        or cls is Script
-        or _attributes(cls, _REVISION_METHODS) == _ORIGINAL_REVISION
-    )
+    return _attributes(cls, _REVISION_METHODS) == _ORIGINAL_REVISION
 
 
 def _is_identifier(id_: object) -> bool:
@@ -337,12 +333,12 @@ class ScriptDirectory(base.ScriptDirectory):
             yield from super()._load_revisions()
             return
         seen: set[Path] = set()
-        for location in self._version_locations:
+        # Locations and what is listed in them are strings before Alembic 1.16.
+        for location in map(Path, self._version_locations):
             if not location.exists():
                 continue
-            for folder, paths in itertools.groupby(
-                base.Script._list_py_dir(self, location), _parent
-            ):
+            listed = map(Path, base.Script._list_py_dir(self, location))
+            for folder, paths in itertools.groupby(listed, _parent):
                 yield from self._read_folder(folder.resolve(), list(paths), seen)
 
     def _read_folder(
@@ -382,7 +378,14 @@ def _parent(path: Path) -> Path:
     return path.parent
 
 
+_STEP_METHODS = ("merge_branch_idents", "_unmerge_to_revisions")
+_ORIGINAL_STEP = _attributes(_AlembicStep, _STEP_METHODS)
+
+
 def _ours(steps: list[migration.RevisionStep]) -> list[migration.RevisionStep]:
+    if _attributes(_AlembicStep, _STEP_METHODS) != _ORIGINAL_STEP:
+        counters.plain("steps: a method is patched")
+        return steps
     for step in steps:
         if type(step) is _AlembicStep:
             step.__class__ = RevisionStep
@@ -402,7 +405,7 @@ class RevisionStep(_AlembicStep):
             return None
         graph = map_._native()
         name = self.revision.revision
-        if graph is None or map_._nodes[graph.lookup(name)] is not self.revision:
+        if graph is None or map_._revision_map.get(name) is not self.revision:
             return None
         return graph.version_operations(sorted(heads), [(graph.lookup(name), self.is_upgrade)])[0]
 

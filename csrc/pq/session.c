@@ -391,6 +391,8 @@ static mig_status run_simple(mig_session *session, const char *sql, answer *a, m
             first = its;
             diagnostics = session->diagnostics;
         }
+        if (its == MIG_EIO)
+            break; /* libpq would hand out the same COPY again */
     }
     if (session->pq.PQtransactionStatus(session->conn) == PQTRANS_ACTIVE)
         mig_session_break(session); /* could not be drained */

@@ -13,6 +13,16 @@ PyObject *mig_py_error_class(const char *name)
     return found;
 }
 
+/* Not PyErr_SetString: what a server or the file system calls a name need not be UTF-8. */
+static PyObject *raise_text(PyObject *cls, const char *message)
+{
+    PyObject *text = PyUnicode_DecodeUTF8(message, (Py_ssize_t)strlen(message), "replace");
+    if (text != NULL)
+        PyErr_SetObject(cls, text);
+    Py_XDECREF(text);
+    return NULL;
+}
+
 PyObject *mig_py_raise(const mig_error *error)
 {
     const char *name = NULL;
@@ -24,8 +34,7 @@ PyObject *mig_py_raise(const mig_error *error)
             PyErr_SetNone(PyExc_KeyboardInterrupt);
         return NULL;
     case MIG_EIO:
-        PyErr_SetString(PyExc_OSError, error->msg);
-        return NULL;
+        return raise_text(PyExc_OSError, error->msg);
     case MIG_ECONNECT:
         name = "ConnectError";
         break;
@@ -43,15 +52,11 @@ PyObject *mig_py_raise(const mig_error *error)
         break;
     case MIG_OK:
     case MIG_EINVAL:
-        PyErr_SetString(PyExc_ValueError, error->msg);
-        return NULL;
+        return raise_text(PyExc_ValueError, error->msg);
     }
     PyObject *cls = mig_py_error_class(name);
-    /* Not PyErr_SetString: a server's text need not be UTF-8. */
-    PyObject *text = PyUnicode_DecodeUTF8(error->msg, (Py_ssize_t)strlen(error->msg), "replace");
-    if (cls != NULL && text != NULL)
-        PyErr_SetObject(cls, text);
-    Py_XDECREF(text);
+    if (cls != NULL)
+        raise_text(cls, error->msg);
     Py_XDECREF(cls);
     return NULL;
 }

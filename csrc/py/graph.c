@@ -292,10 +292,11 @@ static int read_record(builder *b, size_t i, PyObject *record)
 
 static int build(graph_object *self, PyObject *records)
 {
-    PyObject *list = PySequence_Fast(records, "records: a sequence is needed");
+    /* A tuple of our own: reading a record may run Python, which could change a list. */
+    PyObject *list = PySequence_Tuple(records);
     if (list == NULL)
         return -1;
-    builder b = {.count = (size_t)PySequence_Fast_GET_SIZE(list)};
+    builder b = {.count = (size_t)PyTuple_GET_SIZE(list)};
     mig_graph_error error;
     mig_graph_error_init(&error, &mig_alloc_system);
     int result = -1;
@@ -310,7 +311,7 @@ static int build(graph_object *self, PyObject *records)
     if (self->names == NULL)
         goto done;
     for (size_t i = 0; i < b.count; i++) {
-        if (read_record(&b, i, PySequence_Fast_GET_ITEM(list, (Py_ssize_t)i)) < 0)
+        if (read_record(&b, i, PyTuple_GET_ITEM(list, (Py_ssize_t)i)) < 0)
             goto done;
         PyTuple_SET_ITEM(self->names, (Py_ssize_t)i, Py_NewRef(PyTuple_GET_ITEM(b.keep[i * 4], 0)));
     }
@@ -591,11 +592,11 @@ static PyObject *version_operations(PyObject *self, PyObject *args)
     PyObject *rows, *given;
     if (!PyArg_ParseTuple(args, "OO:version_operations", &rows, &given))
         return NULL;
-    PyObject *list = PySequence_Fast(given, "steps: a sequence is needed");
+    PyObject *list = PySequence_Tuple(given); /* as in build */
     if (list == NULL)
         return NULL;
     question q;
-    size_t count = (size_t)PySequence_Fast_GET_SIZE(list), read = 0;
+    size_t count = (size_t)PyTuple_GET_SIZE(list), read = 0;
     ids heads = {0};
     ids *names = PyMem_Calloc(count + 1, 2 * sizeof *names);
     mig_step *steps = PyMem_Calloc(count + 1, sizeof *steps);
@@ -605,7 +606,7 @@ static PyObject *version_operations(PyObject *self, PyObject *args)
     if (names == NULL || steps == NULL)
         PyErr_NoMemory();
     else if (as_ids(q.self, rows, &heads) == 0) {
-        while (read < count && read_step(q.self, PySequence_Fast_GET_ITEM(list, (Py_ssize_t)read),
+        while (read < count && read_step(q.self, PyTuple_GET_ITEM(list, (Py_ssize_t)read),
                                          &steps[read], &names[read * 2], &names[read * 2 + 1]) == 0)
             read++;
         if (read == count &&

@@ -29,7 +29,8 @@ static bool let_python_see_signals(void *ctx)
     return status < 0;
 }
 
-/* A driver frees its PGconn when its connection is closed: from then on ours points nowhere. */
+/* A driver frees its PGconn when its connection is closed: from then on ours points nowhere. Asking
+ * may let another thread begin a call, which then is the one to find out. */
 static int forget_if_closed(session_object *self)
 {
     if (self->owner == NULL || self->session.conn == NULL)
@@ -37,15 +38,17 @@ static int forget_if_closed(session_object *self)
     PyObject *closed = PyObject_GetAttrString(self->owner, "closed");
     int truth = closed != NULL ? PyObject_IsTrue(closed) : -1;
     Py_XDECREF(closed);
-    if (truth > 0)
+    if (truth > 0 && !self->busy)
         self->session.conn = NULL;
     return truth < 0 ? -1 : 0;
 }
 
 static int refuse_if_busy(session_object *self)
 {
+    if (!self->busy && forget_if_closed(self) < 0)
+        return -1;
     if (!self->busy)
-        return forget_if_closed(self);
+        return 0;
     PyErr_SetString(PyExc_RuntimeError, "the session is waiting for the server in another call");
     return -1;
 }
@@ -341,8 +344,8 @@ static PyObject *session_run_batch(session_object *self, PyObject *argument)
     counters->statements += batch.count;
     if (status == MIG_OK) {
         result = results_of(&batch, batch.count);
-    } else if (batch.failed == MIG_BATCH_NONE) {
-        (void)raise(self, &error);
+    } else if (status != MIG_ESERVER || batch.failed == MIG_BATCH_NONE) {
+        (void)raise(self, &error); /* MIG_EINTR: the exception is there already */
     } else {
         PyObject *before = results_of(&batch, batch.failed);
         PyObject *partial = before != NULL ? PyList_AsTuple(before) : NULL;

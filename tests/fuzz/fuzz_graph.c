@@ -135,8 +135,8 @@ static void run(const uint8_t *data, size_t size, const mig_alloc *alloc)
         field *f = fields[count];
         for (size_t i = 0; i < 3; i++)
             f[i] = split(cut(&line, ' '));
-        records[count++] = (mig_record){id,         f[0].items, f[0].count, f[0].count == 1,
-                                        f[1].items, f[1].count, f[2].items, f[2].count};
+        records[count++] = (mig_record){id,         f[0].items, f[0].count, f[1].items,
+                                        f[1].count, f[2].items, f[2].count};
     }
     mig_graph_error error;
     mig_graph_error_init(&error, alloc);

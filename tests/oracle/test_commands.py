@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 from pathlib import Path
 
 import pytest
+from alembic import command as alembic_command
 from project import ROOT
 from twins import Twins
 
@@ -18,6 +20,8 @@ def sample_revisions() -> list[str]:
 
 
 REVISIONS = sample_revisions()
+# Alembic has it since 1.17.1; here it is there with every Alembic.
+HAS_CHECK_HEADS = "check_heads" in inspect.signature(alembic_command.current).parameters
 
 READ_ONLY = [
     ("history",),
@@ -72,8 +76,10 @@ def test_up_and_down_in_one_go(twins: Twins) -> None:
     twins.agree("current")
     twins.agree("upgrade", "head")
     twins.agree("upgrade", "head")
-    for command in ("current",), ("current", "-v"), ("current", "--check-heads"), ("check",):
+    for command in ("current",), ("current", "-v"), ("check",):
         twins.agree(*command)
+    if HAS_CHECK_HEADS:
+        twins.agree("current", "--check-heads")
     for range_ in ":current", "current:", "-1:current":
         twins.agree("history", f"-r{range_}")
     twins.agree("history", "-i")
@@ -81,7 +87,8 @@ def test_up_and_down_in_one_go(twins: Twins) -> None:
     twins.agree("show", "current")
     twins.agree("downgrade", "base")
     twins.agree("downgrade", "base")
-    twins.agree("current", "-c")
+    if HAS_CHECK_HEADS:
+        twins.agree("current", "-c")
     twins.agree("upgrade", "head")
 
 

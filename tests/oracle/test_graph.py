@@ -459,3 +459,13 @@ def any_step(r: random.Random, typist: Typist, count: int) -> Any:
         return (r.randrange(count), r.random() < 0.5) if count else ((), (), True, False)
     ids = [tuple(some(r, typist.ids, r.randint(0, 3))) for _ in range(2)]
     return (*ids, r.random() < 0.5, r.random() < 0.5)
+
+
+def test_records_that_change_while_they_are_read_are_read_as_they_were_given() -> None:
+    class Record:
+        def __iter__(self) -> Any:
+            records.clear()
+            return iter(("aaaa1", None, None, None))
+
+    records: list[Any] = [Record(), ("bbbb1", "aaaa1", None, None)]
+    assert _core.Graph(records).heads == ("bbbb1",)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import pytest
+from alembic.runtime import migration as alembic_migration
+from alembic.script import base as alembic_base
 from alembic.script import revision as alembic_revision
 from alembic.script.revision import Revision
 
 import migrate_ext
+from migrate_ext.revision import _ours
 
 METHODS = [
     name
@@ -77,6 +81,39 @@ def test_our_map_answers_from_the_graph_when_nothing_is_overridden() -> None:
     after = migrate_ext.stats()
     assert after["graph_builds"] == before["graph_builds"] + 1
     assert after["plain_reasons"] == before["plain_reasons"]
+
+
+def test_a_patched_script_builds_alembics_map() -> None:
+    scripts = [migrate_ext.Script(None, "aaaa1", "one.py", ("aaaa1", None, None, None, None))]
+    before = migrate_ext.stats()["graph_builds"]
+    with mock.patch.object(alembic_base.Script, "is_head", False):
+        assert migrate_ext.RevisionMap(lambda: scripts).heads == ("aaaa1",)
+    assert migrate_ext.stats()["graph_builds"] == before
+
+
+def step(cls: type, map_: Any, revision: Any) -> Any:
+    revision.module = SimpleNamespace(upgrade=None, downgrade=None)
+    return cls(map_, revision, True)
+
+
+def test_a_step_of_a_revision_that_is_not_in_the_map_is_alembics() -> None:
+    def rows(map_class: type, step_class: type) -> list[str]:
+        stranger = Revision("zzzz1", ("bbbb1", "cccc1"))
+        stranger._resolved_dependencies = stranger._normalized_resolved_dependencies = ()
+        merge = step(step_class, map_class(revisions), stranger)
+        deleted, *moved = merge.merge_branch_idents({"bbbb1", "cccc1"})
+        return sorted([*deleted, *moved])
+
+    theirs = rows(alembic_revision.RevisionMap, alembic_migration.RevisionStep)
+    assert rows(migrate_ext.RevisionMap, migrate_ext.RevisionStep) == theirs
+
+
+def test_a_patched_step_stays_alembics() -> None:
+    theirs = alembic_migration.RevisionStep
+    made = step(theirs, migrate_ext.RevisionMap(revisions), revisions()[0])
+    with mock.patch.object(theirs, "_unmerge_to_revisions", None):
+        assert type(_ours([made])[0]) is theirs
+    assert type(_ours([made])[0]) is migrate_ext.RevisionStep
 
 
 def test_a_changed_map_is_answered_by_alembic() -> None:

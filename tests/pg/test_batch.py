@@ -307,6 +307,43 @@ def test_another_thread_runs_while_a_batch_waits(database_url: str) -> None:
     assert session.query("SELECT 1") == [("1",)]
 
 
+ASKED = """
+import sys, threading
+import psycopg
+from migrate_ext import libpq
+from migrate_ext._core import Session
+class Owner:
+    asked = False
+    @property
+    def closed(self):
+        if not self.asked:
+            self.asked = True
+            thread.start()
+            while not watcher.execute(
+                "SELECT 1 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(1)'").fetchall():
+                pass
+        return False
+connection = psycopg.connect(sys.argv[1])
+watcher = psycopg.connect(sys.argv[1], autocommit=True)
+session = Session.borrow(*libpq.of_driver(connection), Owner())
+thread = threading.Thread(target=session.query, args=("SELECT pg_sleep(1)",))
+try:
+    session.query("SELECT 1")
+except RuntimeError:
+    thread.join()
+    print(session.query("SELECT 2"))
+"""
+
+
+def test_a_call_that_begins_while_the_driver_is_asked_keeps_the_other_out(
+    database_url: str,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ASKED, database_url], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "[('2',)]\n", done.stderr
+
+
 def test_a_forked_child_leaves_the_parents_connection_alone(database_url: str) -> None:
     session = own(database_url)
     pid = os.fork()

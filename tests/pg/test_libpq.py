@@ -30,6 +30,11 @@ def test_a_missing_library_is_an_os_error() -> None:
         _core.load_libpq("/nonexistent/libpq.so.5")
 
 
+def test_a_path_that_is_not_utf8_can_still_be_told() -> None:
+    with pytest.raises(OSError, match="cannot load libpq: /nonexistent/\ufffd"):
+        _core.load_libpq("/nonexistent/\udcff")
+
+
 def test_a_file_that_no_driver_loaded_is_not_borrowed_from() -> None:
     with pytest.raises(Declined):
         Session.borrow(1, "/nonexistent/driver.so")
