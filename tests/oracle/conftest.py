@@ -11,8 +11,6 @@ from twins import Twins  # noqa: E402
 
 
 @pytest.fixture
-def twins(
-    tmp_path: Path, make_database: Callable[[], str], pg_dump: Callable[[str], str]
-) -> Twins:
+def twins(tmp_path: Path, make_database: Callable[[], str], pg_dump: Callable[[str], str]) -> Twins:
     """The sample project twice, each with an empty database."""
     return Twins(tmp_path, make_database, pg_dump)
