@@ -166,7 +166,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "migrate-ext") -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         run(arguments, prog)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is None when the caller has closed it
+            sys.stdout.flush()
         return 0
     except BrokenPipeError:
         # The reader of our output went away (`| head`): nothing is left to be said.

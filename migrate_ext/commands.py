@@ -58,7 +58,7 @@ def _as_bool(text: str | None) -> bool:
 
 def print_lines(options: Options, lines: list[str]) -> None:
     """Print as ``Config.print_stdout`` does: what the encoding lacks is replaced; ``-q``: none."""
-    if lines and not options.quiet:
+    if lines and not options.quiet and sys.stdout is not None:
         encoding = sys.stdout.encoding or "ascii"
         text = "\n".join(lines) + "\n"
         sys.stdout.write(text.encode(encoding, "replace").decode(encoding))

@@ -14,7 +14,7 @@ from configparser import ConfigParser
 from configparser import Error as ConfigParserError
 from typing import Any
 
-from migrate_ext.errors import Declined
+from migrate_ext.errors import CommandError, Declined
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -42,7 +42,9 @@ class Config:
             if os.path.exists(toml):
                 with open(toml, "rb") as file:
                     self.toml = tomllib.load(file).get("tool", {}).get("alembic", {})
-        except (ConfigParserError, tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
+        except tomllib.TOMLDecodeError as error:
+            raise CommandError(f"{toml}: {error}") from error
+        except (ConfigParserError, OSError, UnicodeDecodeError) as error:
             raise Declined(f"configuration: {error}") from error
         if not isinstance(self.toml, dict):
             raise Declined("configuration: [tool.alembic] is not a table")

@@ -7,6 +7,7 @@ process ends.
 from __future__ import annotations
 
 import os
+import sys
 
 from migrate_ext import _core
 
@@ -52,8 +53,11 @@ def _append_at_exit(path: str) -> None:
     def append() -> None:
         import json
 
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(stats()) + "\n")
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(stats()) + "\n")
+        except OSError as error:
+            print(f"MIGRATE_EXT_STATS: {path}: {error.strerror}", file=sys.stderr)
 
     atexit.register(append)
 

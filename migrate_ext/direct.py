@@ -10,6 +10,8 @@ process. Each follows the function of its name in ``alembic/command.py`` and
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from importlib import util as importlib_util
 
 from migrate_ext import _core, commands, counters, errors, handover, libpq
@@ -105,8 +107,12 @@ class Run:
         """Whether there are migrations to run; if not, what is left to do is done."""
         heads = table.heads()
         try:
-            if plan(self.options, self.scripts, heads):
-                return True
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                if plan(self.options, self.scripts, heads):
+                    return True  # what there is to warn of, Alembic will
+            for warning in caught:
+                warnings.warn(warning.message, stacklevel=2)
         except errors.CommandError:
             log_context()
             raise
@@ -152,10 +158,14 @@ class Run:
                 options, [scripts.cmd_format(index, verbose=verbose) for index in current]
             )
         elif options.command == "show":
+            if not heads:
+                table.ensure()
             with command_errors():
                 found = graph.get_revisions(heads)
             commands.print_lines(options, [scripts.log_entry(i) for i in commands.indexes(found)])
         else:
+            if not heads:  # as Alembic, for which `history` is no different from `upgrade` here
+                table.ensure()
             base, _, head = (options.value("rev_range") or ":").strip().partition(":")
             marked = heads if "indicate_current" in options.flags else ()
             if head == "current":
@@ -220,13 +230,19 @@ class VersionTable:
 
 def database_url(settings: Settings) -> str:
     """The URL from the environment, in SQLAlchemy's spelling."""
-    url = os.environ.get(settings.url_variable)
+    url = os.environ.get(settings.url_variable, "").strip()
     if not url:
         raise errors.CommandError(
             f"{settings.url_variable} is not set; give the database's URL, for example "
             f"{settings.url_variable}={errors.URL_FORM}"
         )
     scheme, separator, rest = url.partition("://")
+    if re.split("[/?#]", rest, maxsplit=1)[0].count("@") > 1:
+        # libpq would take the end of the password for the host, and print it.
+        raise errors.CommandError(
+            f"{settings.url_variable} has more than one '@' before the host; "
+            "in a user name or a password write it as %40"
+        )
     if separator and scheme.split("+")[0] == "postgres":
         return "postgresql" + scheme[len("postgres") :] + separator + rest
     return url

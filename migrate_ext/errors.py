@@ -59,7 +59,13 @@ def blamed_line(error: BaseException) -> tuple[str | None, int | None]:
 
 
 _HANDOVER = os.path.join(os.path.dirname(__file__), "handover.py")
-_NOT_THE_PROJECT = ("site-packages", "dist-packages", "importlib", os.path.dirname(__file__))
+_NOT_THE_PROJECT = (
+    "site-packages",
+    "dist-packages",
+    "importlib",
+    os.path.dirname(os.__file__) + os.sep,
+    os.path.dirname(__file__) + os.sep,
+)
 
 
 def first_line(error: BaseException) -> str:

@@ -134,5 +134,8 @@ def _without_passwords(text: str) -> str:
 
 
 def _say(text: str) -> None:
-    sys.stdout.flush()
+    if sys.stdout is not None:  # it is None when the caller has closed it
+        sys.stdout.flush()
+    if sys.stderr is None:
+        return
     print(_without_passwords(text), file=sys.stderr)

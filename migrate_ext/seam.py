@@ -74,6 +74,9 @@ def _naming_files() -> Iterator[None]:
         module, where = frame.f_locals.get("module"), frame.f_globals.get("__name__")
         if isinstance(error, AttributeError) and where == "alembic.script.base" and module:
             raise errors.BrokenFile(module.__file__, error) from error
+        script = frame.f_locals.get("revision")
+        if isinstance(error, AttributeError) and where == "alembic.runtime.migration" and script:
+            raise errors.BrokenFile(script.path, error) from error  # no upgrade() in it
         if isinstance(error, KeyError) and where == "alembic.script.revision":
             raise errors.CommandError(
                 f"Revision {error.args[0]} is referenced, but not present; "
@@ -153,15 +156,35 @@ def _run_environment(settings: Settings) -> None:
     if url.get_dialect().is_async:
         asyncio.run(_run_async(url, configure))
         return
-    with sqlalchemy.create_engine(url, poolclass=NullPool).connect() as connection:
+    try:
+        engine = sqlalchemy.create_engine(url, poolclass=NullPool)
+    except ImportError as error:
+        raise errors.CommandError(_no_driver(settings, url, error)) from error
+    with engine.connect() as connection:
         _run_online(connection, configure)
+
+
+def _no_driver(settings: Settings, url: sqlalchemy.URL, error: ImportError) -> str:
+    return (
+        f"{settings.url_variable} asks for the driver {url.get_driver_name()}, which cannot be "
+        f"imported ({error}); install it, or write postgresql:// for one that is installed"
+    )
 
 
 async def _run_async(url: sqlalchemy.URL, configure: dict[str, Any]) -> None:
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    async with create_async_engine(url, poolclass=NullPool).connect() as connection:
-        await connection.run_sync(_run_online, configure)
+    try:
+        engine = create_async_engine(url, poolclass=NullPool)
+        async with engine.connect() as connection:
+            await connection.run_sync(_run_online, configure)
+    except ImportError as error:
+        if errors.blamed_line(error) != (None, None):
+            raise  # a migration's own
+        raise errors.CommandError(
+            f"the driver {url.get_driver_name()} cannot be used ({error}); "
+            "pip install 'sqlalchemy[asyncio]' and the driver"
+        ) from error
 
 
 def _run_online(connection: Connection, configure: dict[str, Any]) -> None:

@@ -83,6 +83,8 @@ def migrate(*arguments: str) -> None:
 
 def demo() -> None:
     private = None
+    if os.environ.get("DATABASE_URL"):
+        print("DATABASE_URL is set: its database is used; unset it for a private server")
     if not os.environ.get("DATABASE_URL"):
         private = start()
         os.environ["DATABASE_URL"] = private.url(DATABASE)
