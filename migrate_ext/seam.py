@@ -7,7 +7,6 @@ Importing this module imports Alembic and SQLAlchemy.
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import importlib.util
 import pkgutil
@@ -154,6 +153,8 @@ def _run_environment(settings: Settings) -> None:
         return
     url = _engine_url(settings)
     if url.get_dialect().is_async:
+        import asyncio  # few need it, and it is slow to import
+
         asyncio.run(_run_async(url, configure))
         return
     try:
