@@ -86,7 +86,7 @@ def check(ini: str, toml: str, section: str = "alembic") -> bool:
         return False
     except CommandError as error:
         assert toml in str(error)
-        with pytest.raises(ValueError):  # noqa: PT011  (a TOMLDecodeError, of one of two modules)
+        with pytest.raises(ValueError):  # a TOMLDecodeError, of one of two modules
             _ = theirs.toml_alembic_config
         return False
     assert options == {name: theirs.get_alembic_option(name) for name in OPTIONS}
