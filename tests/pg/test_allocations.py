@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from migrate_ext import _core, libpq
@@ -15,7 +16,9 @@ ROOT = Path(__file__).parents[2]
 def test_no_allocation_may_fail_unseen(database_url: str, tmp_path: Path) -> None:
     compiler = shutil.which(os.environ.get("CC", "cc"))
     assert compiler is not None
-    include = subprocess.check_output(["pg_config", "--includedir"], text=True).strip()
+    include = subprocess.check_output(
+        [sys.executable, "setup.py", "--libpq-include"], cwd=ROOT, text=True
+    ).strip()
     sources = [*ROOT.glob("csrc/core/*.c"), *ROOT.glob("csrc/pq/*.c"), ROOT / "tests/pg/sweep.c"]
     program = tmp_path / "sweep"
     sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
