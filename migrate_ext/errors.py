@@ -25,7 +25,7 @@ class BrokenFile(CommandError):
 
     def __init__(self, path: str, error: BaseException) -> None:
         self.path = path
-        line = _line_in(path, error)
+        line = line_in(path, error)
         where = f"{path}, line {line}" if line else path
         super().__init__(f"{where}: {type(error).__name__}: {first_line(error)}")
 
@@ -74,7 +74,7 @@ def first_line(error: BaseException) -> str:
     return text.split("\n", 1)[0]
 
 
-def _line_in(path: str, error: BaseException) -> int | None:
+def line_in(path: str, error: BaseException) -> int | None:
     """The line of `path` at which `error` was raised: the innermost frame there."""
     if isinstance(error, SyntaxError) and error.filename == path:
         return error.lineno

@@ -106,7 +106,7 @@ class Executor:
             except Exception as error:
                 # What was sent before Python failed comes first, as it would have under Alembic.
                 self.settle()
-                self._blame(error)
+                self._note(error, errors.line_in(revision.path, error))
                 raise
 
         return migrate
@@ -178,7 +178,7 @@ class Executor:
         return None
 
     def expect_one_row(self, message: str) -> None:
-        """If the version row's statement waits: it must affect one row, else `message`."""
+        """If the version row's statement waits: it must affect one row, else `message; n found`."""
         if self.waiting:
             self.waiting[-1].rows = message
 
@@ -205,7 +205,7 @@ class Executor:
             drivers.forget_prepared_statements(self.connection.connection.dbapi_connection)
         for statement, (_, rows) in zip(waiting, results, strict=True):
             if statement.rows is not None and rows != 1:
-                raise errors.CommandError(statement.rows.format(rows))
+                raise errors.CommandError(f"{statement.rows}; {rows} found")
 
     # errors
 
@@ -228,14 +228,6 @@ class Executor:
             dialect=dialect,
         )
         return wrapped
-
-    def _blame(self, error: BaseException) -> None:
-        line, traceback = None, error.__traceback__
-        while traceback is not None:
-            if traceback.tb_frame.f_code.co_filename == self.path:
-                line = traceback.tb_lineno
-            traceback = traceback.tb_next
-        self._note(error, line)
 
     def _note(self, error: BaseException, line: int | None) -> None:
         """Attach to `error` which revision, file and line it belongs to."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +22,7 @@ from alembic.script import base, revision
 from alembic.script.revision import Revision
 
 from migrate_ext import _core, counters, errors
+from migrate_ext.scripts import is_revision_file
 
 __all__ = [
     "HeadMaintainer",
@@ -354,7 +354,7 @@ class ScriptDirectory(base.ScriptDirectory):
                 )
                 continue
             seen.add(real_path)
-            if isinstance(answer, tuple) and answer[0] is not None and _is_revision_file(path.name):
+            if isinstance(answer, tuple) and answer[0] is not None and is_revision_file(path.name):
                 yield Script(None, answer[0], real_path, answer)
             else:
                 executed = base.Script._from_path(self, real_path)
@@ -371,7 +371,6 @@ class ScriptDirectory(base.ScriptDirectory):
 
 _SCRIPT_METHODS = ("__init__", "_from_path", "_list_py_dir", "doc", "longdoc")
 _ORIGINAL_SCRIPT = _attributes(base.Script, _SCRIPT_METHODS)
-_is_revision_file = re.compile(r"(?!\.\#|__init__)(.*\.py)$").match
 
 
 def _parent(path: Path) -> Path:

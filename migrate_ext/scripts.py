@@ -17,7 +17,7 @@ from types import ModuleType
 from migrate_ext import _core, counters, errors
 from migrate_ext.config import Config
 
-_IS_REVISION_FILE = re.compile(r"(?!\.\#|__init__)(.*\.py)$").match
+is_revision_file = re.compile(r"(?!\.\#|__init__)(.*\.py)$").match
 
 
 class Script:
@@ -139,7 +139,7 @@ class Scripts:
             raise errors.Declined(str(error)) from error
 
     def _read(self, folder: str, names: Sequence[str], seen: set[str]) -> None:
-        names = [name for name in names if _IS_REVISION_FILE(name)]
+        names = [name for name in names if is_revision_file(name)]
         links = [name for name in names if os.path.islink(os.path.join(folder, name))]
         if links or folder in seen:
             raise errors.Declined("revision files reached twice or by links")

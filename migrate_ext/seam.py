@@ -305,74 +305,101 @@ def _executor_for(context: MigrationContext) -> Executor | None:
     return Executor(connection, *found)
 
 
-@contextmanager
-def executing() -> Iterator[None]:
-    """Within this block Alembic sends the SQL of plain migrations in batches."""
-    run_migrations = MigrationContext.run_migrations
-    patched: dict[str, Any] = {}
+def _run_migrations(self: MigrationContext, **kw: Any) -> None:
+    run_migrations = _originals[MigrationContext, "run_migrations"]
+    executor = _executor_for(self)
+    if executor is None:
+        run_migrations(self, **kw)
+        return
+    find_steps = self._migrations_fn
+    exec_ = self.impl._exec
+    assert find_steps is not None
 
-    def run(self: MigrationContext, **kw: Any) -> None:
-        executor = _executor_for(self)
-        if executor is None:
+    def steps(*arguments: Any) -> Iterable[Any]:
+        for step in find_steps(*arguments):
+            step.migration_fn = executor.migration(step, step.migration_fn)
+            yield step
+
+    def exec_directive(construct: Any, *args: Any, **kw: Any) -> Any:
+        if executor.collecting and not any(args) and not kw:
+            return executor.take(lambda: exec_(construct))
+        return exec_(construct, *args, **kw)
+
+    self._migrations_fn = steps
+    self.impl._exec = exec_directive  # type: ignore[method-assign]
+    self.impl._migrate_ext = executor  # type: ignore[attr-defined]
+    try:
+        with executor:
             run_migrations(self, **kw)
-            return
-        find_steps = self._migrations_fn
-        exec_ = self.impl._exec
-        assert find_steps is not None
+    finally:
+        self._migrations_fn = find_steps
+        del self.impl._exec, self.impl._migrate_ext  # type: ignore[attr-defined]
 
-        def steps(*arguments: Any) -> Iterable[Any]:
-            for step in find_steps(*arguments):
-                step.migration_fn = executor.migration(step, step.migration_fn)
-                yield step
 
-        def exec_directive(construct: Any, *args: Any, **kw: Any) -> Any:
-            if executor.collecting and not any(args) and not kw:
-                return executor.take(lambda: exec_(construct))
-            return exec_(construct, *args, **kw)
+def _executor_of(maintainer: HeadMaintainer) -> Executor | None:
+    return getattr(maintainer.context.impl, "_migrate_ext", None)
 
-        self._migrations_fn = steps
-        self.impl._exec = exec_directive  # type: ignore[method-assign]
-        self.impl._migrate_ext = executor  # type: ignore[attr-defined]
-        try:
-            with executor:
-                run_migrations(self, **kw)
-        finally:
-            self._migrations_fn = find_steps
-            del self.impl._exec, self.impl._migrate_ext  # type: ignore[attr-defined]
 
-    def wrap(name: str, after: Callable[..., None]) -> None:
-        original = patched[name] = getattr(HeadMaintainer, name)
-
-        def method(self: HeadMaintainer, *args: Any) -> None:
-            original(self, *args)
-            executor: Executor | None = getattr(self.context.impl, "_migrate_ext", None)
-            if executor is not None:
-                after(executor, self.context.version_table.replace("{", "{{"), *args)
-
-        setattr(HeadMaintainer, name, method)
-
-    def deleted(executor: Executor, table: str, version: str) -> None:
+def _delete_version(self: HeadMaintainer, version: str) -> None:
+    _originals[HeadMaintainer, "_delete_version"](self, version)
+    executor = _executor_of(self)
+    if executor is not None:
         executor.expect_one_row(
             "Online migration expected to match one row when deleting "
-            f"'{version}' in '{table}'; {{}} found"
+            f"'{version}' in '{self.context.version_table}'"
         )
 
-    def updated(executor: Executor, table: str, from_: str, to: str) -> None:
+
+def _update_version(self: HeadMaintainer, from_: str, to_: str) -> None:
+    _originals[HeadMaintainer, "_update_version"](self, from_, to_)
+    executor = _executor_of(self)
+    if executor is not None:
         executor.expect_one_row(
             "Online migration expected to match one row when updating "
-            f"'{from_}' to '{to}' in '{table}'; {{}} found"
+            f"'{from_}' to '{to_}' in '{self.context.version_table}'"
         )
 
-    def stepped(executor: Executor, table: str, step: MigrationStep) -> None:
+
+def _update_to_step(self: HeadMaintainer, step: MigrationStep) -> None:
+    _originals[HeadMaintainer, "update_to_step"](self, step)
+    executor = _executor_of(self)
+    if executor is not None:
         executor.settle()
 
-    MigrationContext.run_migrations = run  # type: ignore[method-assign]
-    wrap("_delete_version", deleted)
-    wrap("_update_version", updated)
-    wrap("update_to_step", stepped)
+
+# What stands in whose place while the hooks are installed, and what stood there before.
+_HOOKS: tuple[tuple[type, str, Callable[..., Any]], ...] = (
+    (MigrationContext, "run_migrations", _run_migrations),
+    (HeadMaintainer, "_delete_version", _delete_version),
+    (HeadMaintainer, "_update_version", _update_version),
+    (HeadMaintainer, "update_to_step", _update_to_step),
+)
+_originals: dict[tuple[type, str], Callable[..., Any]] = {}
+
+
+def install() -> None:
+    """From here on Alembic sends the SQL of plain migrations in batches. Twice is once."""
+    if not _originals:
+        for cls, name, hook in _HOOKS:
+            _originals[cls, name] = getattr(cls, name)
+            setattr(cls, name, hook)
+
+
+def uninstall() -> None:
+    """Put Alembic's own methods back."""
+    for (cls, name), original in _originals.items():
+        setattr(cls, name, original)
+    _originals.clear()
+
+
+@contextmanager
+def executing() -> Iterator[None]:
+    """The hooks are installed within this block; if they were before, they stay."""
+    if _originals:
+        yield
+        return
+    install()
     try:
         yield
     finally:
-        MigrationContext.run_migrations = run_migrations  # type: ignore[method-assign]
-        for name, original in patched.items():
-            setattr(HeadMaintainer, name, original)
+        uninstall()
