@@ -22,7 +22,7 @@ from migrate_ext.testing import embedded as server
 
 # Started in the background, a shell has SIGINT ignored, and so would every program of the tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-pytest.register_assert_rewrite("project")
+pytest.register_assert_rewrite("project", "field")
 pytest_plugins = ["pytester"]
 
 TEST_DATABASE_URL = os.environ.get("TEST_DATABASE_URL")
