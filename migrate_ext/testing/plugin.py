@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from migrate_ext.testing.checks import Checks
     from migrate_ext.testing.databases import Database
     from migrate_ext.testing.session import Session
 
@@ -37,6 +38,11 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("migrate_ext", "migrated databases (migrate_ext)")
     group.addoption(
+        "--migrations",
+        action="store_true",
+        help="run the built-in tests of the migrations: alone, or with the files named",
+    )
+    group.addoption(
         "--migrate-ext-rebuild",
         action="store_true",
         help="build the template databases anew, once in this run",
@@ -46,6 +52,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="leave the databases of the tests on the server, and print their names",
     )
+    parser.addini(
+        "migrate_ext_tests",
+        "built-in tests of the migrations that belong to the suite: all, or some of "
+        "files heads revision models base offline",
+        type="args",
+    )
+    parser.addini(
+        "migrate_ext_tests_file", "the file that the built-in tests are listed under (conftest.py)"
+    )
+    parser.addini("migrate_ext_minimum_downgrade", "the oldest revision that one can downgrade to")
     parser.addini(
         "migrate_ext_config", "Alembic's configuration file, if it is not found beside pytest's"
     )
@@ -62,6 +78,90 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addini("migrate_ext_keep_days", "drop templates not used for so many days", default="14")
     parser.addini("migrate_ext_keep_templates", "keep at most so many templates", default="50")
+
+
+# The built-in tests
+
+
+def tests_file(config: pytest.Config) -> Path:
+    """The file that the built-in tests are listed under: the first ``conftest.py``, or Alembic's configuration."""
+    named = config.getini("migrate_ext_tests_file")
+    if named:
+        return Path(config.rootpath, named)
+    folders = [*config.getini("testpaths"), "tests", "test", "."]
+    for folder in folders:
+        path = Path(config.rootpath, folder, "conftest.py")
+        if path.is_file():
+            return path
+    ini, toml = configuration_files(config)
+    return ini if ini.exists() else toml
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "migrations: the built-in tests of the migrations (migrate_ext)"
+    )
+    if config.getoption("migrations"):
+        path = str(tests_file(config))
+        if config.args_source is not pytest.Config.ArgsSource.ARGS:
+            config.args = [path]
+        elif not any(argument.partition("::")[0] == path for argument in config.args):
+            config.args.append(path)
+    config.stash[_TESTS_FILE] = None
+    if config.getoption("migrations") or config.getini("migrate_ext_tests"):
+        config.stash[_TESTS_FILE] = tests_file(config)
+
+
+_TESTS_FILE = pytest.StashKey["Path | None"]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makemodule(
+    module_path: Path, parent: pytest.Collector
+) -> pytest.Collector | None:
+    """A ``conftest.py`` that is named on the command line: the built-in tests, not a module of tests."""
+    if module_path.name != "conftest.py" or module_path != tests_file(parent.config):
+        return None
+    from migrate_ext.testing.collect import Migrations
+
+    return Migrations.from_parent(parent, path=module_path)
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """The tests file when it is come upon, or named without being a Python file."""
+    if file_path != parent.config.stash[_TESTS_FILE]:
+        return None
+    if file_path.suffix == ".py" and parent.session.isinitpath(file_path):
+        return None  # pytest_pycollect_makemodule
+    from migrate_ext.testing.collect import Migrations
+
+    return Migrations.from_parent(parent, path=file_path)
+
+
+@pytest.fixture(scope="session")
+def migrate_ext_data() -> dict[str, Any]:
+    """Rows that are in the tables when a revision is tested: override it. See docs/testing.md.
+
+    Revision -> ``{"table": [row, ...]}``, or a function that takes the :class:`Database`; it is in the state before
+    that revision.
+    """
+    return {}
+
+
+@pytest.fixture(scope="session")
+def _migrate_ext_checks(
+    request: pytest.FixtureRequest, _migrate_ext_session: Session, migrate_ext_data: dict[str, Any]
+) -> Iterator[Checks]:
+    from migrate_ext.testing.checks import Checks
+
+    checks = Checks(
+        _migrate_ext_session.project,
+        _migrate_ext_session.templates,
+        migrate_ext_data,
+        request.config.getini("migrate_ext_minimum_downgrade") or None,
+    )
+    yield checks
+    checks.close()
 
 
 # Fixtures

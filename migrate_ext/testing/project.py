@@ -31,6 +31,8 @@ from migrate_ext.testing.sources import Imports, read
 if TYPE_CHECKING:
     from alembic.config import Config as AlembicConfig
 
+    from migrate_ext.scripts import Script
+
 _FORMAT = "1"  # of keys and templates: another number makes all templates anew
 _URL_VARIABLE = re.compile(rb"\burl_variable\s*=\s*[\"'](\w+)[\"']")
 
@@ -53,6 +55,13 @@ class Revision(NamedTuple):
         return (*self.down, *self.depends_on)
 
 
+class Files(NamedTuple):
+    """What is in the version folders, whether it makes a history or not: revisions, and (path, problem)."""
+
+    revisions: list[Revision]
+    broken: list[tuple[str, str]]
+
+
 class History:
     """All revisions in the order in which ``upgrade heads`` runs them, and the heads."""
 
@@ -61,10 +70,12 @@ class History:
         revisions: list[Revision],
         heads: tuple[str, ...],
         order: Callable[[str], list[str]],
+        labels: Callable[[str], tuple[str, ...]],
     ) -> None:
         self.revisions = revisions
         self.heads = heads
         self._order = order
+        self.labels = labels  # of the branch that a revision is on
 
     def up_to(self, target: str) -> tuple[str, ...]:
         """The ids that ``upgrade TARGET`` runs on an empty database, in its order.
@@ -89,10 +100,21 @@ class State(NamedTuple):
         return self.keys[-1]
 
 
-def _names(value: object) -> tuple[str, ...]:
+def _names(value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
-    return (value,) if isinstance(value, str) else tuple(value)  # type: ignore[arg-type]
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _revision(script: Script) -> Revision:
+    assert script.revision is not None
+    return Revision(
+        script.revision,
+        _names(script.down_revision),
+        _names(script.depends_on),
+        _names(script.branch_labels),
+        script.path,
+    )
 
 
 class Project:
@@ -151,19 +173,8 @@ class Project:
             return [graph.revision(index) for index in reversed(found)]
 
         by_id = {script.revision: script for script in scripts.files}
-        revisions = []
-        for id_ in order("heads"):
-            script = by_id[id_]
-            revisions.append(
-                Revision(
-                    id_,
-                    _names(script.down_revision),
-                    _names(script.depends_on),
-                    _names(script.branch_labels),
-                    script.path,
-                )
-            )
-        return History(revisions, graph.heads, order)
+        revisions = [_revision(by_id[id_]) for id_ in order("heads")]
+        return History(revisions, graph.heads, order, lambda id_: graph.labels(graph.lookup(id_)))
 
     def _read_with_alembic(self) -> History:
         from alembic.script import ScriptDirectory
@@ -187,7 +198,47 @@ class Project:
                     script.path,
                 )
             )
-        return History(revisions, tuple(scripts.get_heads()), order)
+        return History(
+            revisions,
+            tuple(scripts.get_heads()),
+            order,
+            lambda id_: tuple(sorted(scripts.get_revision(id_).branch_labels)),
+        )
+
+    def read_files(self) -> Files:
+        """The revision files one by one, for a look at a history that may be broken."""
+        from migrate_ext import _core
+        from migrate_ext.config import Config
+        from migrate_ext.scripts import Script, is_revision_file
+
+        files = Files([], [])
+        with self._inside():
+            try:
+                config = Config(self.ini, self.toml, "alembic")
+                folders = config.version_locations(config.script_location())
+                recursive = config.boolean("recursive_version_locations")
+                sys.path[:0] = config.paths("prepend_sys_path")
+            except errors.Declined:
+                return Files(
+                    self.history.revisions, []
+                )  # Alembic has loaded them, without complaint
+            for folder in folders:
+                for place, _, names in os.walk(folder):
+                    names = sorted(filter(is_revision_file, names))
+                    if (place != folder and not recursive) or place.endswith("__pycache__"):
+                        continue
+                    for name, answer in zip(names, _core.scan_files(place, names), strict=True):
+                        path = os.path.join(place, name)
+                        try:
+                            script = Script(path, answer)
+                        except (errors.CommandError, errors.Declined) as error:
+                            files.broken.append((path, str(error)))
+                            continue
+                        if script.revision is None:
+                            files.broken.append((path, "it has no revision"))
+                            continue
+                        files.revisions.append(_revision(script))
+        return files
 
     @property
     def env(self) -> str:
@@ -274,6 +325,37 @@ class Project:
 
         self.run(url, lambda config: command.upgrade(config, target))
 
+    def missing_sql(self, url: str) -> str:
+        """The SQL that would bring the database of `url` to what the models say."""
+        from alembic.autogenerate import produce_migrations
+        from alembic.operations import Operations
+        from alembic.runtime.environment import EnvironmentContext
+        from alembic.runtime.migration import MigrationContext
+        from alembic.script import ScriptDirectory
+
+        output = io.StringIO()
+
+        def compare(heads: Any, context: MigrationContext) -> list[Any]:
+            found = produce_migrations(context, context.opts["target_metadata"])
+            options = {**context.opts, "as_sql": True, "output_buffer": output}
+            writer = Operations(MigrationContext.configure(dialect=context.dialect, opts=options))
+            waiting = [found.upgrade_ops]
+            while waiting:
+                operation: Any = waiting.pop(0)
+                if hasattr(operation, "ops"):
+                    waiting[:0] = operation.ops
+                else:
+                    writer.invoke(operation)
+            return []
+
+        def run(config: AlembicConfig) -> None:
+            scripts = ScriptDirectory.from_config(config)
+            with EnvironmentContext(config, scripts, fn=compare, dont_mutate=True):
+                scripts.run_env()
+
+        self.run(url, run)
+        return output.getvalue().strip()
+
     def run(
         self,
         url: str,
@@ -303,7 +385,7 @@ class Project:
 
         with (
             self._inside(),
-            _environment(dict.fromkeys(self.url_variables, url)),
+            _environment({**dict.fromkeys(self.url_variables, url), "MIGRATE_EXT_LOCK": "false"}),
             _quiet_logging(),
             seam.executing(),
             _only_on(url, self, prepare),
@@ -375,7 +457,7 @@ def _only_on(
             prepare(kw)
         configure(self, *args, **kw)
         connection = self.get_context().connection
-        if connection is None:
+        if connection is None or self.is_offline_mode():
             return
         info = getattr(connection.connection.dbapi_connection, "info", None)
         name = getattr(info, "dbname", None) or connection.engine.url.database

@@ -1,0 +1,516 @@
+"""The tests that every migration folder should have; :mod:`migrate_ext.testing.collect` makes pytest items of them.
+
+A check returns when all is well and raises :class:`Failed`, with all that a person needs to know, when it is not.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from alembic import command
+from alembic.util import CommandError
+
+from migrate_ext import errors
+from migrate_ext.testing import catalogue, rows
+from migrate_ext.testing.catalogue import Catalogue, difference
+from migrate_ext.testing.project import Project, Revision
+from migrate_ext.testing.templates import Templates
+
+if TYPE_CHECKING:
+    from migrate_ext.testing.databases import Database
+    from migrate_ext.testing.walk import Steps
+
+
+class Failed(Exception):
+    """A check has found a defect; the text is for people."""
+
+
+class Skipped(Exception):
+    """A check cannot be made, because of a defect that another check reports."""
+
+
+# -------------------------------------------------------------------------------------------------
+# Without a database
+
+
+def check_files(project: Project) -> None:
+    """Every id once, every parent there, no cycle, nothing unreadable."""
+    found = project.read_files()
+    problems = [f"{path}: {problem}" for path, problem in found.broken]
+    ids = Counter(revision.id for revision in found.revisions)
+    for id_, count in ids.items():
+        if count > 1:
+            paths = ", ".join(r.path for r in found.revisions if r.id == id_)
+            problems.append(f"the revision {id_} is in {count} files: {paths}")
+    for revision in found.revisions:
+        for kind, names in (
+            ("down_revision", revision.down),
+            ("depends_on", revision.depends_on),
+        ):
+            problems += [
+                f"{revision.path}: {kind} names {name}, which is in no file"
+                for name in names
+                if not _is_there(name, found.revisions)
+            ]
+    cycle = _cycle({r.id: r.parents for r in found.revisions})
+    if cycle:
+        problems.append(f"revisions in a circle: {' -> '.join(cycle)}")
+    if problems:
+        raise Failed("\n".join(problems))
+
+
+def _is_there(name: str, all_: list[Revision]) -> bool:
+    """A dependency may be a label, or the beginning of an id."""
+    return any(name == r.id or name in r.labels or r.id.startswith(name) for r in all_)
+
+
+def _cycle(parents: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Revisions that lead back to the first of them; none if there is no such circle."""
+    left = {id_: {p for p in of if p in parents} for id_, of in parents.items()}
+    while free := [id_ for id_, of in left.items() if not of]:
+        for id_ in free:
+            del left[id_]
+        for of in left.values():
+            of.difference_update(free)
+    if not left:
+        return []
+    path = [next(iter(left))]
+    while path[-1] not in path[:-1]:
+        path.append(min(left[path[-1]]))
+    return path[path.index(path[-1]) :][::-1]
+
+
+def check_heads(project: Project) -> None:
+    """One head for each branch label, and one without a label."""
+    history = project.history
+    heads_of: dict[str, list[str]] = {}
+    for head in history.heads:
+        for label in history.labels(head) or [""]:
+            heads_of.setdefault(label, []).append(head)
+    problems = [
+        f"{len(heads)} heads{f' of the branch {label}' if label else ''}: {', '.join(heads)}\n"
+        f"join them: alembic merge -m 'merge' {' '.join(heads)}"
+        for label, heads in heads_of.items()
+        if len(heads) > 1
+    ]
+    if problems:
+        raise Failed("\n".join(problems))
+
+
+# -------------------------------------------------------------------------------------------------
+# On databases
+
+
+class Checks:
+    """The checks that need databases; one object for all items of a process.
+
+    data: for each revision that has any, what is in the tables before it. minimum: the oldest revision that can be
+    downgraded to, or None.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        templates: Templates,
+        data: Mapping[str, rows.Data],
+        minimum: str | None,
+    ) -> None:
+        self.project = project
+        self.templates = templates
+        self.databases = templates.databases
+        self.data = data
+        self._ground = Ground(project, templates)
+        self._irreversible = _up_to_minimum(project, minimum)
+
+    def close(self) -> None:
+        self._ground.close()
+
+    def check_revision(self, id_: str) -> None:
+        """One revision: up from its parent, with the project's data; down, and up again: the same schema."""
+        ground = self._ground
+        ground.reach(id_)
+        if id_ not in self.data:
+            self._up_down_up(id_, ground)
+            return
+        with ground.copy() as other:
+            _insert(other.database, self.data[id_])
+            self._up_down_up(id_, other)
+
+    def _up_down_up(self, id_: str, ground: Ground) -> None:
+        before = ground.schema()
+        ground.go(id_, up=True)
+        first = ground.schema()
+        if id_ in self._irreversible:
+            return
+        try:
+            ground.go(id_, up=False)
+        except NotReversible as reason:
+            warnings.warn(
+                f"{id_} cannot be downgraded ({reason}); the ini option migrate_ext_minimum_downgrade says that "
+                "this is meant",
+                stacklevel=2,
+            )
+            return
+        changed = difference(
+            before, ground.schema(), ("before the upgrade", "after upgrade and downgrade")
+        )
+        if changed:
+            ground.leave()
+            raise Failed(
+                f"the downgrade of {ground.where(id_)} does not undo its upgrade\n{changed}"
+            )
+        ground.go(id_, up=True, again=True)
+        changed = difference(
+            first, ground.schema(), ("after the upgrade", "after upgrade, downgrade, upgrade")
+        )
+        if changed:
+            ground.leave()
+            raise Failed(f"{ground.where(id_)} does another thing the second time\n{changed}")
+
+    def check_models(self) -> None:
+        """The models describe the database that the migrations make: ``alembic check``."""
+        from alembic import command
+
+        with self._database("heads") as database:
+            try:
+                self.project.run(database.url, lambda config: command.check(config))
+            except CommandError as error:
+                sql = self.project.missing_sql(database.url)
+                raise Failed(
+                    f"{error}\n-- what 'revision --autogenerate' would add, as SQL:\n{sql}"
+                ) from error
+
+    def check_base(self) -> None:
+        """``downgrade base`` leaves nothing behind."""
+        if self._irreversible:
+            raise Skipped("migrate_ext_minimum_downgrade: the base is out of reach")
+        with self._database("heads") as database, self._database("base") as empty:
+            self.project.run(empty.url, command.ensure_version)
+            try:
+                self.project.run(database.url, lambda config: command.downgrade(config, "base"))
+            except Exception as error:
+                reason = _not_reversible(error)
+                if reason is not None:
+                    raise Skipped(f"a revision cannot be downgraded ({reason})") from error
+                raise Failed(self._told(error, "downgrade base")) from error
+            left = difference(
+                catalogue.read(empty.dsn),
+                catalogue.read(database.dsn),
+                ("in an empty database", "left behind"),
+            )
+        if left:
+            raise Failed(f"'downgrade base' leaves something behind\n{left}")
+
+    def check_offline(self) -> None:
+        """``upgrade heads --sql`` can be made, and its SQL makes the same schema."""
+        statements = Statements()
+        with self._database("base") as database:
+            try:
+                self.project.run(
+                    database.url,
+                    lambda config: command.upgrade(config, "heads", sql=True),
+                    output=statements,
+                )
+            except Exception as error:
+                raise Failed(self._told(error, "upgrade heads --sql")) from error
+            statements.run(database)
+            with self._database("heads") as online:
+                changed = difference(
+                    catalogue.read(online.dsn),
+                    catalogue.read(database.dsn),
+                    ("online", "by the offline SQL"),
+                )
+        if changed:
+            raise Failed(
+                f"'upgrade heads --sql' makes another schema than 'upgrade heads'\n{changed}"
+            )
+
+    def _database(self, target: str) -> Lent:
+        return Lent(self.templates, target)
+
+    def _told(self, error: BaseException, command: str) -> str:
+        return f"{told(error)}\nreproduce: on a database at the heads, alembic {command}"
+
+
+class Lent:
+    """A database in the state of a target, for the length of a block."""
+
+    def __init__(self, templates: Templates, target: str) -> None:
+        self.templates = templates
+        self.target = target
+
+    def __enter__(self) -> Database:
+        templates = self.templates
+        name = (
+            templates.empty()
+            if self.target == "base"
+            else templates.clone(self.target, seeded=False)
+        )
+        self.database = templates.databases.database(name)
+        return self.database
+
+    def __exit__(self, *_: object) -> None:
+        self.database.close()
+        self.templates.databases.drop(self.database.name)
+
+
+class NotReversible(Exception):
+    """A revision has no downgrade, and says so; the text is how."""
+
+
+class Ground:
+    """A database on which revisions are tried one after the other, in the order of ``upgrade heads``.
+
+    It begins on a clone of the newest template there is for the state it needs. Whatever goes wrong is undone by
+    beginning anew; from the first time on, a copy is kept to begin from.
+    """
+
+    def __init__(self, project: Project, templates: Templates) -> None:
+        self.project = project
+        self.templates = templates
+        self.databases = templates.databases
+        self.order = [revision.id for revision in project.history.revisions]
+        self.index = {id_: number for number, id_ in enumerate(self.order)}
+        self.position = 0
+        self.database: Database = None  # type: ignore[assignment]  # until reach()
+        self._steps: Steps | None = None
+        self._one_run = True  # an env.py that commits after each step
+        self._catalogue: Catalogue | None = None
+        self._schema: list[str] | None = None
+        self._trunk: tuple[str, int] | None = None
+        self._failures = 0
+        self._stopped_by: str | None = None
+
+    def where(self, id_: str) -> str:
+        """A revision with its file, for messages."""
+        path = self.project.history.revisions[self.index[id_]].path
+        return f"{id_} ({os.path.relpath(path)})"
+
+    def reach(self, id_: str) -> None:
+        """Go to the state before a revision. Raises :class:`Skipped` if a revision on the way cannot be run."""
+        index = self.index[id_]
+        if self._stopped_by is not None and index > self.index[self._stopped_by]:
+            raise Skipped(f"its history cannot be run: {self.where(self._stopped_by)} fails")
+        if self.database is None or self.position > index:
+            self._begin(index)
+        self._climb(index)
+
+    def _climb(self, index: int) -> None:
+        while self.position < index:
+            on_the_way = self.order[self.position]
+            try:
+                self.go(on_the_way, up=True)
+            except Failed as error:
+                raise Skipped(
+                    f"its history cannot be run: {self.where(on_the_way)} fails"
+                ) from error
+
+    def _begin(self, index: int) -> None:
+        self.leave()
+        if self._failures:
+            trunk, self._trunk = self._trunk, None
+            if trunk is not None and trunk[1] > index:
+                self.databases.drop(trunk[0])
+                trunk = None
+            name, self.position = trunk or self._nearest(index)
+            self._stand_on(name)
+            self._climb(index)
+            self._end_run()
+            self._stop_reading()
+            self._trunk = (name, self.position)
+            self._stand_on(self.databases.create(name))
+            return
+        name, self.position = self._nearest(index)
+        self._stand_on(name)
+
+    def _nearest(self, index: int) -> tuple[str, int]:
+        """A new database as far on the way to a state as there is a template for; and how far that is."""
+        whole = self.project.state("heads", self.databases.facts)
+        state = whole._replace(revisions=whole.revisions[:index], keys=whole.keys[: index + 1])
+        count, template = self.templates.newest_prefix(state)
+        if template is None:
+            name = self.templates.empty()
+            self.project.run(self.databases.database(name).url, command.ensure_version)
+            return name, 0
+        return self.databases.clone(template), count
+
+    def _stand_on(self, name: str) -> None:
+        self.database = self.databases.database(name)
+        self._catalogue = Catalogue(self.database.dsn)
+        self._schema = None
+
+    def schema(self) -> list[str]:
+        """What the database holds now."""
+        assert self._catalogue is not None
+        if self._schema is None:
+            self._schema = self._catalogue.read()
+        return self._schema
+
+    def go(self, id_: str, *, up: bool, again: bool = False) -> None:
+        """Run one revision up or down. Raises :class:`Failed`, :class:`NotReversible`.
+
+        again: it is known to work the first time.
+        """
+        from migrate_ext.testing.walk import Steps, Walk
+
+        try:
+            if self._steps is None:
+                kind = Walk if self._one_run else Steps
+                self._steps = kind(self.project, self.database)
+            if not up and not hasattr(self._steps.scripts.get_revision(id_).module, "downgrade"):
+                raise NotReversible("it has no downgrade()")
+            self._steps.go(id_, up=up)
+        except NotReversible:
+            raise
+        except Exception as error:
+            self._recover()
+            reason = None if up else _not_reversible(error)
+            if reason is not None:
+                raise NotReversible(reason) from error
+            if up and not again:
+                self._stopped_by = id_
+            raise Failed(self._told(error, id_, up, again)) from error
+        self.position += 1 if up else -1
+        self._schema = None
+        if isinstance(self._steps, Walk) and self._one_run and not self._steps.is_committed():
+            self._one_run = False
+            self._end_run()
+
+    def _told(self, error: BaseException, id_: str, up: bool, again: bool) -> str:
+        revision = self.project.history.revisions[self.index[id_]]
+        parent = " ".join(revision.down) or "base"
+        what = "upgrade" if up else "downgrade"
+        commands = [f"alembic upgrade {parent}", f"alembic upgrade {id_}"]
+        if parent == "base":
+            del commands[0]
+        if again or not up:
+            commands.append(f"alembic downgrade {parent}")
+        if again:
+            commands.append(f"alembic upgrade {id_}")
+        twice = ", after it was upgraded and downgraded," if again else ""
+        return (
+            f"{what} of {self.where(id_)}{twice} fails\n{told(error)}\n"
+            f"reproduce: on an empty database, {' && '.join(commands)}"
+        )
+
+    def _recover(self) -> None:
+        """After a failed step: go on if its transaction left nothing, else leave this database."""
+        self._steps = None
+        assert self._catalogue is not None
+        if self._schema is None or self._catalogue.read() != self._schema:
+            self.leave()
+
+    def copy(self) -> Ground:
+        """Another ground with a copy of this database in the same state, for the length of a block."""
+        self._end_run()
+        other = Ground(self.project, self.templates)
+        other.position = self.position
+        other._one_run = self._one_run
+        self._stop_reading()
+        other._stand_on(self.databases.create(self.database.name))
+        self._catalogue = Catalogue(self.database.dsn)
+        return other
+
+    def __enter__(self) -> Ground:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _end_run(self) -> None:
+        steps, self._steps = self._steps, None
+        if steps is not None:
+            steps.close()
+
+    def _stop_reading(self) -> None:
+        if self._catalogue is not None:
+            self._catalogue.close()
+            self._catalogue = None
+
+    def leave(self) -> None:
+        """Drop this database: it is not in a state of the history. The next step begins on another."""
+        if self.database is None:
+            return
+        self._failures += 1
+        self._end_run()
+        self._stop_reading()
+        self.databases.drop(self.database.name)
+        self.database = None  # type: ignore[assignment]
+
+    def close(self) -> None:
+        """Drop what is there."""
+        self.leave()
+        if self._trunk is not None:
+            self.databases.drop(self._trunk[0])
+            self._trunk = None
+
+
+class Statements(io.StringIO):
+    """Takes the SQL of offline mode apart: Alembic writes one statement at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.statements: list[str] = []
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            self.statements.append(text)
+        return len(text)
+
+    def run(self, database: Database) -> None:
+        """Run them one by one. Raises :class:`Failed`."""
+        connection = database.connect(autocommit=True)
+        for statement in self.statements:
+            try:
+                connection.execute(statement)
+            except Exception as error:
+                raise Failed(
+                    f"the SQL of 'upgrade heads --sql' fails\n{error}\n[SQL: {statement.strip()}]"
+                ) from error
+
+
+def _insert(database: Database, data: rows.Data) -> None:
+    if callable(data):
+        data(database)
+        return
+    with database.engine.begin() as connection:
+        rows.insert(connection, data)
+    database.engine.dispose()
+
+
+def _not_reversible(error: BaseException) -> str | None:
+    """How a downgrade says that there is none; None for an error."""
+    if isinstance(error, NotImplementedError):
+        return "NotImplementedError"
+    if isinstance(
+        error, (AttributeError, errors.BrokenFile)
+    ) and "has no attribute 'downgrade'" in str(error):
+        return "it has no downgrade()"
+    return None
+
+
+def told(error: BaseException) -> str:
+    """An error of a migration: what, in which file and line, and the statement."""
+    lines = []
+    place = getattr(error, "migration_step", None)
+    path, line = errors.blamed_line(error)
+    if place is None and path is not None:
+        place = f"{os.path.relpath(path)}, line {line}"
+    if place is not None:
+        lines.append(f"in {place}:")
+    original = getattr(error, "orig", None) or error
+    lines.append(f"{type(original).__name__}: {str(original).strip()}")
+    statement = getattr(error, "statement", None)
+    if statement:
+        lines.append(f"[SQL: {statement.strip()}]")
+    return "\n".join(lines)
+
+
+def _up_to_minimum(project: Project, minimum: str | None) -> frozenset[str]:
+    """Revisions that are never downgraded."""
+    return frozenset(project.history.up_to(minimum)) if minimum else frozenset()
