@@ -141,10 +141,13 @@ class RevisionMap(_AlembicMap):
             node._resolved_dependencies = graph.resolved_dependencies(index)
             node._normalized_resolved_dependencies = graph.normalized_dependencies(index)
             map_[node.revision] = node
+        sets: dict[int, frozenset[str]] = {}  # the graph has one tuple for each set of labels
         for index, node in enumerate(found):
             labels = graph.labels(index)
             if labels:
-                node.branch_labels.update(labels)
+                if id(labels) not in sets:
+                    sets[id(labels)] = frozenset(labels)
+                node.branch_labels.update(sets[id(labels)])
             for label in node._orig_branch_labels:
                 map_[label] = node
         map_[None] = map_[()] = None

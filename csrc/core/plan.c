@@ -101,6 +101,7 @@ static mig_status count_cover(heads_now *heads, mig_name name, bool comes)
         if (comes ? heads->cover[node]++ > 0 : --heads->cover[node] > 0)
             continue;
         mig_span down = mig_edges_of(&query->graph->steps_down, node);
+        query->work += 1 + down.count;
         for (uint32_t i = 0; i < down.count; i++)
             MIG_TRY(mig_nodes_push(query, changed, down.items[i]));
     }
@@ -230,6 +231,7 @@ static mig_status is_implied(heads_now *heads, uint32_t node, uint32_t limit, bo
     MIG_TRY(mig_nodes_push(query, stack, node));
     while (stack->count > 0 && !*implied) {
         mig_span up = mig_edges_of(&query->graph->steps_up, stack->items[--stack->count]);
+        query->work += 1 + up.count;
         for (uint32_t i = 0; i < up.count && !*implied; i++) {
             uint32_t above = up.items[i];
             if (heads->cover[above] == 0 || heads->seen[above] == heads->search)
@@ -248,7 +250,7 @@ static mig_status not_implied(heads_now *heads, mig_span down, mig_span except, 
 {
     mig_query *query = heads->query;
     uint64_t *by_others = NULL;
-    uint32_t limit = 0;
+    uint32_t limit = 0, *order;
     if (heads->other_count > 0) {
         mig_nodes others = {NULL, 0, 0};
         by_others = mig_query_marks(query);
@@ -260,7 +262,7 @@ static mig_status not_implied(heads_now *heads, mig_span down, mig_span except, 
                          false, by_others, NULL));
     }
     if (heads->rank == NULL)
-        MIG_TRY(mig_rank(query, &query->graph->steps_up, &heads->rank));
+        MIG_TRY(mig_rank(query, &query->graph->steps_up, &heads->rank, &order));
     heads->round++;
     for (uint32_t i = 0; i < except.count; i++) {
         heads->left_out[except.items[i]] = heads->round;

@@ -1,8 +1,9 @@
 /*
  * migrate_ext._core.Graph: the revision graph. A revision is the index of its record.
  *
- * Immutable after __new__, so there is nothing to lock. Questions keep their memory in a mig_query;
- * `ask` releases it in every case. Errors are raised as classes of the namespace `errors`.
+ * Immutable after __new__, but for tuples of labels, which the GIL guards. Questions keep their
+ * memory in a mig_query; `ask` releases it in every case. Errors are raised as classes of the
+ * namespace `errors`.
  */
 #include "py/module.h"
 
@@ -10,8 +11,9 @@
 
 typedef struct graph_object {
     PyObject_HEAD mig_graph *graph;
-    PyObject *names;  /* tuple of str: revision ids */
-    PyObject *errors; /* where the exceptions are taken from */
+    PyObject *names;   /* tuple of str: revision ids */
+    PyObject *errors;  /* where the exceptions are taken from */
+    PyObject **labels; /* set of labels -> tuple of str, or NULL: made when asked for */
 } graph_object;
 
 static int traverse(PyObject *self, visitproc visit, void *arg)
@@ -36,7 +38,11 @@ static void dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     clear(self);
-    mig_graph_free(((graph_object *)self)->graph);
+    graph_object *g = (graph_object *)self;
+    for (uint32_t i = 0; g->labels != NULL && i < g->graph->label_set_count; i++)
+        Py_XDECREF(g->labels[i]);
+    PyMem_Free(g->labels);
+    mig_graph_free(g->graph);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -318,6 +324,9 @@ static int build(graph_object *self, PyObject *records)
     mig_status status = mig_graph_build(self->graph, b.records, b.count, &error);
     if (status != MIG_OK)
         mig_py_raise_graph(self->errors, status, &error, Py_None, Py_None);
+    else if ((self->labels = PyMem_Calloc((size_t)self->graph->label_set_count + 1,
+                                          sizeof *self->labels)) == NULL)
+        PyErr_NoMemory();
     else
         result = 0;
 done:
@@ -391,26 +400,6 @@ EDGES(down_revisions, down)
 EDGES(resolved_dependencies, resolved)
 EDGES(normalized_dependencies, normalized)
 
-static PyObject *labels(PyObject *self, PyObject *index)
-{
-    const mig_graph *graph = ((graph_object *)self)->graph;
-    uint32_t node;
-    if (as_index((graph_object *)self, index, &node) < 0)
-        return NULL;
-    PyObject *list = PyList_New(0);
-    for (uint32_t i = 0; list != NULL && i < graph->label_count; i++) {
-        if (!mig_graph_has_label(graph, node, i))
-            continue;
-        PyObject *label = new_name(graph->keys[graph->count + i]);
-        if (label == NULL || PyList_Append(list, label) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(label);
-    }
-    PyObject *tuple = list != NULL ? PyList_AsTuple(list) : NULL;
-    Py_XDECREF(list);
-    return tuple;
-}
-
 static PyObject *lookup(PyObject *self, PyObject *key)
 {
     mig_name name;
@@ -425,6 +414,39 @@ static PyObject *lookup(PyObject *self, PyObject *key)
 }
 
 /* Questions ---------------------------------------------------------------------------------- */
+
+static PyObject *new_labels(graph_object *self, uint32_t set)
+{
+    question q;
+    mig_nodes found = {NULL, 0, 0};
+    PyObject *tuple = NULL;
+    begin(&q, (PyObject *)self);
+    if (settle(&q, mig_labels(&q.query, set, &found)) == 0)
+        tuple = PyTuple_New((Py_ssize_t)found.count);
+    for (uint32_t i = 0; tuple != NULL && i < found.count; i++) {
+        PyObject *label = new_name(self->graph->keys[self->graph->count + found.items[i]]);
+        if (label == NULL)
+            Py_CLEAR(tuple);
+        else
+            PyTuple_SET_ITEM(tuple, (Py_ssize_t)i, label);
+    }
+    return end(&q, tuple);
+}
+
+/* One tuple for all revisions that have the same labels. */
+static PyObject *labels(PyObject *self, PyObject *index)
+{
+    graph_object *g = (graph_object *)self;
+    uint32_t node;
+    if (as_index(g, index, &node) < 0)
+        return NULL;
+    uint32_t set = g->graph->label_set[node];
+    if (set == MIG_NODE_NONE)
+        return PyTuple_New(0);
+    if (g->labels[set] == NULL)
+        g->labels[set] = new_labels(g, set);
+    return Py_XNewRef(g->labels[set]);
+}
 
 typedef mig_status (*ids_question)(mig_query *query, mig_ids ids, mig_nodes *found);
 
