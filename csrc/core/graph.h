@@ -170,6 +170,22 @@ mig_status mig_rank(mig_query *query, const mig_edges *up, uint32_t **rank, uint
 mig_status mig_forest(mig_query *query, const mig_edges *down, const uint32_t *order,
                       uint32_t *begin, uint32_t *end);
 
+/*
+ * steps_down as lines: the forest of its first edges, with a place (a leaf) for each node, the
+ * first of its range, and one for each other edge, in the range of its lower end. So what is above
+ * a node is its range, and what is above the upper ends of the edges that have a leaf there. An
+ * edge beside a way in the forest says nothing new and is left out.
+ */
+typedef struct mig_lines {
+    uint32_t *rank, *order; /* see mig_rank */
+    uint32_t *begin, *end;  /* node -> its range of leaves */
+    uint32_t *from;         /* leaf -> the node, or the upper end of the edge */
+    uint32_t *edge_leaf;    /* edge of steps_down -> leaf, or MIG_NODE_NONE */
+    uint32_t leaf_count;
+} mig_lines;
+
+mig_status mig_lay_lines(mig_query *query, mig_lines *lines);
+
 /* inherit.c ---------------------------------------------------------------------------------- */
 
 /* Two steps of building. */

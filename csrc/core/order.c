@@ -48,14 +48,9 @@ typedef struct sorter {
     uint32_t *above; /* node -> how many right above it are alive */
     uint32_t *own;   /* node -> its slot */
 
-    /* The forest: node -> its leaves and those of all above it. Its own first, then one for each
-       edge that comes to it from outside the forest. */
-    uint32_t *begin, *end;
-    uint32_t *from;      /* leaf -> upper end of the edge */
-    uint32_t *edge_leaf; /* edge of steps_down -> leaf, or NOWHERE */
-    uint32_t *known_at;  /* leaf of an edge -> when it was looked up */
-    uint32_t *least;     /* the tree of minima: twice a slot's number, and one more for an edge */
-    uint32_t leaf_count;
+    mig_lines lines;
+    uint32_t *known_at; /* leaf of an edge -> when it was looked up */
+    uint32_t *least;    /* the tree of minima: twice a slot's number, and one more for an edge */
     uint32_t now;
 
     slot *slots;
@@ -69,7 +64,7 @@ typedef struct sorter {
 
 static void set_leaf(sorter *s, uint32_t leaf, uint32_t value)
 {
-    uint32_t at = leaf + s->leaf_count;
+    uint32_t at = leaf + s->lines.leaf_count;
     s->least[at] = value;
     for (at /= 2; at > 0; at /= 2) {
         uint32_t left = s->least[2 * at], right = s->least[2 * at + 1];
@@ -92,8 +87,8 @@ static void look(const sorter *s, uint32_t at, uint32_t *smallest)
 static uint32_t least_leaf(sorter *s, uint32_t begin, uint32_t end)
 {
     uint32_t smallest = 0; /* NOWHERE stands there */
-    begin += s->leaf_count;
-    end += s->leaf_count;
+    begin += s->lines.leaf_count;
+    end += s->lines.leaf_count;
     for (; begin < end; begin /= 2, end /= 2) {
         s->query->work++;
         if (begin & 1u)
@@ -103,14 +98,14 @@ static uint32_t least_leaf(sorter *s, uint32_t begin, uint32_t end)
     }
     if (s->least[smallest] == NOWHERE)
         return NOWHERE;
-    while (smallest < s->leaf_count)
+    while (smallest < s->lines.leaf_count)
         smallest = 2 * smallest + (s->least[2 * smallest] != s->least[smallest]);
-    return smallest - s->leaf_count;
+    return smallest - s->lines.leaf_count;
 }
 
 static uint32_t leaf_value(const sorter *s, uint32_t leaf)
 {
-    return leaf == NOWHERE ? NOWHERE : s->least[leaf + s->leaf_count];
+    return leaf == NOWHERE ? NOWHERE : s->least[leaf + s->lines.leaf_count];
 }
 
 static mig_status push_frame(sorter *s, uint32_t node, uint32_t leaf)
@@ -133,20 +128,21 @@ static mig_status push_frame(sorter *s, uint32_t node, uint32_t leaf)
 static mig_status first_above(sorter *s, uint32_t head, uint32_t *number)
 {
     uint32_t own = s->slots[s->own[head]].leaf;
-    uint32_t after = own >= s->begin[head] && own < s->end[head] ? own + 1 : s->begin[head];
+    uint32_t after =
+        own >= s->lines.begin[head] && own < s->lines.end[head] ? own + 1 : s->lines.begin[head];
     mig_status status = push_frame(s, head, NOWHERE);
     while (s->frame_count > 0 && status == MIG_OK) {
         const frame *top = &s->frames[s->frame_count - 1];
-        uint32_t leaf =
-            least_leaf(s, top->leaf == NOWHERE ? after : s->begin[top->node], s->end[top->node]);
-        if (top->leaf == NOWHERE && after > s->begin[head]) {
-            uint32_t before = least_leaf(s, s->begin[head], own);
+        uint32_t leaf = least_leaf(s, top->leaf == NOWHERE ? after : s->lines.begin[top->node],
+                                   s->lines.end[top->node]);
+        if (top->leaf == NOWHERE && after > s->lines.begin[head]) {
+            uint32_t before = least_leaf(s, s->lines.begin[head], own);
             if (leaf_value(s, before) < leaf_value(s, leaf))
                 leaf = before;
         }
         uint32_t value = leaf_value(s, leaf);
         if (value != NOWHERE && (value & 1u) != 0 && s->known_at[leaf] != s->now) {
-            status = push_frame(s, s->from[leaf], leaf);
+            status = push_frame(s, s->lines.from[leaf], leaf);
             continue;
         }
         s->frame_count--;
@@ -168,7 +164,7 @@ static void register_slot(sorter *s, uint32_t number, uint32_t node)
     slot *holder = &s->slots[number];
     if (holder->leaf != NOWHERE)
         set_leaf(s, holder->leaf, NOWHERE);
-    holder->leaf = s->begin[node];
+    holder->leaf = s->lines.begin[node];
     set_leaf(s, holder->leaf, 2 * number);
 }
 
@@ -211,8 +207,8 @@ static mig_status die(sorter *s, uint32_t node)
         for (uint32_t e = edges->start[node]; e < edges->start[node + 1]; e++) {
             uint32_t below = edges->to[e];
             s->query->work++;
-            if (s->edge_leaf[e] != NOWHERE && leaf_value(s, s->edge_leaf[e]) != NOWHERE)
-                set_leaf(s, s->edge_leaf[e], NOWHERE);
+            if (s->lines.edge_leaf[e] != NOWHERE && leaf_value(s, s->lines.edge_leaf[e]) != NOWHERE)
+                set_leaf(s, s->lines.edge_leaf[e], NOWHERE);
             if (--s->above[below] == 0 && s->own[below] == NOWHERE && status == MIG_OK)
                 status = mig_nodes_push(s->query, &s->dying, below);
         }
@@ -259,69 +255,36 @@ static uint32_t *filled(mig_query *query, size_t count, uint32_t value)
     return items;
 }
 
-/* Where each node and each edge has its leaf. `order`: what is below comes first. */
-static mig_status lay_out(sorter *s, const uint32_t *order)
-{
-    const mig_edges *down = &s->graph->steps_down;
-    uint32_t count = s->graph->count, edges = down->start[count];
-    uint32_t *fill = filled(s->query, count, 0);
-    s->begin = filled(s->query, count, 0);
-    s->end = filled(s->query, count, 1);
-    s->edge_leaf = filled(s->query, edges, NOWHERE);
-    if (fill == NULL || s->begin == NULL || s->end == NULL || s->edge_leaf == NULL)
-        return MIG_ENOMEM;
-    for (uint32_t i = 0; i < count; i++) {
-        for (uint32_t e = down->start[i] + 1; e < down->start[i + 1]; e++)
-            s->end[down->to[e]]++;
-    }
-    for (uint32_t i = 0; i < count; i++)
-        s->leaf_count += s->end[i];
-    MIG_TRY(mig_forest(s->query, down, order, s->begin, s->end));
-    s->from = filled(s->query, s->leaf_count, NOWHERE);
-    if (s->from == NULL)
-        return MIG_ENOMEM;
-    for (uint32_t i = 0; i < count; i++) {
-        for (uint32_t e = down->start[i] + 1; e < down->start[i + 1]; e++) {
-            uint32_t below = down->to[e];
-            s->edge_leaf[e] = s->begin[below] + ++fill[below];
-            s->from[s->edge_leaf[e]] = i;
-        }
-    }
-    s->query->work += (uint64_t)count + edges;
-    return MIG_OK;
-}
-
 /* Who is alive at the start, and the smallest slot above each: the values of all leaves. */
-static mig_status fill_leaves(sorter *s, const uint32_t *order)
+static mig_status fill_leaves(sorter *s)
 {
     const mig_graph *graph = s->graph;
     const mig_edges *down = &graph->steps_down;
     uint32_t *reach = filled(s->query, graph->count, NOWHERE);
-    s->least = filled(s->query, 2 * (size_t)s->leaf_count + 2, NOWHERE);
-    s->known_at = filled(s->query, s->leaf_count, 0);
+    s->least = filled(s->query, 2 * (size_t)s->lines.leaf_count + 2, NOWHERE);
+    s->known_at = filled(s->query, s->lines.leaf_count, 0);
     if (reach == NULL || s->least == NULL || s->known_at == NULL)
         return MIG_ENOMEM;
     for (uint32_t i = graph->count; i-- > 0;) {
-        uint32_t node = order[i];
+        uint32_t node = s->lines.order[i];
         if (s->own[node] < reach[node])
             reach[node] = s->own[node];
         if (reach[node] == NOWHERE)
             continue;
         for (uint32_t e = down->start[node]; e < down->start[node + 1]; e++) {
-            uint32_t below = down->to[e], leaf = s->edge_leaf[e];
+            uint32_t below = down->to[e], leaf = s->lines.edge_leaf[e];
             s->above[below]++;
             if (reach[node] < reach[below])
                 reach[below] = reach[node];
-            bool is_in_forest = s->begin[node] >= s->begin[below] && s->begin[node] < s->end[below];
-            if (leaf != NOWHERE && !is_in_forest)
-                s->least[leaf + s->leaf_count] = 2 * reach[node] + 1;
+            if (leaf != NOWHERE)
+                s->least[leaf + s->lines.leaf_count] = 2 * reach[node] + 1;
         }
     }
     for (uint32_t i = 0; i < s->slot_count; i++) {
-        s->slots[i].leaf = s->begin[s->slots[i].node];
-        s->least[s->slots[i].leaf + s->leaf_count] = 2 * i;
+        s->slots[i].leaf = s->lines.begin[s->slots[i].node];
+        s->least[s->slots[i].leaf + s->lines.leaf_count] = 2 * i;
     }
-    for (uint32_t i = s->leaf_count; i-- > 1;)
+    for (uint32_t i = s->lines.leaf_count; i-- > 1;)
         s->least[i] = s->least[2 * i] < s->least[2 * i + 1] ? s->least[2 * i] : s->least[2 * i + 1];
     s->query->work += (uint64_t)graph->count + down->start[graph->count];
     s->now = 1;
@@ -332,9 +295,6 @@ static mig_status begin_sort(sorter *s, const uint64_t *todo, mig_span heads)
 {
     const mig_graph *graph = s->graph;
     size_t words = ((size_t)graph->count + 63) / 64;
-    uint32_t edges = graph->steps_down.start[graph->count], *rank, *order;
-    if ((size_t)graph->count + edges > MIG_NODE_MAX)
-        return MIG_ENOMEM;
     s->todo = mig_query_marks(s->query);
     uint64_t *is_start = mig_query_marks(s->query);
     s->above = filled(s->query, graph->count, 0);
@@ -353,9 +313,8 @@ static mig_status begin_sort(sorter *s, const uint64_t *todo, mig_span heads)
         if (mig_marked(is_start, i))
             (void)append_slot(s, i);
     }
-    MIG_TRY(mig_rank(s->query, &graph->steps_up, &rank, &order));
-    MIG_TRY(lay_out(s, order));
-    return fill_leaves(s, order);
+    MIG_TRY(mig_lay_lines(s->query, &s->lines));
+    return fill_leaves(s);
 }
 
 mig_status mig_topological_sort(mig_query *query, const uint64_t *todo, mig_span heads,

@@ -105,6 +105,51 @@ mig_status mig_forest(mig_query *query, const mig_edges *down, const uint32_t *o
     return MIG_OK;
 }
 
+mig_status mig_lay_lines(mig_query *query, mig_lines *lines)
+{
+    const mig_edges *down = &query->graph->steps_down;
+    mig_arena *arena = &query->arena;
+    uint32_t count = query->graph->count, edges = down->start[count];
+    if ((size_t)count + edges > MIG_NODE_MAX)
+        return MIG_ENOMEM;
+    MIG_TRY(mig_rank(query, &query->graph->steps_up, &lines->rank, &lines->order));
+    uint32_t *fill = mig_arena_get_array(arena, count, sizeof *fill);
+    lines->begin = mig_arena_get_array(arena, count, sizeof *lines->begin);
+    lines->end = mig_arena_get_array(arena, count, sizeof *lines->end);
+    lines->edge_leaf = mig_arena_get_array(arena, edges, sizeof *lines->edge_leaf);
+    if (fill == NULL || lines->begin == NULL || lines->end == NULL || lines->edge_leaf == NULL)
+        return MIG_ENOMEM;
+    lines->leaf_count = count;
+    for (uint32_t i = 0; i < count; i++)
+        lines->end[i] = 1;
+    for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t e = down->start[i] + 1; e < down->start[i + 1]; e++, lines->leaf_count++)
+            lines->end[down->to[e]]++;
+    }
+    MIG_TRY(mig_forest(query, down, lines->order, lines->begin, lines->end));
+    lines->from = mig_arena_get_array(arena, lines->leaf_count, sizeof *lines->from);
+    if (lines->from == NULL)
+        return MIG_ENOMEM;
+    for (uint32_t i = 0; i < count; i++) {
+        fill[i] = lines->begin[i];
+        lines->from[fill[i]++] = i;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t e = down->start[i]; e < down->start[i + 1]; e++) {
+            uint32_t below = down->to[e], leaf = MIG_NODE_NONE;
+            if (e > down->start[i]) {
+                leaf = fill[below]++;
+                lines->from[leaf] = i;
+            }
+            bool is_on_line =
+                lines->begin[i] >= lines->begin[below] && lines->begin[i] < lines->end[below];
+            lines->edge_leaf[e] = is_on_line ? MIG_NODE_NONE : leaf;
+        }
+    }
+    query->work += (uint64_t)count + edges;
+    return MIG_OK;
+}
+
 /* What a walk that looks for overlaps keeps, of targets only. */
 typedef struct overlap_check {
     uint64_t *is_target;
