@@ -485,6 +485,8 @@ static cost walk_large(shape kind, size_t count)
 static void test_work_and_memory_grow_as_the_history_does(shape kind, size_t count)
 {
     const cost once = walk_large(kind, count), twice = walk_large(kind, 2 * count);
+    if (count < 10000)
+        return; /* what is there once, and does not grow, would count */
     CHECK_MSG(twice.work < once.work * 5 / 2, "%s: %llu steps, then %llu", SHAPE_NAMES[kind],
               (unsigned long long)once.work, (unsigned long long)twice.work);
     CHECK_MSG(twice.bytes < once.bytes * 5 / 2, "%s: %zu bytes, then %zu", SHAPE_NAMES[kind],
