@@ -140,6 +140,9 @@ static mig_status add_names(mig_graph *graph, const mig_record *records, mig_gra
         if (mig_graph_lookup(graph, name) != MIG_NODE_NONE)
             return MIG_GRAPH_FAIL(error, MIG_GRAPH_DECLINED, MIG_NAME("Revision "), name,
                                   MIG_NAME(" is present more than once"));
+        if (mig_name_is(name, "head") || mig_name_is(name, "heads") || mig_name_is(name, "base"))
+            return MIG_GRAPH_FAIL(error, MIG_GRAPH_DECLINED, MIG_NAME("Revision "), name,
+                                  MIG_NAME(" is named as a symbol"));
         add_key(graph, name, i);
     }
     for (uint32_t i = 0; i < graph->count; i++) {
@@ -382,29 +385,20 @@ static mig_status detect_cycles(mig_query *query, const mig_edges *down, const m
 }
 
 /*
- * Alembic overlooks a cycle that has both a way in and a way out, and goes round in some of those
- * for ever. Here the nodes on it, or between two such, are reported.
+ * Alembic overlooks a cycle that has both a way in and a way out. Some of those it walks, in its
+ * own way, and it goes round in the others for ever: none of that is for this graph.
  */
-static mig_status detect_overlooked_cycles(mig_query *query, const mig_edges *down,
-                                           const mig_edges *up, mig_graph_error_kind kind)
+static mig_status decline_cycles(mig_query *query)
 {
     const mig_graph *graph = query->graph;
-    uint64_t *sound = mig_query_marks(query);
-    uint32_t *from_base, *from_head, *order;
-    if (sound == NULL)
-        return MIG_ENOMEM;
-    mig_status status = mig_rank(query, up, &from_base, &order);
-    bool all = true;
-    for (uint32_t i = 0; i < graph->count && status == MIG_OK; i++)
-        all = all && from_base[i] != MIG_NODE_NONE;
-    if (all || status != MIG_OK)
-        return status;
-    status = mig_rank(query, down, &from_head, &order);
-    for (uint32_t i = 0; i < graph->count && status == MIG_OK; i++) {
-        if (from_base[i] != MIG_NODE_NONE || from_head[i] != MIG_NODE_NONE)
-            mig_mark(sound, i);
+    uint32_t *rank, *order;
+    MIG_TRY(mig_rank(query, &graph->all_next, &rank, &order));
+    for (uint32_t i = 0; i < graph->count; i++) {
+        if (rank[i] == MIG_NODE_NONE)
+            return MIG_GRAPH_FAIL(query->error, MIG_GRAPH_DECLINED, graph->names[i],
+                                  MIG_NAME(" is on a cycle, or above one"));
     }
-    return status == MIG_OK ? cycle(query, sound, true, kind) : status;
+    return MIG_OK;
 }
 
 static mig_status detect_all_cycles(mig_graph *graph, mig_query *query)
@@ -417,10 +411,7 @@ static mig_status detect_all_cycles(mig_graph *graph, mig_query *query)
         status = detect_cycles(query, &graph->all_down, &graph->all_next, graph->real_heads,
                                graph->real_bases, MIG_GRAPH_DEPENDENCY_CYCLE);
     if (status == MIG_OK)
-        status = detect_overlooked_cycles(query, &graph->down, &graph->next, MIG_GRAPH_CYCLE);
-    if (status == MIG_OK)
-        status = detect_overlooked_cycles(query, &graph->all_down, &graph->all_next,
-                                          MIG_GRAPH_DEPENDENCY_CYCLE);
+        status = decline_cycles(query);
     return status;
 }
 

@@ -4,8 +4,8 @@
  *
  * Answers every question of RevisionMap in alembic/script/revision.py (read in 1.20.1): same order,
  * same texts. Where Alembic's order is a set's hash order, ours is the order of declaration. What
- * depends on a damaged history in Alembic's own way (an id that is there twice, a down_revision
- * that is a branch label) is MIG_GRAPH_DECLINED.
+ * depends on a damaged history in Alembic's own way (an id that is there twice or is 'head', a
+ * down_revision that is a branch label, a cycle that Alembic overlooks) is MIG_GRAPH_DECLINED.
  *
  * Ownership: the graph owns all in its arena; names handed out live as long as it does. It is
  * immutable once built, so threads may share it. Queries keep their marks in their own arenas.

@@ -92,6 +92,30 @@ static int as_names(PyObject *value, PyObject **keep, mig_name **items, size_t *
     return 0;
 }
 
+/*
+ * Raise Declined where Python's re and int() see digits and spaces in `text` that are none to the
+ * core, which knows ASCII's only: in what may be a number of steps.
+ */
+static int check_digits(PyObject *text)
+{
+    if (!PyUnicode_Check(text) || PyUnicode_IS_ASCII(text))
+        return 0;
+    int has_sign = 0, is_odd = 0;
+    for (Py_ssize_t i = 0; i < PyUnicode_GET_LENGTH(text); i++) {
+        Py_UCS4 c = PyUnicode_READ_CHAR(text, i);
+        has_sign |= c == '+' || c == '-';
+        is_odd |= c >= 0x80 && (!Py_UNICODE_ISALNUM(c) || Py_UNICODE_ISDECIMAL(c));
+    }
+    if (!has_sign || !is_odd)
+        return 0;
+    mig_graph_error error;
+    mig_graph_error_init(&error, &mig_alloc_system);
+    mig_status status = MIG_GRAPH_FAIL(&error, MIG_GRAPH_DECLINED, MIG_NAME("unusual digits"));
+    mig_py_raise_graph(Py_None, status, &error, Py_None, Py_None);
+    mig_graph_error_release(&error);
+    return -1;
+}
+
 /* An argument of a question. */
 typedef struct ids {
     PyObject *keep;
@@ -123,6 +147,10 @@ static int as_ids(graph_object *self, PyObject *value, ids *argument)
                                                 "database driver settings are correct",
                                                 odd));
         return -1;
+    }
+    for (size_t i = 0; i < argument->ids.count; i++) {
+        if (check_digits(PyTuple_GET_ITEM(argument->keep, (Py_ssize_t)i)) < 0)
+            return -1;
     }
     argument->ids.items = argument->items;
     argument->ids.is_sequence = is_sequence(value);
@@ -481,7 +509,8 @@ static PyObject *get_revision(PyObject *self, PyObject *value)
     uint32_t found;
     PyObject *answer = NULL;
     begin(&q, self);
-    if (as_name(value, &name) == 0 && settle(&q, mig_get_revision(&q.query, name, &found)) == 0)
+    if (as_name(value, &name) == 0 && check_digits(value) == 0 &&
+        settle(&q, mig_get_revision(&q.query, name, &found)) == 0)
         answer = new_node(found);
     return end(&q, answer);
 }
