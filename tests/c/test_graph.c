@@ -161,7 +161,7 @@ static void test_a_range_is_walked_in_order(void)
 }
 
 typedef struct damage_case {
-    mig_record records[3];
+    mig_record records[4];
     size_t count;
     mig_graph_error_kind kind;
 } damage_case;
@@ -192,8 +192,9 @@ static const damage_case DAMAGE[] = {
     /* a way in and a way out: overlooked by Alembic, which walks it */
     {{{MIG_NAME("aaaa"), NO_NAMES, NO_NAMES, NO_NAMES},
       {MIG_NAME("bbbb"), BOTH, 2, NO_NAMES, NO_NAMES},
-      {MIG_NAME("cccc"), &BBBB, 1, NO_NAMES, NO_NAMES}},
-     3,
+      {MIG_NAME("cccc"), &BBBB, 1, NO_NAMES, NO_NAMES},
+      {MIG_NAME("dddd"), &BOTH[1], 1, NO_NAMES, NO_NAMES}},
+     4,
      MIG_GRAPH_DECLINED},
     {{{MIG_NAME("heads"), NO_NAMES, NO_NAMES, NO_NAMES}}, 1, MIG_GRAPH_DECLINED},
 };
