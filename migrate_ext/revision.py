@@ -448,7 +448,12 @@ class RevisionStep(_AlembicStep):
         name = self.revision.revision
         if graph is None or map_._revision_map.get(name) is not self.revision:
             return None
-        return graph.version_operations(sorted(heads), [(graph.lookup(name), self.is_upgrade)])[0]
+        try:
+            steps = [(graph.lookup(name), self.is_upgrade)]
+            return graph.version_operations(sorted(heads), steps)[0]
+        except errors.Declined as reason:
+            counters.plain(f"steps: {reason}")
+            return None
 
     def merge_branch_idents(self, heads: set[str]) -> tuple[list[str], str, str]:
         operations = self._operations(heads)

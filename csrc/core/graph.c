@@ -140,7 +140,7 @@ static mig_status add_names(mig_graph *graph, const mig_record *records, mig_gra
         if (mig_graph_lookup(graph, name) != MIG_NODE_NONE)
             return MIG_GRAPH_FAIL(error, MIG_GRAPH_DECLINED, MIG_NAME("Revision "), name,
                                   MIG_NAME(" is present more than once"));
-        if (mig_name_is(name, "head") || mig_name_is(name, "heads") || mig_name_is(name, "base"))
+        if (mig_name_is_symbol(name))
             return MIG_GRAPH_FAIL(error, MIG_GRAPH_DECLINED, MIG_NAME("Revision "), name,
                                   MIG_NAME(" is named as a symbol"));
         add_key(graph, name, i);

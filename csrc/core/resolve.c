@@ -315,6 +315,15 @@ static mig_status current_head(mig_query *query, mig_name branch, mig_nodes *hea
         argument);
 }
 
+/* What begins with a symbol may be a branch of that name: Alembic takes it for one, then the other.
+ */
+static mig_status check_branch(mig_query *query, mig_name branch)
+{
+    if (!mig_name_is_symbol(branch))
+        return MIG_OK;
+    return MIG_GRAPH_FAIL(query->error, MIG_GRAPH_DECLINED, MIG_NAME("a symbol as a branch"));
+}
+
 mig_status mig_resolve_number(mig_query *query, mig_ids id, mig_ids *resolved, mig_name *branch)
 {
     const mig_graph *graph = query->graph;
@@ -325,6 +334,7 @@ mig_status mig_resolve_number(mig_query *query, mig_ids id, mig_ids *resolved, m
     if (id.is_sequence)
         return MIG_OK;
     if (split_branch(text, branch, &text)) {
+        MIG_TRY(check_branch(query, *branch));
         mig_name *copy = mig_arena_get(&query->arena, sizeof *copy);
         if (copy == NULL)
             return MIG_ENOMEM;
@@ -611,6 +621,7 @@ static mig_status parse_downgrade_target(mig_query *query, mig_ids current, mig_
         }
         return mig_get_revision(query, text, found);
     }
+    MIG_TRY(check_branch(query, match.branch));
     *branch = match.branch;
     if (match.up || match.steps == 0) {
         if (match.symbol.text == NULL)
@@ -676,6 +687,7 @@ static mig_status parse_upgrade_target(mig_query *query, mig_ids current, mig_id
     uint32_t node, start;
     if (target.is_sequence || target.count != 1 || !match_relative(target.items[0], &match))
         return mig_get_revisions(query, target, found);
+    MIG_TRY(check_branch(query, match.branch));
     if (!match.up || match.steps == 0) {
         if (match.symbol.text == NULL)
             return no_such_steps(query, &match, true);
