@@ -150,6 +150,12 @@ static void cancel_on_server(mig_session *session)
     session->pq.PQfreeCancel(cancel);
 }
 
+void mig_session_stop(mig_session *session)
+{
+    session->interrupted = true;
+    cancel_on_server(session);
+}
+
 void mig_session_break(mig_session *session)
 {
     int fd = session->pq.PQsocket(session->conn);

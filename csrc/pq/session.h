@@ -122,6 +122,8 @@ mig_status mig_session_result(mig_session *session, PGresult **result, mig_error
 /* Fills diagnostics and `error` from a failed result, or from the connection if `result` is NULL.
  */
 mig_status mig_session_failed(mig_session *session, const PGresult *result, mig_error *error);
+/* As if the hook had said stop: cancels on the server; what is in flight is still to be read. */
+void mig_session_stop(mig_session *session);
 /* Makes the connection unusable for anybody. */
 void mig_session_break(mig_session *session);
 
