@@ -121,15 +121,14 @@ class Psycopg(Lent):
         if failed.sqlstate is not None:
             cls = classes._class_for_state(failed.sqlstate)
         fields = {code: value.encode() for code, value in failed.fields.items()}
-        # Without the severity, and without the last newline.
-        return cls(_message(failed).rstrip("\n"), info=fields)  # type: ignore[no-any-return]
+        return cls(_message(failed), info=fields)  # type: ignore[no-any-return]
 
 
 class Psycopg2(Lent):
     """psycopg2. It skips COMMIT unless it has sent BEGIN, which it does with its first statement."""
 
     def after_batch(self, discards_plans: bool) -> None:
-        if not self.connection.closed:
+        if not self.connection.closed and self.connection.info.status == 0:  # CONNECTION_OK
             self.connection.poll()  # moves what the server said to connection.notices; does not wait
 
     def error(self, failed: errors.ServerError) -> Exception:
@@ -147,9 +146,9 @@ class Psycopg2(Lent):
         fields = {name: failed.fields.get(code) for name, code in _DIAGNOSTICS.items()}
         diag = SimpleNamespace(**fields)
         own = type(cls.__name__, (cls,), {"diag": diag, "__module__": cls.__module__})
-        raised: Any = own(_message(failed))
+        raised: Any = own(_message(failed) + "\n")  # libpq's newline, which psycopg2 keeps
         if failed.sqlstate:
-            raised.__setstate__({"pgcode": failed.sqlstate, "pgerror": str(failed)})
+            raised.__setstate__({"pgcode": failed.sqlstate, "pgerror": f"{failed}\n"})
         return raised  # type: ignore[no-any-return]
 
 
@@ -179,6 +178,7 @@ def position(error: BaseException) -> str | None:
 
 
 def _message(failed: errors.ServerError) -> str:
+    """Both drivers leave the severity out."""
     text = str(failed)
     return text[8:] if text[:8] in ("ERROR:  ", "FATAL:  ", "PANIC:  ") else text
 

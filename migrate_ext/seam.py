@@ -348,7 +348,7 @@ class _Lending:
             del self.connection.__dict__[name]
 
     def take(self) -> None:
-        self.connection._dbapi_connection = None  # type: ignore[assignment]
+        self.connection._dbapi_connection = None
 
     def give_back(self) -> None:
         self.connection._dbapi_connection = self.proxied

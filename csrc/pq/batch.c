@@ -341,7 +341,8 @@ static bool may_start(const mig_batch *batch)
     return !batch->flying && batch->sent < batch->count && !batch->statements[batch->sent].alone;
 }
 
-/* A flight may have been cut short by others: the driver closed its connection, or we are a fork. */
+/* A flight may have been cut short by others: the driver closed its connection, or we are a fork.
+ */
 static mig_status check_flight(mig_batch *batch, const mig_session *session, mig_error *error)
 {
     if (!batch->flying || (session->conn != NULL && session->pid == getpid()))

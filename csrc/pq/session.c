@@ -119,6 +119,13 @@ mig_status mig_session_failed(mig_session *session, const PGresult *result, mig_
         text = session->pq.PQerrorMessage(session->conn);
     if (*text == '\0')
         text = "the connection to the server was lost";
+    size_t length = strlen(text);
+    while (length > 0 && text[length - 1] == '\n')
+        length--;
+    char *message = mig_arena_copy(&session->arena, text, length);
+    if (message == NULL)
+        return mig_fail(error, MIG_ENOMEM, "out of memory");
+    session->diagnostics.message = message;
     return fail_with_text(error, MIG_ESERVER, text);
 }
 

@@ -38,6 +38,7 @@ typedef struct mig_diagnostics {
     size_t count;
     int codes[MIG_DIAGNOSTIC_FIELDS]; /* PG_DIAG_* */
     const char *texts[MIG_DIAGNOSTIC_FIELDS];
+    const char *message; /* all that libpq says, which an error may have cut; NULL: see the error */
     struct mig_diagnostics *next; /* in a list of notices */
 } mig_diagnostics;
 
