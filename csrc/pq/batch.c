@@ -60,6 +60,13 @@ void mig_batch_drop(mig_batch *batch, size_t count)
     batch->done -= gone;
     batch->sent -= gone;
     batch->last = batch->last > gone ? batch->last - gone : 0;
+    if (batch->failed != MIG_BATCH_NONE)
+        batch->failed -= gone;
+}
+
+size_t mig_batch_good(const mig_batch *batch)
+{
+    return batch->done < batch->failed ? batch->done : batch->failed;
 }
 
 void mig_batch_pop(mig_batch *batch, size_t count)

@@ -97,6 +97,9 @@ void mig_batch_abandon(mig_batch *batch, mig_session *session);
 /* More is waiting to be sent than one part holds: time to wait. */
 bool mig_batch_is_full(const mig_batch *batch);
 
+/* The end of those whose results are there and good. While a failed part is still on its way, what
+ * comes after the failure counts as not yet heard of. */
+size_t mig_batch_good(const mig_batch *batch);
 /* Takes back the last `count` statements that were added and not sent. */
 void mig_batch_pop(mig_batch *batch, size_t count);
 /* Forgets the first `count` statements, whose results are there. */

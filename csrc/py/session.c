@@ -391,9 +391,10 @@ static PyObject *come_in(session_object *self, mig_status status, const mig_erro
             mig_batch_release(batch);
         return NULL;
     }
-    PyObject *results = results_of(batch, batch->done);
+    size_t end = mig_batch_good(batch);
+    PyObject *results = results_of(batch, end);
     if (results != NULL)
-        mig_batch_drop(batch, batch->done - batch->head);
+        mig_batch_drop(batch, end - batch->head);
     return results;
 }
 
