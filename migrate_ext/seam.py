@@ -28,12 +28,13 @@ from alembic.runtime.migration import (
     HeadMaintainer,
     MigrationContext,
     MigrationStep,
+    _ProxyTransaction,
 )
 from alembic.script import ScriptDirectory as AlembicScriptDirectory
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.pool import NullPool
 
-from migrate_ext import counters, direct, drivers, errors, plain, revision, scripts
+from migrate_ext import counters, direct, drivers, errors, plain, revision, runs, scripts
 from migrate_ext.executor import Executor, Place, note
 from migrate_ext.handover import Settings
 
@@ -290,7 +291,9 @@ def _refusal(connection: Connection) -> str | None:
     if connection.dialect.name != "postgresql":
         return f"database: {connection.dialect.name}"
     if connection._has_events or connection.engine._has_events:
-        return "connection: event listeners"
+        dispatch = connection.dispatch
+        if any(getattr(dispatch, name) for name in _EVENTS):
+            return "connection: event listeners"
     if connection.dialect._has_events:
         return "dialect: event listeners"
     if connection._echo:
@@ -299,6 +302,9 @@ def _refusal(connection: Connection) -> str | None:
         return "connection: execution options"
     return None
 
+
+# Events that could change a statement, or look at it. (The lock listens to commits.)
+_EVENTS = ("before_execute", "after_execute", "before_cursor_execute", "after_cursor_execute")
 
 # Execution options that change nothing of what is sent.
 _QUIET_OPTIONS = frozenset(["isolation_level", "compiled_cache"])
@@ -409,9 +415,9 @@ class _Run:
     def steps(self, *arguments: Any) -> Iterable[Any]:
         """The steps to run, each with its function wrapped."""
         found = self.find_steps(*arguments)
-        steps, are_there = iter(found), isinstance(found, (list, tuple))
+        steps = iter(found)
         while True:
-            if not are_there:  # somebody's code runs between the migrations
+            if not self._are_there(found):  # somebody's code runs between the migrations
                 self.executor.settle()
             step = next(steps, None)
             if step is None:
@@ -423,21 +429,26 @@ class _Run:
             finally:
                 step.migration_fn = function
 
+    def _are_there(self, steps: Iterable[Any]) -> bool:
+        guard = getattr(self.context, "_migrate_ext_guard", None)
+        return isinstance(steps, (list, tuple)) or (guard is not None and guard.plan_is_there)
+
     def _migration(self, step: MigrationStep, function: Callable[..., Any]) -> Callable[..., Any]:
         def migrate(**kw: Any) -> None:
             revision = getattr(step, "revision", None)
             if revision is None:  # a stamp
                 function(**kw)
                 return
+            own = getattr(function, "migrate_ext_body", function)
             place = Place(function.__name__, revision.revision, revision.path)
             self.executor.place = place
-            reason = self._reason_to_wait(function, revision.path)
+            reason = self._reason_to_wait(own, revision.path)
             try:
                 if reason is not None:
                     counters.plain(f"migration: {reason}")
                     self.executor.settle()
                 else:
-                    self.code = function.__code__
+                    self.code = own.__code__
                 function(**kw)
             except Exception as error:
                 # What was sent before Python failed comes first, as it would have under Alembic.
@@ -572,6 +583,24 @@ def _executor_for(context: MigrationContext) -> tuple[_Lending, Executor] | None
 
 
 def _run_migrations(self: MigrationContext, **kw: Any) -> None:
+    runs.run(self, lambda: _run_batched(self, **kw))
+
+
+def _begin_transaction(self: MigrationContext, _per_migration: bool = False) -> Any:
+    original = _originals[MigrationContext, "begin_transaction"]
+    return runs.begin_transaction(original, self, _per_migration)
+
+
+def _autocommit_block(self: MigrationContext) -> Any:
+    return runs.autocommit_block(_originals[MigrationContext, "autocommit_block"], self)
+
+
+def _end_transaction(self: _ProxyTransaction, type_: Any, value: Any, traceback: Any) -> None:
+    original = _originals[_ProxyTransaction, "__exit__"]
+    runs.end_transaction(original, self, type_, value, traceback)
+
+
+def _run_batched(self: MigrationContext, **kw: Any) -> None:
     run_migrations = _originals[MigrationContext, "run_migrations"]
     found = _executor_for(self)
     if found is None:
@@ -622,6 +651,7 @@ def _update_version(self: HeadMaintainer, from_: str, to_: str) -> None:
 
 def _update_to_step(self: HeadMaintainer, step: MigrationStep) -> None:
     _originals[HeadMaintainer, "update_to_step"](self, step)
+    runs.update_to_step(self)
     run = _run_of(self)
     if run is not None:
         run.after_step()
@@ -630,6 +660,9 @@ def _update_to_step(self: HeadMaintainer, step: MigrationStep) -> None:
 # What stands in whose place while the hooks are installed, and what stood there before.
 _HOOKS: tuple[tuple[type, str, Callable[..., Any]], ...] = (
     (MigrationContext, "run_migrations", _run_migrations),
+    (MigrationContext, "begin_transaction", _begin_transaction),
+    (MigrationContext, "autocommit_block", _autocommit_block),
+    (_ProxyTransaction, "__exit__", _end_transaction),
     (HeadMaintainer, "_insert_version", _insert_version),
     (HeadMaintainer, "_delete_version", _delete_version),
     (HeadMaintainer, "_update_version", _update_version),
