@@ -473,3 +473,13 @@ class RevisionStep(_AlembicStep):
         if operations is None:
             return super()._unmerge_to_revisions(heads)
         return tuple(operation[-1] for operation in operations if operation[0] != "delete")
+
+
+def upgrade_steps(scripts: base.ScriptDirectory, target: str, heads: Any) -> list[Any]:
+    """The plan of ``upgrade TARGET`` from `heads`, as ``alembic.command`` makes it."""
+    return scripts._upgrade_revs(target, heads)
+
+
+def downgrade_steps(scripts: base.ScriptDirectory, target: str, heads: Any) -> list[Any]:
+    """The plan of ``downgrade TARGET`` from `heads`."""
+    return scripts._downgrade_revs(target, heads)

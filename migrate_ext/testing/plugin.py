@@ -107,9 +107,26 @@ def pytest_configure(config: pytest.Config) -> None:
             config.args = [path]
         elif not any(argument.partition("::")[0] == path for argument in config.args):
             config.args.append(path)
+    if not _is_pytest_alembic_loaded(config):
+        from migrate_ext.testing import alembic_fixtures
+
+        config.pluginmanager.register(alembic_fixtures, "migrate_ext_alembic_fixtures")
     config.stash[_TESTS_FILE] = None
     if config.getoption("migrations") or config.getini("migrate_ext_tests"):
         config.stash[_TESTS_FILE] = tests_file(config)
+
+
+def _is_pytest_alembic_loaded(config: pytest.Config) -> bool:
+    plugins = config.pluginmanager.get_plugins()
+    return any(getattr(p, "__name__", "").startswith("pytest_alembic") for p in plugins)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    if not _is_pytest_alembic_loaded(config):
+        return []
+    return [
+        "migrate_ext: pytest-alembic is installed, so alembic_runner, alembic_config and alembic_engine are its own"
+    ]
 
 
 _TESTS_FILE = pytest.StashKey["Path | None"]()

@@ -374,22 +374,14 @@ class Project:
         if connection is not None:
             config.attributes["connection"] = connection
         with self.around(url, prepare):
-            _outside_of_loops(lambda: run(config))
+            outside_of_loops(lambda: run(config))
 
     @contextmanager
     def around(
         self, url: str, prepare: Callable[[dict[str, Any]], None] | None = None
     ) -> Iterator[None]:
         """All that must hold while the project's ``env.py`` runs for the database of `url`."""
-        from migrate_ext import seam
-
-        with (
-            self._inside(),
-            _environment({**dict.fromkeys(self.url_variables, url), "MIGRATE_EXT_LOCK": "false"}),
-            _quiet_logging(),
-            seam.executing(),
-            _only_on(url, self, prepare),
-        ):
+        with self._inside(), surroundings(url, self.url_variables, self.env, prepare):
             yield
 
     @contextmanager
@@ -414,6 +406,31 @@ def _toml_options(ini: str, toml: str) -> bytes:
     except errors.Declined:
         return read(toml)
     return json.dumps(options, sort_keys=True, default=str).encode()
+
+
+@contextmanager
+def surroundings(
+    url: str | None,
+    variables: Sequence[str],
+    env: str,
+    prepare: Callable[[dict[str, Any]], None] | None = None,
+) -> Iterator[None]:
+    """While ``env.py`` runs for the database of `url`: the environment variables, our runtime, pytest's logging.
+
+    url: None for one that is not PostgreSQL's, and not guarded. variables: those that hold the URL. env: the path of ``env.py``, for messages. prepare: as for :meth:`Project.run`.
+    """
+    from migrate_ext import seam
+
+    values = {"MIGRATE_EXT_LOCK": "false"}
+    if url is not None:
+        values.update(dict.fromkeys(variables, url))
+    with (
+        _environment(values),
+        _quiet_logging(),
+        seam.executing(),
+        _only_on(url, variables, env, prepare),
+    ):
+        yield
 
 
 @contextmanager
@@ -443,13 +460,16 @@ def _quiet_logging() -> Iterator[None]:
 
 @contextmanager
 def _only_on(
-    url: str, project: Project, prepare: Callable[[dict[str, Any]], None] | None
+    url: str | None,
+    variables: Sequence[str],
+    env: str,
+    prepare: Callable[[dict[str, Any]], None] | None,
 ) -> Iterator[None]:
     """``EnvironmentContext.configure`` refuses connections to other databases."""
     from alembic.runtime.environment import EnvironmentContext
     from sqlalchemy.engine import make_url
 
-    expected = make_url(url).database
+    expected = make_url(url).database if url is not None else None
     configure = EnvironmentContext.configure
 
     def guarded(self: EnvironmentContext, *args: Any, **kw: Any) -> None:
@@ -457,14 +477,14 @@ def _only_on(
             prepare(kw)
         configure(self, *args, **kw)
         connection = self.get_context().connection
-        if connection is None or self.is_offline_mode():
+        if connection is None or expected is None or self.is_offline_mode():
             return
         info = getattr(connection.connection.dbapi_connection, "info", None)
         name = getattr(info, "dbname", None) or connection.engine.url.database
         if name != expected:
             raise WrongDatabase(
-                f"{project.env} connected to the database {name!r}, not to {expected!r} that the test made. "
-                f"It was offered in {', '.join(project.url_variables)}, in the option sqlalchemy.url of the "
+                f"{env} connected to the database {name!r}, not to {expected!r} that the test made. "
+                f"It was offered in {', '.join(variables)}, in the option sqlalchemy.url of the "
                 "configuration and nowhere else; name the variable that it reads with the ini option "
                 "migrate_ext_url_variable (docs/testing.md)"
             )
@@ -476,7 +496,7 @@ def _only_on(
         EnvironmentContext.configure = configure  # type: ignore[method-assign]
 
 
-def _outside_of_loops(run: Callable[[], object]) -> None:
+def outside_of_loops(run: Callable[[], object]) -> None:
     """Call `run` where it may start an event loop: in another thread if one runs in this one."""
     asyncio = sys.modules.get("asyncio")
     if asyncio is None or asyncio._get_running_loop() is None:
