@@ -8,6 +8,7 @@ from sqlalchemy.engine import make_url
 
 from migrate_ext.testing.embedded import Server
 
+collect_ignore = ["example"]
 pytest.register_assert_rewrite("suite")
 
 from suite import Suite  # noqa: E402

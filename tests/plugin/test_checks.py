@@ -245,3 +245,11 @@ def test_the_sample_passes(suite: Suite, tmp_path: Path) -> None:
     outcome = suite.passes("--migrations", "-v", "-W", "error")
     assert len(list((ROOT / "versions").glob("*.py"))) + 5 == len(verdicts(outcome))
     assert set(verdicts(outcome).values()) == {"PASSED"}
+
+
+def test_the_example_project_of_the_documentation(suite: Suite) -> None:
+    shutil.rmtree(suite.folder)
+    shutil.copytree(Path(__file__).parent / "example", suite.folder)
+    found = verdicts(suite.passes("-v"))
+    assert len(found) == 11
+    assert set(found.values()) == {"PASSED"}

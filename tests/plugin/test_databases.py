@@ -6,8 +6,12 @@ import os
 import signal
 import time
 
+import psycopg
 import pytest
+from sqlalchemy.engine import make_url
 from suite import ENV, Suite
+
+from migrate_ext.testing import embedded
 
 USES = """
 def test_uses(migrated_db):
@@ -492,3 +496,82 @@ def test_no_configuration_is_a_clear_message(suite: Suite) -> None:
     os.unlink(suite.folder / "alembic.ini")
     suite.write("test_it.py", USES)
     suite.run().says("migrate_ext found no", "migrate_ext_config")
+
+
+RESTART = """
+from pathlib import Path
+from migrate_ext.testing import embedded
+
+home, programs = {home!r}, Path({programs!r})
+
+def restart():
+    embedded.run(programs / "pg_ctl", "-D", home + "/data", "-l", home + "/log", "-m", "fast", "-w", "restart", home=home)
+
+def test_one(migrated_db):
+    restart()
+    assert migrated_db.execute("TABLE a") == []
+
+def test_two(migrated_db, empty_db):
+    migrated_db.execute("INSERT INTO a VALUES (1)")
+
+def test_three(migrated_db, migrated_db_at):
+    restart()
+    assert migrated_db_at("a").execute("TABLE a") == []
+"""
+
+
+def test_a_server_that_is_restarted_between_tests(suite: Suite) -> None:
+    home, private = embedded.make_home(), suite.server
+    try:
+        programs = embedded.programs(home)
+        server = embedded.boot(home, programs)
+        suite.revisions("a")
+        suite.write("test_it.py", RESTART.format(home=home, programs=str(programs)))
+        suite.passes("-W", "error", TEST_DATABASE_URL=server.url())
+        suite.server = make_url(server.url())
+        assert suite.databases("c") == []
+        assert suite.ran() == ["a"]
+    finally:
+        suite.server = private
+        embedded.stop(home)
+
+
+def test_without_a_server_the_workers_share_a_private_one_that_ends_with_them(suite: Suite) -> None:
+    suite.revisions("a")
+    suite.write(
+        "test_it.py",
+        """
+import pytest
+
+@pytest.mark.parametrize("n", range(4))
+def test_one(migrated_db, migrate_ext_server_url, n):
+    with open("urls", "a") as file:
+        file.write(migrate_ext_server_url + "\\n")
+""",
+    )
+    suite.passes("-n", "2", TEST_DATABASE_URL="")
+    (url,) = set((suite.folder / "urls").read_text().split())
+    assert suite.ran() == ["a"]
+    with pytest.raises(psycopg.OperationalError):
+        _connect_until_it_is_refused(url)
+
+
+def _connect_until_it_is_refused(url: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        psycopg.connect(url).close()
+        time.sleep(0.1)
+
+
+def test_a_server_of_ones_own_is_handed_in_by_a_fixture(suite: Suite) -> None:
+    suite.revisions("a")
+    url = suite.variables["TEST_DATABASE_URL"]
+    suite.write(
+        "tests/conftest.py",
+        f"import pytest\n\n@pytest.fixture(scope='session')\ndef migrate_ext_server_url():\n    yield {url!r}\n",
+    )
+    suite.write("tests/test_it.py", USES)
+    suite.passes(TEST_DATABASE_URL="postgresql://nowhere.invalid/x")
+    suite.passes(
+        "--migrations", "-k", "revision", TEST_DATABASE_URL="postgresql://nowhere.invalid/x"
+    )
