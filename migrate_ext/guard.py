@@ -260,6 +260,14 @@ class Guard:
         """The run is over; the transaction may go on, and keeps the lock to its end."""
         if not self.started:
             return
+        try:
+            self._finish()
+        except Exception:
+            if self.line.status != "lost":
+                raise
+            # The lock has gone with the session; what failed before, or will, tells why.
+
+    def _finish(self) -> None:
         event.remove(self.connection, "commit", self._committing)
         event.remove(self.connection, "rollback", self._rolling_back)
         self.started = False
