@@ -6,7 +6,9 @@ Touches private names of ``alembic/runtime/migration.py`` (read in 1.13 and 1.20
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -39,7 +41,13 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
     context._migrate_ext_listeners = listeners  # type: ignore[attr-defined]
     context._migrate_ext_guard = guard  # type: ignore[attr-defined]
     try:
-        _repeat(context, guard, migrate)
+        with _terminable():
+            _repeat(context, guard, migrate)
+    except Terminated as error:
+        ended = SystemExit(128 + signal.SIGTERM)
+        text = "Terminated by SIGTERM: the open transaction is rolled back. "
+        _tell(ended, text + guard.outcome())
+        raise ended from error
     except CommandError as error:
         told = alembic.util.CommandError(str(error))
         _tell(told, guard.outcome())
@@ -55,6 +63,28 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
             guard.line.close()
             guard.connection._has_events = listeners
             del context._migrate_ext_listeners  # type: ignore[attr-defined]
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM; as for Ctrl-C, drivers cancel the running statement on the server."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM unwinds the run, so that the server stops working for it, and is not fatal at once."""
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def terminate(*_: Any) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def has_listeners(context: MigrationContext) -> bool:
@@ -120,6 +150,13 @@ def _repeat(context: MigrationContext, guard: Guard, migrate: Callable[[], None]
             return
         except guards.Unlocked:
             guard.start()
+            continue
+        except guards.Repair:
+            if not context._in_external_transaction:
+                _rewind(context)
+                guard.again()
+            else:
+                guard.drop_here()
             continue
         except guards.Moved:
             lock.say("info", "The database has moved meanwhile: planning again.")
@@ -244,7 +281,8 @@ def _heads_after(guard: Guard) -> frozenset[Any]:
                 if tried.had:
                     break
                 waiting.again(tried.key)
-            return frozenset(row[0] for row in line.ask(guard.heads_sql))
+            rows = line.ask(guard.heads_sql) if tried.exists else []
+            return frozenset(row[0] for row in rows)
         finally:
             line.close()
 
