@@ -111,7 +111,7 @@ def _guard_for(context: MigrationContext) -> Guard | None:
     else:
         line = guards.line_of(connection)
     if isinstance(line, str):
-        if limits.lock and "destination_rev" in context.opts and line not in _said:
+        if limits.lock and _runs_steps(context) and line not in _said:
             _said.add(line)
             lock.say("info", f"No lock against other runs on {line}.")
         return None
@@ -124,6 +124,17 @@ def _guard_for(context: MigrationContext) -> Guard | None:
         context.version_table_schema,
         str(heads.compile(dialect=connection.dialect)),
     )
+
+
+def _runs_steps(context: MigrationContext) -> bool:
+    """Whether the command is one that runs migrations or stamps: not ``current``, ``history``,
+    ``show``, ``check`` or autogenerate. A program's own function may be; it is not asked.
+    """
+    opts = context.opts
+    if "destination_rev" in opts:
+        return True
+    looks = opts.get("dont_mutate") or opts.get("revision_context") is not None
+    return not looks and getattr(opts.get("fn"), "__module__", None) != "alembic.command"
 
 
 def _option_of(context: MigrationContext) -> Callable[[str], str | None]:
@@ -141,8 +152,7 @@ def _option_of(context: MigrationContext) -> Callable[[str], str | None]:
 
 def _repeat(context: MigrationContext, guard: Guard, migrate: Callable[[], None]) -> None:
     tries = 0
-    # Commands that only look have no destination; others may have steps all the same.
-    if "destination_rev" in context.opts:
+    if _runs_steps(context):
         guard.start()
     while True:
         try:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Many at once, killed, cut off: `make soak` runs all of it and prints a table.
 
-Usage: soak.py [--scale F] [--only WORD] [--seed N]. At scale 1 the numbers are those of the table in SECURITY.md;
+Usage: soak.py [--scale F] [--only WORD...] [--seed N]. At scale 1 the numbers are those of the table in SECURITY.md;
 `make test` runs it at a small scale (tests/pg/test_soak.py). A failure prints the seed, which repeats it.
 
 After each blow the version row must be that of the schema, a success must have happened, and the same command must go
@@ -26,8 +26,9 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 import field  # noqa: E402
 import psycopg  # noqa: E402
-import server  # noqa: E402
 from field import Command, Field  # noqa: E402
+
+from migrate_ext.testing import embedded as server  # noqa: E402
 
 
 class Soak:
@@ -289,13 +290,13 @@ BLOWS: dict[str, Callable[[Soak], str]] = {
 }
 
 
-def run(scale: float, seed: int, only: str = "") -> list[tuple[str, str, str]]:
+def run(scale: float, seed: int, *only: str) -> list[tuple[str, str, str]]:
     """(test, result, seconds) of each blow; prints as it goes. Raises AssertionError at the first failure."""
     results = []
     with server.temporary_server() as private, tempfile.TemporaryDirectory() as folder:
         soak = Soak(private, Path(folder), scale, seed)
         for name, blow in BLOWS.items():
-            if only in name:
+            if not only or any(word in name for word in only):
                 started = time.monotonic()
                 result = blow(soak)
                 results.append((name, result, f"{time.monotonic() - started:.0f} s"))
@@ -310,13 +311,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", nargs="*", default=[], metavar="WORD")
     options = parser.parse_args()
     for name in [n for n in os.environ if n.startswith("PG") or n == "DATABASE_URL"]:
         del os.environ[name]
     print(f"scale {options.scale}, seed {options.seed}")
     print("| test | result | time |\n|---|---|---|", flush=True)
-    run(options.scale, options.seed, options.only)
+    run(options.scale, options.seed, *options.only)
 
 
 if __name__ == "__main__":
