@@ -289,7 +289,9 @@ class Ground:
         self.position = 0
         self.database: Database = None  # type: ignore[assignment]  # until reach()
         self._steps: Steps | None = None
-        self._one_run = True  # an env.py that commits after each step
+        self._one_run: bool | None = (
+            None  # env.py commits after each step; not known before the first
+        )
         self._catalogue: Catalogue | None = None
         self._schema: list[str] | None = None
         self._trunk: tuple[str, int] | None = None
@@ -373,7 +375,7 @@ class Ground:
 
         try:
             if self._steps is None:
-                kind = Walk if self._one_run else Steps
+                kind = Steps if self._one_run is False else Walk
                 self._steps = kind(self.project, self.database)
             if not up and not hasattr(self._steps.scripts.get_revision(id_).module, "downgrade"):
                 raise NotReversible("it has no downgrade()")
@@ -392,9 +394,11 @@ class Ground:
             raise Failed(self._told(error, id_, up, again)) from error
         self.position += 1 if up else -1
         self._schema = None
-        if isinstance(self._steps, Walk) and self._one_run and not self._steps.is_committed():
-            self._one_run = False
-            self._end_run()
+        if self._one_run is None:
+            assert isinstance(self._steps, Walk)
+            self._one_run = self._steps.is_committed()
+            if not self._one_run:
+                self._end_run()
 
     def _told(self, error: BaseException, id_: str, up: bool, again: bool) -> str:
         revision = self.project.history.revisions[self.index[id_]]

@@ -421,10 +421,11 @@ class Databases:
                 begin = time.perf_counter()
                 name = self.create(build, strategy)
                 taken = time.perf_counter() - begin
-                self._drop_now(name)
+                self._doomed.append(name)
                 best[strategy] = min(taken, best.get(strategy, taken))
-            if max(best.values()) > 1.5 * min(best.values()):
+            if max(best.values()) > 1.3 * min(best.values()):
                 break
+        self.sweep(leave=_DOOMED)
         return min(best, key=lambda strategy: best[strategy])
 
 
