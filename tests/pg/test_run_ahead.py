@@ -16,6 +16,7 @@ from alembic.operations.ops import ExecuteSQLOp
 from lab import Lab
 from sqlalchemy import event
 from sqlalchemy.dialects.postgresql import MACADDR8
+from sqlalchemy.ext.compiler import deregister
 
 from migrate_ext import _core, counters
 
@@ -343,7 +344,7 @@ def test_another_thread_logs_at_once(lab: Lab) -> None:
     try:
         lines = lab.run(True).log
     finally:
-        del MACADDR8._compiler_dispatch
+        deregister(MACADDR8)
     assert lines.count("from another thread") == 1
     assert lines.index("from another thread") < lines.index("Running upgrade r0001 -> r0002")
     assert logger.filters == filters
