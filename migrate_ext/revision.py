@@ -1,9 +1,10 @@
 """Alembic's revision classes over the C graph: ``RevisionMap``, ``Script``, ``ScriptDirectory``, ``RevisionStep``.
 
 They are subclasses, so that ``isinstance`` holds, people can subclass and patch them, and each method that is
-not here is Alembic's own. A question goes to the graph only while nobody has overridden or patched a method that
-Alembic's answer would have called; otherwise Alembic's code answers, over the same revisions. This file is the seam
-to ``alembic/script/revision.py``, ``alembic/script/base.py`` and the steps of ``alembic/runtime/migration.py`` (read
+not here is Alembic's own. ``REPLACEMENTS`` is what seam.py puts into Alembic's own classes when the runtime is installed:
+the same functions, which therefore call ``_alembics_...`` where a subclass would call ``super()``. A question goes to the graph
+only while nobody has overridden or patched a method that Alembic's answer would have called; otherwise Alembic's code answers,
+over the same revisions. This file is the seam to ``alembic/script/revision.py``, ``alembic/script/base.py`` and the steps of ``alembic/runtime/migration.py`` (read
 in 1.13 and 1.20.1): private names of those are touched here and nowhere else.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -82,7 +84,7 @@ _REVISION_METHODS = (
 )
 
 
-def _attributes(cls: type, names: Iterable[str]) -> tuple[object, ...]:
+def _attributes(cls: object, names: Iterable[str]) -> tuple[object, ...]:
     return tuple(getattr(cls, name, None) for name in names)
 
 
@@ -91,14 +93,35 @@ _ORIGINAL_REVISION = _attributes(Revision, _REVISION_METHODS)
 
 # By these names, because a test or a user may put our classes in their places.
 _AlembicMap = revision.RevisionMap
+_AlembicScript = base.Script
+_AlembicDirectory = base.ScriptDirectory
 _AlembicStep = migration.RevisionStep
-_alembics_from_config = vars(base.ScriptDirectory)["from_config"].__func__
+
+# What stands in those classes before anything is put in its place.
+_alembics_revision_map = vars(_AlembicMap)["_revision_map"].fget
+_alembics_iterate = _AlembicMap.iterate_revisions
+_alembics_all_current = _AlembicMap._get_all_current
+_alembics_longdoc = vars(_AlembicScript)["longdoc"].fget
+_alembics_load_revisions = _AlembicDirectory._load_revisions
+_alembics_from_config = vars(_AlembicDirectory)["from_config"].__func__
+_alembics_merge_branch_idents = _AlembicStep.merge_branch_idents
+_alembics_unmerge_to_revisions = _AlembicStep._unmerge_to_revisions
 
 
 class _Map(dict[Any, "Revision | None"]):
-    """``_revision_map``: once somebody changes it, the graph no longer knows what is in it."""
+    """``_revision_map``: once somebody changes it, the graph no longer knows what is in it.
+
+    ``nodes``: the revisions, by their index in ``graph``.
+    """
 
     is_changed = False
+
+    def __init__(
+        self, items: dict[Any, Revision | None], graph: _core.Graph, nodes: list[Revision]
+    ) -> None:
+        super().__init__(items)
+        self.graph = graph
+        self.nodes = nodes
 
     def _changing(name: str) -> Callable[..., Any]:  # type: ignore[misc]
         method = getattr(dict, name)
@@ -125,13 +148,10 @@ class _Map(dict[Any, "Revision | None"]):
 class RevisionMap(_AlembicMap):
     """Alembic's ``RevisionMap``, built and walked in time linear in revisions and edges."""
 
-    _graph: _core.Graph | None = None
-    _nodes: list[Revision]
-
     @util.memoized_property
     def _revision_map(self) -> Any:
         found = list(self._generator())
-        graph = self._build(found)
+        graph = _build(self, found)
         if graph is None:
             return _alembics_map(self, found)
         map_: dict[Any, Revision | None] = {}
@@ -152,55 +172,7 @@ class RevisionMap(_AlembicMap):
         self._real_heads = graph.real_heads
         self.bases = graph.bases
         self._real_bases = graph.real_bases
-        self._nodes = found
-        self._graph = graph
-        return _Map(map_)
-
-    def _build(self, found: Sequence[Revision]) -> _core.Graph | None:
-        """The graph of `found`, or None where Alembic must build the map, and fail in its own way."""
-        if not self._is_untouched() or not all(map(_is_plain, {type(node) for node in found})):
-            counters.plain("revision map: a method is overridden")
-            return None
-        records = [
-            (
-                node.revision,
-                node._versioned_down_revisions,
-                node._orig_branch_labels,
-                util.to_tuple(node.dependencies, default=()),
-            )
-            for node in found
-        ]
-        try:
-            return _core.Graph(cast("list[_core._Record]", records), revision)
-        except revision.CycleDetected:
-            raise
-        except (
-            errors.Declined,
-            errors.MissingRevision,
-            revision.RevisionError,
-            TypeError,
-            ValueError,
-        ) as reason:
-            counters.plain(f"revision map: {type(reason).__name__}")
-            return None
-
-    def _is_untouched(self) -> bool:
-        """Whether all that Alembic's answers call is what it was when this module was loaded."""
-        return (
-            _attributes(type(self), _MAP_METHODS) == _ORIGINAL_MAP
-            and _attributes(Revision, _REVISION_METHODS) == _ORIGINAL_REVISION
-            and self.__dict__.keys().isdisjoint(_PATCHABLE)
-        )
-
-    def _native(self) -> _core.Graph | None:
-        """The graph, if a question may go to it."""
-        map_ = self._revision_map  # builds it
-        if self._graph is None:
-            return None
-        if map_.is_changed or not self._is_untouched():
-            counters.plain("revision map: changed, or a method is overridden")
-            return None
-        return self._graph
+        return _Map(map_, graph, found)
 
     def iterate_revisions(
         self,
@@ -211,31 +183,80 @@ class RevisionMap(_AlembicMap):
         assert_relative_length: bool = True,
         select_for_downgrade: bool = False,
     ) -> Iterator[Revision]:
-        graph = self._native()
+        native = _native(self)
         flags = (implicit_base, inclusive, assert_relative_length, select_for_downgrade)
-        if graph is None or not (_is_identifier(upper) and _is_identifier(lower)):
-            yield from super().iterate_revisions(upper, lower, *flags)
+        if native is None or not (_is_identifier(upper) and _is_identifier(lower)):
+            yield from _alembics_iterate(self, upper, lower, *flags)
             return
-        for index in graph.iterate(upper, lower, *flags):
-            yield self._nodes[index]
+        for index in native.graph.iterate(upper, lower, *flags):
+            yield native.nodes[index]
 
     def _get_all_current(self, id_: tuple[str, ...]) -> set[Any]:
-        graph = self._native()
-        if graph is None or not _is_identifier(id_):
-            return super()._get_all_current(id_)
-        return {self._nodes[index] for index in graph.all_current(id_)}
+        native = _native(self)
+        if native is None or not _is_identifier(id_):
+            return _alembics_all_current(self, id_)
+        return {native.nodes[index] for index in native.graph.all_current(id_)}
 
 
 _ORIGINAL_MAP = _attributes(RevisionMap, _MAP_METHODS)
 _PATCHABLE = frozenset(_MAP_METHODS) - {"_revision_map"}
 
 
-def _alembics_map(map_: RevisionMap, found: list[Revision]) -> Any:
+def _build(map_: _AlembicMap, found: Sequence[Revision]) -> _core.Graph | None:
+    """The graph of `found`, or None where Alembic must build the map, and fail in its own way."""
+    if not _is_untouched(map_) or not all(map(_is_plain, {type(node) for node in found})):
+        counters.plain("revision map: a method is overridden")
+        return None
+    records = [
+        (
+            node.revision,
+            node._versioned_down_revisions,
+            node._orig_branch_labels,
+            util.to_tuple(node.dependencies, default=()),
+        )
+        for node in found
+    ]
+    try:
+        return _core.Graph(cast("list[_core._Record]", records), revision)
+    except revision.CycleDetected:
+        raise
+    except (
+        errors.Declined,
+        errors.MissingRevision,
+        revision.RevisionError,
+        TypeError,
+        ValueError,
+    ) as reason:
+        counters.plain(f"revision map: {type(reason).__name__}")
+        return None
+
+
+def _is_untouched(map_: _AlembicMap) -> bool:
+    """Whether all that Alembic's answers call is what it was when this module was loaded."""
+    return (
+        _attributes(type(map_), _MAP_METHODS) == _ORIGINAL_MAP
+        and _attributes(Revision, _REVISION_METHODS) == _ORIGINAL_REVISION
+        and map_.__dict__.keys().isdisjoint(_PATCHABLE)
+    )
+
+
+def _native(map_: _AlembicMap) -> _Map | None:
+    """The map with its graph, if a question may go to it."""
+    made = map_._revision_map  # builds it
+    if type(made) is not _Map:
+        return None
+    if made.is_changed or not _is_untouched(map_):
+        counters.plain("revision map: changed, or a method is overridden")
+        return None
+    return made
+
+
+def _alembics_map(map_: _AlembicMap, found: list[Revision]) -> Any:
     """What Alembic's own ``_revision_map`` makes of revisions that were generated already."""
     generator = map_._generator
     map_._generator = lambda: found
     try:
-        return _AlembicMap.__dict__["_revision_map"].fget(map_)
+        return _alembics_revision_map(map_)
     finally:
         map_._generator = generator
 
@@ -256,7 +277,26 @@ def _is_identifier(id_: object) -> bool:
 # Files
 
 
-class Script(base.Script):
+class LazyModule:
+    """``Script.module`` of a file that was read: loaded when it is touched, once; then a plain attribute, as Alembic's is."""
+
+    def __init__(self, load: Callable[[str], ModuleType]) -> None:
+        """load: makes the module of a path."""
+        self._load = load
+
+    def __get__(self, script: Any, cls: type) -> ModuleType:
+        if script is None:
+            raise AttributeError(f"type object {cls.__name__!r} has no attribute 'module'")
+        counters.files_executed += 1
+        module = script.__dict__["module"] = self._load(script.path)
+        return module
+
+
+def _load(path: str) -> ModuleType:
+    return util.load_python_file(*os.path.split(path))
+
+
+class Script(_AlembicScript):
     """Alembic's ``Script``, whose file was read; its module is loaded when it is touched, once, as Alembic loads it."""
 
     def __init__(
@@ -268,47 +308,39 @@ class Script(base.Script):
     ) -> None:
         """module, rev_id, path: as for Alembic's.
 
-        scanned: what was read in the file; then `module` is None.
+        scanned: what was read in the file; then `module` may be None.
         """
         if scanned is None:
             assert module is not None
             super().__init__(module, rev_id, path)
             return
-        self.path = os.fspath(path)
-        self._scanned = scanned
-        Revision.__init__(
-            self,
-            rev_id,
-            scanned[1],
-            branch_labels=util.to_tuple(scanned[2], default=()),
-            dependencies=util.to_tuple(scanned[3], default=()),
-        )
+        _read(self, rev_id, os.fspath(path), scanned)
+        if module is not None:
+            self.module = module
 
-    _scanned: _core._Scanned | None = None
-    _module: ModuleType | None = None
-
-    @property
-    def module(self) -> ModuleType:
-        if self._module is None:
-            counters.files_executed += 1
-            self._module = self._load()
-        return self._module
-
-    @module.setter
-    def module(self, module: ModuleType) -> None:
-        self._module = module
-
-    def _load(self) -> ModuleType:
-        return util.load_python_file(*os.path.split(self.path))
+    module = LazyModule(_load)
 
     @property
     def longdoc(self) -> str:
-        if self._scanned is None or self._module is not None:
-            return super().longdoc
-        return (self._scanned[4] or "").strip()
+        if "module" in self.__dict__:
+            return _alembics_longdoc(self)  # type: ignore[no-any-return]
+        return (self.__dict__["_docstring"] or "").strip()
 
 
-class ScriptDirectory(base.ScriptDirectory):
+def _read(script: _AlembicScript, rev_id: str, path: str, scanned: _core._Scanned) -> None:
+    """What ``Script.__init__`` does, from what was read in the file."""
+    script.path = path
+    script.__dict__["_docstring"] = scanned[4]
+    Revision.__init__(
+        script,
+        rev_id,
+        scanned[1],
+        branch_labels=util.to_tuple(scanned[2], default=()),
+        dependencies=util.to_tuple(scanned[3], default=()),
+    )
+
+
+class ScriptDirectory(_AlembicDirectory):
     """Alembic's ``ScriptDirectory``, whose files are read instead of executed, over the C graph."""
 
     def __init__(self, *args: Any, **kw: Any) -> None:
@@ -327,40 +359,20 @@ class ScriptDirectory(base.ScriptDirectory):
         if type(self.revision_map) is _AlembicMap:
             self.revision_map = RevisionMap(self._load_revisions)
 
-    def _load_revisions(self) -> Iterator[base.Script]:
-        if self.sourceless or _attributes(base.Script, _SCRIPT_METHODS) != _ORIGINAL_SCRIPT:
+    def _load_revisions(self) -> Iterator[_AlembicScript]:
+        if not _is_readable(self):
             counters.plain("script directory: sourceless, or a method is patched")
-            yield from super()._load_revisions()
+            yield from _alembics_load_revisions(self)
             return
+        cls = Script if isinstance(self, ScriptDirectory) else _AlembicScript
         seen: set[Path] = set()
         # Locations and what is listed in them are strings before Alembic 1.16.
         for location in map(Path, self._version_locations):
             if not location.exists():
                 continue
-            listed = map(Path, base.Script._list_py_dir(self, location))
+            listed = map(Path, _AlembicScript._list_py_dir(self, location))
             for folder, paths in itertools.groupby(listed, _parent):
-                yield from self._read_folder(folder.resolve(), list(paths), seen)
-
-    def _read_folder(
-        self, folder: Path, paths: list[Path], seen: set[Path]
-    ) -> Iterator[base.Script]:
-        """The scripts in one folder (resolved), in the order of `paths`; those in `seen` were there before."""
-        real_paths = [path.resolve() if path.is_symlink() else folder / path.name for path in paths]
-        answers = _core.scan_files(folder, [path.name for path in paths])
-        for path, real_path, answer in zip(paths, real_paths, answers, strict=True):
-            if real_path in seen:
-                util.warn(
-                    f"File {real_path} loaded twice! ignoring. Please ensure version_locations is unique."
-                )
-                continue
-            seen.add(real_path)
-            if isinstance(answer, tuple) and answer[0] is not None and is_revision_file(path.name):
-                yield Script(None, answer[0], real_path, answer)
-            else:
-                executed = base.Script._from_path(self, real_path)
-                if executed is not None:
-                    counters.files_executed += 1
-                    yield executed
+                yield from _read_folder(self, cls, folder.resolve(), list(paths), seen)
 
     def _upgrade_revs(self, destination: str, current_rev: Any) -> list[migration.RevisionStep]:
         return _ours(super()._upgrade_revs(destination, current_rev))
@@ -369,8 +381,53 @@ class ScriptDirectory(base.ScriptDirectory):
         return _ours(super()._downgrade_revs(destination, current_rev))
 
 
+def _read_folder(
+    directory: _AlembicDirectory,
+    cls: type[_AlembicScript],
+    folder: Path,
+    paths: list[Path],
+    seen: set[Path],
+) -> Iterator[_AlembicScript]:
+    """The scripts in one folder (resolved), in the order of `paths`, as `cls`; those in `seen` were there before."""
+    real_paths = [path.resolve() if path.is_symlink() else folder / path.name for path in paths]
+    answers = _core.scan_files(folder, [path.name for path in paths])
+    for path, real_path, answer in zip(paths, real_paths, answers, strict=True):
+        if real_path in seen:
+            util.warn(
+                f"File {real_path} loaded twice! ignoring. Please ensure version_locations is unique."
+            )
+            continue
+        seen.add(real_path)
+        if isinstance(answer, tuple) and answer[0] is not None and is_revision_file(path.name):
+            script = cls.__new__(cls)
+            _read(script, answer[0], str(real_path), answer)
+            yield script
+        else:
+            executed = _AlembicScript._from_path(directory, real_path)
+            if executed is not None:
+                counters.files_executed += 1
+                yield executed
+
+
+# What makes scripts of files. Each may be Alembic's, or what stands in its place when the runtime is installed.
 _SCRIPT_METHODS = ("__init__", "_from_path", "_list_py_dir", "doc", "longdoc")
-_ORIGINAL_SCRIPT = _attributes(base.Script, _SCRIPT_METHODS)
+_LOADERS = ("load_python_file",)
+_ORIGINAL_SCRIPT = (_attributes(_AlembicScript, _SCRIPT_METHODS), _attributes(util, _LOADERS))
+_INSTALLED_SCRIPT = (
+    (*_ORIGINAL_SCRIPT[0][:-1], vars(Script)["longdoc"]),
+    _ORIGINAL_SCRIPT[1],
+)
+
+
+def _is_readable(directory: _AlembicDirectory) -> bool:
+    """Whether reading the files of `directory` gives what Alembic would make of them."""
+    made_by = (_attributes(_AlembicScript, _SCRIPT_METHODS), _attributes(util, _LOADERS))
+    return (
+        not directory.sourceless
+        and base.Script is _AlembicScript
+        and made_by in (_ORIGINAL_SCRIPT, _INSTALLED_SCRIPT)
+        and sys.flags.optimize < 2  # such an interpreter leaves docstrings out
+    )
 
 
 def _parent(path: Path) -> Path:
@@ -382,7 +439,10 @@ _ORIGINAL_STEP = _attributes(_AlembicStep, _STEP_METHODS)
 
 
 def _ours(steps: list[migration.RevisionStep]) -> list[migration.RevisionStep]:
-    if _attributes(_AlembicStep, _STEP_METHODS) != _ORIGINAL_STEP:
+    methods = _attributes(_AlembicStep, _STEP_METHODS)
+    if methods == _attributes(RevisionStep, _STEP_METHODS):
+        return steps  # installed: they are ours as they are
+    if methods != _ORIGINAL_STEP:
         counters.plain("steps: a method is patched")
         return steps
     for step in steps:
@@ -397,26 +457,45 @@ class RevisionStep(_AlembicStep):
     Alembic walks all their ancestors for each merge, which is quadratic in a run over many.
     """
 
-    def _operations(self, heads: Collection[str]) -> list[_core._VersionOperation] | None:
-        """What this step writes with `heads` in the table; None where Alembic must say it."""
-        map_ = self.revision_map
-        if type(self) is not RevisionStep or not isinstance(map_, RevisionMap):
-            return None
-        graph = map_._native()
-        name = self.revision.revision
-        if graph is None or map_._revision_map.get(name) is not self.revision:
-            return None
-        return graph.version_operations(sorted(heads), [(graph.lookup(name), self.is_upgrade)])[0]
-
     def merge_branch_idents(self, heads: set[str]) -> tuple[list[str], str, str]:
-        operations = self._operations(heads)
+        operations = _operations(self, heads)
         if operations is None or operations[-1][0] != "update":
-            return super().merge_branch_idents(heads)
+            return _alembics_merge_branch_idents(self, heads)
         *deletes, update = operations
         return [operation[1] for operation in deletes], update[1], update[2]  # type: ignore[misc]
 
     def _unmerge_to_revisions(self, heads: set[str]) -> tuple[str, ...]:
-        operations = self._operations(heads) if self.revision.revision in heads else None
+        operations = _operations(self, heads) if self.revision.revision in heads else None
         if operations is None:
-            return super()._unmerge_to_revisions(heads)
+            return _alembics_unmerge_to_revisions(self, heads)
         return tuple(operation[-1] for operation in operations if operation[0] != "delete")
+
+
+def _operations(step: _AlembicStep, heads: Collection[str]) -> list[_core._VersionOperation] | None:
+    """What a step writes with `heads` in the table; None where Alembic must say it."""
+    if type(step) not in (_AlembicStep, RevisionStep):
+        return None
+    map_, name = step.revision_map, step.revision.revision
+    native = _native(map_) if isinstance(map_, _AlembicMap) else None
+    if native is None or native.get(name) is not step.revision:
+        return None
+    graph = native.graph
+    return graph.version_operations(sorted(heads), [(graph.lookup(name), step.is_upgrade)])[0]
+
+
+# What takes whose place when the runtime is installed, part by part.
+REPLACEMENTS: dict[str, tuple[tuple[type, str, object], ...]] = {
+    "revision map": tuple(
+        (_AlembicMap, name, vars(RevisionMap)[name])
+        for name in ("_revision_map", "iterate_revisions", "_get_all_current")
+    ),
+    "revision files": (
+        (_AlembicScript, "module", vars(Script)["module"]),
+        (_AlembicScript, "longdoc", vars(Script)["longdoc"]),
+        (_AlembicDirectory, "_load_revisions", vars(ScriptDirectory)["_load_revisions"]),
+    ),
+    "version steps": tuple(
+        (_AlembicStep, name, vars(RevisionStep)[name])
+        for name in ("merge_branch_idents", "_unmerge_to_revisions")
+    ),
+}

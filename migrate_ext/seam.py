@@ -8,20 +8,15 @@ Importing this module imports Alembic and SQLAlchemy.
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import pkgutil
 import sys
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 from alembic import context as alembic_context
 from alembic import util as alembic_util
-from alembic.config import CommandLine
-from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import (
     HeadMaintainer,
     MigrationContext,
@@ -29,11 +24,17 @@ from alembic.runtime.migration import (
 )
 from alembic.script import ScriptDirectory as AlembicScriptDirectory
 from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.pool import NullPool
 
-from migrate_ext import counters, direct, drivers, errors, revision, scripts
-from migrate_ext.executor import Executor
-from migrate_ext.handover import Settings
+from migrate_ext import counters, errors, revision
+
+# This file is imported while Alembic is, and few of those who import Alembic need what is imported further down.
+if TYPE_CHECKING:
+    from alembic.config import CommandLine
+    from alembic.config import Config as AlembicConfig
+
+    from migrate_ext import direct
+    from migrate_ext.executor import Executor
+    from migrate_ext.handover import Settings
 
 # -------------------------------------------------------------------------------------------------
 # Alembic's command line
@@ -44,13 +45,15 @@ def command_line(argv: Sequence[str], prog: str, *, plain: bool = False) -> None
 
     argv, prog: as for :func:`migrate_ext.cli.main`. plain: without the executor.
     """
+    from alembic.config import CommandLine
+
     line = CommandLine(prog=prog)
     options = line.parser.parse_args(list(argv))
     if not hasattr(options, "cmd"):
         line.parser.error("too few arguments")
     function, positional, keyword = options.cmd
     config = _alembic_config(line, options)
-    with nullcontext() if plain else executing(), _naming_files():
+    with nullcontext() if plain else installed(), _naming_files():
         function(
             config,
             *[getattr(options, name, None) for name in positional],
@@ -85,6 +88,8 @@ def _naming_files() -> Iterator[None]:
 
 
 def _alembic_config(line: CommandLine, options: Any) -> AlembicConfig:
+    from alembic.config import Config as AlembicConfig
+
     if hasattr(line, "_inis_from_config"):
         toml, ini = line._inis_from_config(options)
         return AlembicConfig(file_=ini, toml_file=toml, ini_section=options.name, cmd_opts=options)
@@ -102,9 +107,10 @@ def run_in_alembic(run: direct.Run, settings: Settings) -> None:
     ``env.py`` named.
     """
 
+    from migrate_ext import scripts
+
     class Script(revision.Script):
-        def _load(self) -> ModuleType:
-            return scripts.load(self.path)
+        module = revision.LazyModule(scripts.load)
 
     class ScriptDirectory(revision.ScriptDirectory):
         """The project's, with the files that the command has read already."""
@@ -158,7 +164,7 @@ def _run_environment(settings: Settings) -> None:
         asyncio.run(_run_async(url, configure))
         return
     try:
-        engine = sqlalchemy.create_engine(url, poolclass=NullPool)
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
     except ImportError as error:
         raise errors.CommandError(_no_driver(settings, url, error)) from error
     with engine.connect() as connection:
@@ -176,7 +182,7 @@ async def _run_async(url: sqlalchemy.URL, configure: dict[str, Any]) -> None:
     from sqlalchemy.ext.asyncio import create_async_engine
 
     try:
-        engine = create_async_engine(url, poolclass=NullPool)
+        engine = create_async_engine(url, poolclass=sqlalchemy.pool.NullPool)
         async with engine.connect() as connection:
             await connection.run_sync(_run_online, configure)
     except ImportError as error:
@@ -196,6 +202,10 @@ def _run_online(connection: Connection, configure: dict[str, Any]) -> None:
 
 def _engine_url(settings: Settings) -> sqlalchemy.URL:
     """The URL for ``create_engine``; without a driver in it, one that is installed."""
+    from importlib.util import find_spec
+
+    from migrate_ext import direct
+
     name = settings.url_variable
     try:
         url = make_url(direct.database_url(settings))
@@ -210,7 +220,7 @@ def _engine_url(settings: Settings) -> sqlalchemy.URL:
     if "+" not in url.drivername:
         default = url.get_driver_name()
         for driver in (default, "psycopg", "psycopg2"):
-            if importlib.util.find_spec(driver) is not None:
+            if find_spec(driver) is not None:
                 if driver != default:
                     url = url.set(drivername=f"postgresql+{driver}")
                 break
@@ -256,6 +266,8 @@ def _warn_of_unimported(models: ModuleType) -> None:
     proxy = alembic_context._proxy  # type: ignore[attr-defined]
     if proxy.context_opts.get("revision_context") is None:
         return
+    import warnings
+
     missing = ", ".join(_unimported(models))
     if missing:
         warnings.warn_explicit(
@@ -269,6 +281,8 @@ def _warn_of_unimported(models: ModuleType) -> None:
 
 def _unimported(package: ModuleType) -> Iterator[str]:
     """Modules in the folders of `package` that are not imported. Imports none itself."""
+    import pkgutil
+
     for module in pkgutil.iter_modules(getattr(package, "__path__", ()), package.__name__ + "."):
         imported = sys.modules.get(module.name)
         if imported is None:
@@ -298,10 +312,14 @@ def _executor_for(context: MigrationContext) -> Executor | None:
     elif connection._echo:
         found = "connection: echo"
     else:
+        from migrate_ext import drivers
+
         found = drivers.connection_pointer(connection.connection.dbapi_connection)
     if isinstance(found, str):
         counters.plain(found)
         return None
+    from migrate_ext.executor import Executor
+
     return Executor(connection, *found)
 
 
@@ -367,33 +385,158 @@ def _update_to_step(self: HeadMaintainer, step: MigrationStep) -> None:
         executor.settle()
 
 
-# What stands in whose place while the hooks are installed, and what stood there before.
-_HOOKS: tuple[tuple[type, str, Callable[..., Any]], ...] = (
-    (MigrationContext, "run_migrations", _run_migrations),
-    (HeadMaintainer, "_delete_version", _delete_version),
-    (HeadMaintainer, "_update_version", _update_version),
-    (HeadMaintainer, "update_to_step", _update_to_step),
-)
-_originals: dict[tuple[type, str], Callable[..., Any]] = {}
+# What stands in whose place while it is installed, part by part: a part is installed whole or not at all.
+_HOOKS: dict[str, tuple[tuple[type, str, Any], ...]] = {
+    **revision.REPLACEMENTS,
+    "execution": (
+        (MigrationContext, "run_migrations", _run_migrations),
+        (HeadMaintainer, "_delete_version", _delete_version),
+        (HeadMaintainer, "_update_version", _update_version),
+        (HeadMaintainer, "update_to_step", _update_to_step),
+    ),
+}
+_originals: dict[tuple[type, str], Any] = {}
+
+# -------------------------------------------------------------------------------------------------
+# Which Alembic and SQLAlchemy this is
+
+# The oldest and the newest that this file and revision.py were read in and tested with, and what each
+# part mirrors or calls there. In a newer Alembic a part is used if the source of all that is what it was.
+ALEMBIC = ((1, 13), (1, 20, 1))
+SQLALCHEMY = ((2, 0), (2, 2))  # without the last
+_MIRRORED: dict[str, tuple[tuple[str, ...], str]] = {
+    "revision map": (("alembic.script.revision",), "e344a758dfabad19"),
+    "revision files": (
+        (
+            "alembic.script.base:Script",
+            "alembic.script.base:ScriptDirectory._load_revisions",
+            "alembic.script.base:ScriptDirectory._version_locations",
+            "alembic.util.pyfiles:load_python_file",
+            "alembic.util.pyfiles:load_module_py",
+        ),
+        "848d0fb37688a3bb",
+    ),
+    "version steps": (
+        ("alembic.runtime.migration:RevisionStep", "alembic.runtime.migration:MigrationStep"),
+        "670ef7b3e14ddc5a",
+    ),
+    "execution": (
+        (
+            "alembic.runtime.migration:MigrationContext",
+            "alembic.runtime.migration:HeadMaintainer",
+            "alembic.ddl.impl:DefaultImpl._exec",
+        ),
+        "415ade642cbc50bd",
+    ),
+}
 
 
-def install() -> None:
-    """From here on Alembic sends the SQL of plain migrations in batches. Twice is once."""
-    if not _originals:
-        for cls, name, hook in _HOOKS:
-            _originals[cls, name] = getattr(cls, name)
-            setattr(cls, name, hook)
+def numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: ``"1.20.1b2"`` gives (1, 20, 1)."""
+    found = []
+    for part in version.split(".")[:3]:
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        if digits:
+            found.append(int(digits))
+    return tuple(found)
+
+
+def alembic_version() -> str:
+    """The version of the Alembic that is imported, also while it is being imported."""
+    import alembic
+
+    known: str | None = getattr(alembic, "__version__", None)
+    if known is None:
+        from importlib.metadata import version
+
+        known = version("alembic")
+    return known
+
+
+def mirrored_digest(part: str) -> str:
+    """A digest of the source of all that `part` mirrors in the Alembic that is imported."""
+    import hashlib
+    import inspect
+
+    digest = hashlib.sha256()
+    for name in _MIRRORED[part][0]:
+        module_name, _, path = name.partition(":")
+        found: Any = importlib.import_module(module_name)
+        for attribute in filter(None, path.split(".")):
+            found = inspect.getattr_static(found, attribute)
+        found = getattr(found, "fget", found)  # of a property
+        digest.update(inspect.getsource(found).encode())
+    return digest.hexdigest()[:16]
+
+
+def left_out() -> dict[str, str]:
+    """The parts that cannot be installed over the Alembic and SQLAlchemy that are here, and why not."""
+    version, oldest, newest = alembic_version(), *ALEMBIC
+    if numbers(version) < oldest:
+        return dict.fromkeys(_HOOKS, f"Alembic {version} is older than 1.13")
+    reasons = {}
+    if not SQLALCHEMY[0] <= numbers(sqlalchemy.__version__) < SQLALCHEMY[1]:
+        reasons["execution"] = f"SQLAlchemy {sqlalchemy.__version__} is not known"
+    if numbers(version) > newest:
+        for part, (_, digest) in _MIRRORED.items():
+            if mirrored_digest(part) != digest:
+                reasons[part] = f"Alembic {version} is new, and differs where it is used"
+    return reasons
+
+
+# -------------------------------------------------------------------------------------------------
+# Putting the hooks in place
+
+
+def install() -> str:
+    """Put the hooks of all parts that fit into Alembic's classes. Twice is once.
+
+    Returns what a user should be told of the parts that stay Alembic's own; "" when there is nothing.
+    """
+    if _originals:
+        return ""
+    reasons = left_out()
+    try:
+        for part, hooks in _HOOKS.items():
+            for cls, name, hook in hooks if part not in reasons else ():
+                _originals[cls, name] = vars(cls).get(name)
+                setattr(cls, name, hook)
+    except BaseException:
+        uninstall()
+        raise
+    version = alembic_version()
+    if not reasons and numbers(version) <= ALEMBIC[1]:
+        return ""
+    known = ".".join(map(str, ALEMBIC[1]))
+    if not reasons:
+        return f"Alembic {version} is newer than {known}, which is known; all parts still fit"
+    texts = [f"{part} ({reason})" for part, reason in reasons.items()]
+    return f"left to Alembic itself: {', '.join(texts)}"
 
 
 def uninstall() -> None:
-    """Put Alembic's own methods back."""
-    for (cls, name), original in _originals.items():
-        setattr(cls, name, original)
-    _originals.clear()
+    """Put Alembic's own methods back, except where somebody has put another in place since.
+
+    What Alembic does not have, ``Script.module``, stays: scripts that were read need it, others have their own.
+    """
+    for hooks in _HOOKS.values():
+        for cls, name, hook in hooks:
+            original = _originals.pop((cls, name), None)
+            if original is not None and vars(cls).get(name) is hook:
+                setattr(cls, name, original)
+
+
+def active_parts() -> tuple[list[str], dict[str, str]]:
+    """The parts that are installed, and why each of the others is not."""
+    reasons = left_out()
+    active = [part for part in _HOOKS if _originals and part not in reasons]
+    return active, {
+        part: reasons.get(part, "not installed") for part in _HOOKS if part not in active
+    }
 
 
 @contextmanager
-def executing() -> Iterator[None]:
+def installed() -> Iterator[None]:
     """The hooks are installed within this block; if they were before, they stay."""
     if _originals:
         yield

@@ -1,6 +1,6 @@
 """Runs ``alembic`` and ``python -m migrate_ext`` in forks of a process that has the imports behind it.
 
-Reads one JSON line a command: program (``alembic`` or ``migrate_ext``), folder, arguments, environment,
+Reads one JSON line a command: program (``alembic``: without our runtime; ``drop-in``: with it; ``migrate_ext``), folder, arguments, environment,
 files for stdout and stderr; answers with the exit code. Of migrate_ext nothing is imported before.
 """
 
@@ -13,7 +13,10 @@ import runpy
 import sys
 import traceback
 
+os.environ["MIGRATE_EXT"] = "0"  # the children say what they want
+
 import alembic.config
+import ours
 import psycopg  # noqa: F401  (what commands import later)
 import sqlalchemy.dialects.postgresql.psycopg  # noqa: F401
 
@@ -37,6 +40,11 @@ def child(
     try:
         if program == "alembic":
             alembic.config.main(prog="alembic")
+        elif program == "drop-in":
+            import migrate_ext
+
+            migrate_ext.install()
+            alembic.config.main(prog="alembic")
         else:
             sys.path[0] = folder
             runpy.run_module(program, run_name="__main__", alter_sys=True)
@@ -45,6 +53,9 @@ def child(
     except BaseException:
         traceback.print_exc()
         code = 1
+    if (program == "drop-in") != bool(ours.in_alembic()) and program != "migrate_ext":
+        print(f"{program} ran with the classes of the other", file=sys.stderr)
+        code = 98
     atexit._run_exitfuncs()  # migrate_ext's counters are written there
     sys.stdout.flush()
     sys.stderr.flush()
