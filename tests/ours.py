@@ -19,9 +19,8 @@ def in_alembic() -> list[str]:
     for name, module in list(sys.modules.items()):
         if name != "alembic" and not name.startswith("alembic."):
             continue
-        for owner in [module, *(v for v in vars(module).values() if isinstance(v, type))]:
-            if owner is not module and not owner.__module__.startswith("alembic"):
-                continue  # imported there; if it is ours, the module's own turn finds it
+        classes = [v for v in vars(module).values() if isinstance(v, type)]
+        for owner in (module, *(cls for cls in classes if cls.__module__.startswith("alembic"))):
             for attribute, value in list(vars(owner).items()):
                 if _origin(value).startswith("migrate_ext"):
                     found.add(f"{owner.__name__}.{attribute}")
