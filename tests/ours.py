@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
 
 def _origin(value: object) -> str:
@@ -20,8 +21,10 @@ def in_alembic() -> list[str]:
         if name != "alembic" and not name.startswith("alembic."):
             continue
         classes = [v for v in vars(module).values() if isinstance(v, type)]
-        for owner in (module, *(cls for cls in classes if cls.__module__.startswith("alembic"))):
-            for attribute, value in list(vars(owner).items()):
+        owners: dict[str, Mapping[str, object]] = {name: vars(module)}
+        owners.update((c.__name__, vars(c)) for c in classes if c.__module__.startswith("alembic"))
+        for owner, attributes in owners.items():
+            for attribute, value in list(attributes.items()):
                 if _origin(value).startswith("migrate_ext"):
-                    found.add(f"{owner.__name__}.{attribute}")
+                    found.add(f"{owner}.{attribute}")
     return sorted(found - {"Script.module"})
