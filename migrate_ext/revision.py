@@ -24,7 +24,6 @@ from alembic.script import base, revision
 from alembic.script.revision import Revision
 
 from migrate_ext import _core, counters, errors
-from migrate_ext.scripts import is_revision_file
 
 __all__ = [
     "HeadMaintainer",
@@ -101,6 +100,7 @@ _AlembicStep = migration.RevisionStep
 _alembics_revision_map = vars(_AlembicMap)["_revision_map"].fget
 _alembics_iterate = _AlembicMap.iterate_revisions
 _alembics_all_current = _AlembicMap._get_all_current
+_is_revision_file = base._only_source_rev_file.match
 _alembics_longdoc = vars(_AlembicScript)["longdoc"].fget
 _alembics_load_revisions = _AlembicDirectory._load_revisions
 _alembics_from_config = vars(_AlembicDirectory)["from_config"].__func__
@@ -398,7 +398,7 @@ def _read_folder(
             )
             continue
         seen.add(real_path)
-        if isinstance(answer, tuple) and answer[0] is not None and is_revision_file(path.name):
+        if isinstance(answer, tuple) and answer[0] is not None and _is_revision_file(path.name):
             script = cls.__new__(cls)
             _read(script, answer[0], str(real_path), answer)
             yield script

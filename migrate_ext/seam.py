@@ -446,7 +446,12 @@ def alembic_version() -> str:
     import alembic
 
     known: str | None = getattr(alembic, "__version__", None)
-    if known is None:
+    if (
+        known is None
+    ):  # not yet: it is the last line of its file, which is quicker read than its metadata
+        source = alembic.__loader__.get_source("alembic") or ""  # type: ignore[union-attr]
+        known = source.partition('__version__ = "')[2].partition('"')[0]
+    if not known:
         from importlib.metadata import version
 
         known = version("alembic")
