@@ -21,6 +21,7 @@ from alembic.runtime.migration import (
     HeadMaintainer,
     MigrationContext,
     MigrationStep,
+    _ProxyTransaction,
 )
 from alembic.script import ScriptDirectory as AlembicScriptDirectory
 from sqlalchemy.engine import Connection, make_url
@@ -292,11 +293,13 @@ def _unimported(package: ModuleType) -> Iterator[str]:
 
 
 # -------------------------------------------------------------------------------------------------
-# The executor's hooks
+# The executor's and the lock's hooks: what they need is imported when something runs
 
 
 def _executor_for(context: MigrationContext) -> Executor | None:
     """An executor for `context`; None (counted, with the reason) where Alembic's path must do."""
+    from migrate_ext import drivers, runs
+
     connection = context.connection
     if context.as_sql or connection is None:
         return None
@@ -305,15 +308,13 @@ def _executor_for(context: MigrationContext) -> Executor | None:
         found = "connection: not SQLAlchemy's own class"
     elif connection.dialect.name != "postgresql":
         found = f"database: {connection.dialect.name}"
-    elif connection._has_events or connection.engine._has_events:
+    elif runs.has_listeners(context) or connection.engine._has_events:
         found = "connection: event listeners"
     elif connection.dialect._has_events:
         found = "dialect: event listeners"
     elif connection._echo:
         found = "connection: echo"
     else:
-        from migrate_ext import drivers
-
         found = drivers.connection_pointer(connection.connection.dbapi_connection)
     if isinstance(found, str):
         counters.plain(found)
@@ -324,6 +325,32 @@ def _executor_for(context: MigrationContext) -> Executor | None:
 
 
 def _run_migrations(self: MigrationContext, **kw: Any) -> None:
+    from migrate_ext import runs
+
+    runs.run(self, lambda: _run_batched(self, **kw))
+
+
+def _begin_transaction(self: MigrationContext, _per_migration: bool = False) -> Any:
+    from migrate_ext import runs
+
+    original = _originals[MigrationContext, "begin_transaction"]
+    return runs.begin_transaction(original, self, _per_migration)
+
+
+def _autocommit_block(self: MigrationContext) -> Any:
+    from migrate_ext import runs
+
+    return runs.autocommit_block(_originals[MigrationContext, "autocommit_block"], self)
+
+
+def _end_transaction(self: _ProxyTransaction, type_: Any, value: Any, traceback: Any) -> None:
+    from migrate_ext import runs
+
+    original = _originals[_ProxyTransaction, "__exit__"]
+    runs.end_transaction(original, self, type_, value, traceback)
+
+
+def _run_batched(self: MigrationContext, **kw: Any) -> None:
     run_migrations = _originals[MigrationContext, "run_migrations"]
     executor = _executor_for(self)
     if executor is None:
@@ -379,7 +406,10 @@ def _update_version(self: HeadMaintainer, from_: str, to_: str) -> None:
 
 
 def _update_to_step(self: HeadMaintainer, step: MigrationStep) -> None:
+    from migrate_ext import runs
+
     _originals[HeadMaintainer, "update_to_step"](self, step)
+    runs.update_to_step(self)
     executor = _executor_of(self)
     if executor is not None:
         executor.settle()
@@ -390,6 +420,9 @@ _HOOKS: dict[str, tuple[tuple[type, str, Any], ...]] = {
     **revision.REPLACEMENTS,
     "execution": (
         (MigrationContext, "run_migrations", _run_migrations),
+        (MigrationContext, "begin_transaction", _begin_transaction),
+        (MigrationContext, "autocommit_block", _autocommit_block),
+        (_ProxyTransaction, "__exit__", _end_transaction),
         (HeadMaintainer, "_delete_version", _delete_version),
         (HeadMaintainer, "_update_version", _update_version),
         (HeadMaintainer, "update_to_step", _update_to_step),
@@ -424,9 +457,10 @@ _MIRRORED: dict[str, tuple[tuple[str, ...], str]] = {
         (
             "alembic.runtime.migration:MigrationContext",
             "alembic.runtime.migration:HeadMaintainer",
+            "alembic.runtime.migration:_ProxyTransaction",
             "alembic.ddl.impl:DefaultImpl._exec",
         ),
-        "415ade642cbc50bd",
+        "845fd4917a4d2ed3",
     ),
 }
 
@@ -446,9 +480,7 @@ def alembic_version() -> str:
     import alembic
 
     known: str | None = getattr(alembic, "__version__", None)
-    if (
-        known is None
-    ):  # not yet: it is the last line of its file, which is quicker read than its metadata
+    if known is None:  # not yet: it is the last line of its file, quicker read than its metadata
         source = alembic.__loader__.get_source("alembic") or ""  # type: ignore[union-attr]
         known = source.partition('__version__ = "')[2].partition('"')[0]
     if not known:

@@ -25,7 +25,7 @@ import migrate_ext
 
 # Started in the background, a shell has SIGINT ignored, and so would every program of the tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-pytest.register_assert_rewrite("project")
+pytest.register_assert_rewrite("project", "field")
 
 # In this process Alembic is what ours is compared with. A test of the installed runtime installs it, and takes it out.
 migrate_ext.uninstall()
