@@ -1,7 +1,7 @@
-"""Runs ``alembic`` and ``python -m migrate_ext`` in forks of a process that has the imports behind it.
+"""Runs ``alembic``, ``python -m migrate_ext`` and ``python -m pytest`` in forks of a process that has the imports behind it.
 
-Reads one JSON line a command: program (``alembic``: without our runtime; ``drop-in``: with it; ``migrate_ext``), folder, arguments, environment,
-files for stdout and stderr; answers with the exit code. Of migrate_ext nothing is imported before.
+Reads one JSON line a command: program (``alembic``: without our runtime; ``drop-in``: with it;
+``migrate_ext``, ``pytest``), folder, arguments, environment, files for stdout and stderr; answers with the exit code. Of migrate_ext nothing is imported before.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ os.environ["MIGRATE_EXT"] = "0"  # the children say what they want
 import alembic.config
 import ours
 import psycopg  # noqa: F401  (what commands import later)
+import pytest  # noqa: F401
 import sqlalchemy.dialects.postgresql.psycopg  # noqa: F401
 
 
@@ -34,16 +35,16 @@ def child(
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.environ.clear()
     os.environ.update(environment)
+    sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in environment
     os.chdir(folder)
     sys.argv = [program, *arguments]
     code: object = 0
     try:
-        if program == "alembic":
-            alembic.config.main(prog="alembic")
-        elif program == "drop-in":
+        if program in ("drop-in", "pytest"):
             import migrate_ext
 
-            migrate_ext.install()
+            migrate_ext.install()  # as it would have come with the import of Alembic
+        if program in ("alembic", "drop-in"):
             alembic.config.main(prog="alembic")
         else:
             sys.path[0] = folder
@@ -53,7 +54,7 @@ def child(
     except BaseException:
         traceback.print_exc()
         code = 1
-    if (program == "drop-in") != bool(ours.in_alembic()) and program != "migrate_ext":
+    if program in ("alembic", "drop-in") and bool(ours.in_alembic()) != (program == "drop-in"):
         print(f"{program} ran with the classes of the other", file=sys.stderr)
         code = 98
     atexit._run_exitfuncs()  # migrate_ext's counters are written there
