@@ -305,7 +305,7 @@ class Project:
             self._inside(),
             _environment(dict.fromkeys(self.url_variables, url)),
             _quiet_logging(),
-            seam.executing(),
+            seam.installed(),
             _only_on(url, self, prepare),
         ):
             yield
