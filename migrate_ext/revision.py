@@ -23,7 +23,7 @@ from alembic.runtime import migration
 from alembic.script import base, revision
 from alembic.script.revision import Revision
 
-from migrate_ext import _core, counters, errors
+from migrate_ext import _core, counters, cycles, errors
 
 __all__ = [
     "HeadMaintainer",
@@ -53,6 +53,8 @@ _MAP_METHODS = (
     "_iterate_related_revisions",
     "_map_branch_labels",
     "_normalize_depends_on",
+    "_real_bases",
+    "_real_heads",
     "_parse_downgrade_target",
     "_parse_upgrade_target",
     "_resolve_branch",
@@ -62,10 +64,12 @@ _MAP_METHODS = (
     "_shares_lineage",
     "_topological_sort",
     "_walk",
+    "bases",
     "filter_for_lineage",
     "get_current_head",
     "get_revision",
     "get_revisions",
+    "heads",
     "iterate_revisions",
 )
 _REVISION_METHODS = (
@@ -99,6 +103,7 @@ _AlembicStep = migration.RevisionStep
 # What stands in those classes before anything is put in its place.
 _alembics_revision_map = vars(_AlembicMap)["_revision_map"].fget
 _alembics_iterate = _AlembicMap.iterate_revisions
+_alembics_topological_sort = _AlembicMap._topological_sort
 _alembics_all_current = _AlembicMap._get_all_current
 _is_revision_file = base._only_source_rev_file.match
 _alembics_longdoc = vars(_AlembicScript)["longdoc"].fget
@@ -111,17 +116,22 @@ _alembics_unmerge_to_revisions = _AlembicStep._unmerge_to_revisions
 class _Map(dict[Any, "Revision | None"]):
     """``_revision_map``: once somebody changes it, the graph no longer knows what is in it.
 
-    ``nodes``: the revisions, by their index in ``graph``.
+    ``nodes``: the revisions, by their index in ``graph``. ``ends``: what :func:`_ends` was when it was built.
     """
 
     is_changed = False
 
     def __init__(
-        self, items: dict[Any, Revision | None], graph: _core.Graph, nodes: list[Revision]
+        self,
+        items: dict[Any, Revision | None],
+        graph: _core.Graph,
+        nodes: list[Revision],
+        ends: tuple[object, ...],
     ) -> None:
         super().__init__(items)
         self.graph = graph
         self.nodes = nodes
+        self.ends = ends
 
     def _changing(name: str) -> Callable[..., Any]:  # type: ignore[misc]
         method = getattr(dict, name)
@@ -161,10 +171,13 @@ class RevisionMap(_AlembicMap):
             node._resolved_dependencies = graph.resolved_dependencies(index)
             node._normalized_resolved_dependencies = graph.normalized_dependencies(index)
             map_[node.revision] = node
+        sets: dict[int, frozenset[str]] = {}  # the graph has one tuple for each set of labels
         for index, node in enumerate(found):
             labels = graph.labels(index)
             if labels:
-                node.branch_labels.update(labels)
+                if id(labels) not in sets:
+                    sets[id(labels)] = frozenset(labels)
+                node.branch_labels.update(sets[id(labels)])
             for label in node._orig_branch_labels:
                 map_[label] = node
         map_[None] = map_[()] = None
@@ -172,7 +185,7 @@ class RevisionMap(_AlembicMap):
         self._real_heads = graph.real_heads
         self.bases = graph.bases
         self._real_bases = graph.real_bases
-        return _Map(map_, graph, found)
+        return _Map(map_, graph, found, _ends(self))
 
     def iterate_revisions(
         self,
@@ -188,18 +201,52 @@ class RevisionMap(_AlembicMap):
         if native is None or not (_is_identifier(upper) and _is_identifier(lower)):
             yield from _alembics_iterate(self, upper, lower, *flags)
             return
-        for index in native.graph.iterate(upper, lower, *flags):
+        try:
+            indexes = native.graph.iterate(upper, lower, *flags)
+        except errors.Declined as reason:
+            counters.plain(f"revision map: {reason}")
+            yield from _alembics_iterate(self, upper, lower, *flags)
+            return
+        for index in indexes:
             yield native.nodes[index]
 
     def _get_all_current(self, id_: tuple[str, ...]) -> set[Any]:
         native = _native(self)
         if native is None or not _is_identifier(id_):
             return _alembics_all_current(self, id_)
-        return {native.nodes[index] for index in native.graph.all_current(id_)}
+        try:
+            return {native.nodes[index] for index in native.graph.all_current(id_)}
+        except errors.Declined as reason:
+            counters.plain(f"revision map: {reason}")
+            return _alembics_all_current(self, id_)
+
+    def _topological_sort(self, revisions: Collection[Revision], heads: Any) -> list[str]:
+        map_ = self._revision_map
+        if type(map_) is not _Map or map_.is_changed:  # the graph has no circles
+            below = {
+                node.revision: node._normalized_down_revisions for node in map_.values() if node
+            }
+            todo = {node.revision for node in revisions}
+            circle = cycles.endless(below, todo, [node.revision for node in heads])
+            if circle is not None:
+                down = {name: map_[name]._versioned_down_revisions for name in circle if map_[name]}
+                is_down = bool(cycles.circles(down))
+                kind = revision.CycleDetected if is_down else revision.DependencyCycleDetected
+                raise kind(sorted(circle))
+        return _alembics_topological_sort(self, revisions, heads)
 
 
 _ORIGINAL_MAP = _attributes(RevisionMap, _MAP_METHODS)
-_PATCHABLE = frozenset(_MAP_METHODS) - {"_revision_map"}
+# What RevisionMap covers of Alembic's: there, a patch would not be seen in ours.
+_OURS = tuple(vars(RevisionMap).keys() & set(_MAP_METHODS))
+_ALEMBICS_MAP = _attributes(_AlembicMap, _OURS)
+_ENDS = ("_real_bases", "_real_heads", "bases", "heads")
+_PATCHABLE = frozenset(_MAP_METHODS) - {"_revision_map", *_ENDS}
+
+
+def _ends(map_: _AlembicMap) -> tuple[object, ...]:
+    """The heads and bases of a map as they are now: Alembic's answers read them."""
+    return tuple(map_.__dict__.get(name) for name in _ENDS)
 
 
 def _build(map_: _AlembicMap, found: Sequence[Revision]) -> _core.Graph | None:
@@ -218,8 +265,6 @@ def _build(map_: _AlembicMap, found: Sequence[Revision]) -> _core.Graph | None:
     ]
     try:
         return _core.Graph(cast("list[_core._Record]", records), revision)
-    except revision.CycleDetected:
-        raise
     except (
         errors.Declined,
         errors.MissingRevision,
@@ -235,6 +280,7 @@ def _is_untouched(map_: _AlembicMap) -> bool:
     """Whether all that Alembic's answers call is what it was when this module was loaded."""
     return (
         _attributes(type(map_), _MAP_METHODS) == _ORIGINAL_MAP
+        and _attributes(_AlembicMap, _OURS) in (_ALEMBICS_MAP, _attributes(RevisionMap, _OURS))
         and _attributes(Revision, _REVISION_METHODS) == _ORIGINAL_REVISION
         and map_.__dict__.keys().isdisjoint(_PATCHABLE)
     )
@@ -245,7 +291,7 @@ def _native(map_: _AlembicMap) -> _Map | None:
     made = map_._revision_map  # builds it
     if type(made) is not _Map:
         return None
-    if made.is_changed or not _is_untouched(map_):
+    if made.is_changed or _ends(map_) != made.ends or not _is_untouched(map_):
         counters.plain("revision map: changed, or a method is overridden")
         return None
     return made
@@ -479,16 +525,17 @@ def _operations(step: _AlembicStep, heads: Collection[str]) -> list[_core._Versi
     native = _native(map_) if isinstance(map_, _AlembicMap) else None
     if native is None or native.get(name) is not step.revision:
         return None
-    graph = native.graph
-    return graph.version_operations(sorted(heads), [(graph.lookup(name), step.is_upgrade)])[0]
+    try:
+        steps = [(native.graph.lookup(name), step.is_upgrade)]
+        return native.graph.version_operations(sorted(heads), steps)[0]
+    except errors.Declined as reason:
+        counters.plain(f"steps: {reason}")
+        return None
 
 
 # What takes whose place when the runtime is installed, part by part.
 REPLACEMENTS: dict[str, tuple[tuple[type, str, object], ...]] = {
-    "revision map": tuple(
-        (_AlembicMap, name, vars(RevisionMap)[name])
-        for name in ("_revision_map", "iterate_revisions", "_get_all_current")
-    ),
+    "revision map": tuple((_AlembicMap, name, vars(RevisionMap)[name]) for name in _OURS),
     "revision files": (
         (_AlembicScript, "module", vars(Script)["module"]),
         (_AlembicScript, "longdoc", vars(Script)["longdoc"]),

@@ -30,6 +30,7 @@ FIRST = (
     "import migrate_ext; migrate_ext.install()",
     "import migrate_ext; migrate_ext.ScriptDirectory",
     "import migrate_ext.revision",
+    "import migrate_ext.hooks",
     "import migrate_ext.seam",
 )
 PARTS = {
@@ -105,11 +106,11 @@ def file_is_missing(package: Path) -> None:
 
 
 def file_is_damaged(package: Path) -> None:
-    (package / "seam.py").write_text("def install(:\n")
+    (package / "hooks.py").write_text("def install(:\n")
 
 
 def hook_does_not_fit(package: Path) -> None:
-    with (package / "seam.py").open("a") as file:
+    with (package / "hooks.py").open("a") as file:
         file.write('_HOOKS["execution"] += ((object, "run", None),)\n')
 
 
@@ -231,12 +232,12 @@ def test_uninstall_leaves_a_method_that_somebody_put_in_place_since(site: Site) 
 
 
 def test_the_source_that_the_parts_mirror_is_what_they_were_written_for() -> None:
-    """A new release of Alembic that changes it must be read before it is put in ``seam.ALEMBIC``."""
+    """A new release of Alembic that changes it must be read before it is put in ``hooks.ALEMBIC``."""
     from alembic import __version__
 
-    from migrate_ext import seam
+    from migrate_ext import hooks
 
-    assert seam.numbers(__version__) <= seam.ALEMBIC[1]
-    if seam.numbers(__version__) == seam.ALEMBIC[1]:
-        for part, (_, digest) in seam._MIRRORED.items():
-            assert seam.mirrored_digest(part) == digest, part
+    assert hooks.numbers(__version__) <= hooks.ALEMBIC[1]
+    if hooks.numbers(__version__) == hooks.ALEMBIC[1]:
+        for part, (_, digest) in hooks._MIRRORED.items():
+            assert hooks.mirrored_digest(part) == digest, part
