@@ -406,25 +406,33 @@ class ScriptDirectory(_AlembicDirectory):
             self.revision_map = RevisionMap(self._load_revisions)
 
     def _load_revisions(self) -> Iterator[_AlembicScript]:
-        if not _is_readable(self):
-            counters.plain("script directory: sourceless, or a method is patched")
-            yield from _alembics_load_revisions(self)
-            return
-        cls = Script if isinstance(self, ScriptDirectory) else _AlembicScript
-        seen: set[Path] = set()
-        # Locations and what is listed in them are strings before Alembic 1.16.
-        for location in map(Path, self._version_locations):
-            if not location.exists():
-                continue
-            listed = map(Path, _AlembicScript._list_py_dir(self, location))
-            for folder, paths in itertools.groupby(listed, _parent):
-                yield from _read_folder(self, cls, folder.resolve(), list(paths), seen)
+        if _AlembicDirectory._load_revisions in (_alembics_load_revisions, _load_revisions):
+            return _load_revisions(self)
+        counters.plain("script directory: a method is patched")
+        return super()._load_revisions()
 
     def _upgrade_revs(self, destination: str, current_rev: Any) -> list[migration.RevisionStep]:
         return _ours(super()._upgrade_revs(destination, current_rev))
 
     def _downgrade_revs(self, destination: str, current_rev: Any) -> list[migration.RevisionStep]:
         return _ours(super()._downgrade_revs(destination, current_rev))
+
+
+def _load_revisions(self: _AlembicDirectory) -> Iterator[_AlembicScript]:
+    """Takes the place of the method of that name."""
+    if not _is_readable(self):
+        counters.plain("script directory: sourceless, or a method is patched")
+        yield from _alembics_load_revisions(self)
+        return
+    cls = Script if isinstance(self, ScriptDirectory) else _AlembicScript
+    seen: set[Path] = set()
+    # Locations and what is listed in them are strings before Alembic 1.16.
+    for location in map(Path, self._version_locations):
+        if not location.exists():
+            continue
+        listed = map(Path, _AlembicScript._list_py_dir(self, location))
+        for folder, paths in itertools.groupby(listed, _parent):
+            yield from _read_folder(self, cls, folder.resolve(), list(paths), seen)
 
 
 def _read_folder(
@@ -539,7 +547,7 @@ REPLACEMENTS: dict[str, tuple[tuple[type, str, object], ...]] = {
     "revision files": (
         (_AlembicScript, "module", vars(Script)["module"]),
         (_AlembicScript, "longdoc", vars(Script)["longdoc"]),
-        (_AlembicDirectory, "_load_revisions", vars(ScriptDirectory)["_load_revisions"]),
+        (_AlembicDirectory, "_load_revisions", _load_revisions),
     ),
     "version steps": tuple(
         (_AlembicStep, name, vars(RevisionStep)[name])
