@@ -187,59 +187,84 @@ class RevisionMap(_AlembicMap):
         self._real_bases = graph.real_bases
         return _Map(map_, graph, found, _ends(self))
 
-    def iterate_revisions(
-        self,
-        upper: Any,
-        lower: Any,
-        implicit_base: bool = False,
-        inclusive: bool = False,
-        assert_relative_length: bool = True,
-        select_for_downgrade: bool = False,
-    ) -> Iterator[Revision]:
-        native = _native(self)
-        flags = (implicit_base, inclusive, assert_relative_length, select_for_downgrade)
-        if native is None or not (_is_identifier(upper) and _is_identifier(lower)):
-            yield from _alembics_iterate(self, upper, lower, *flags)
-            return
-        try:
-            indexes = native.graph.iterate(upper, lower, *flags)
-        except errors.Declined as reason:
-            counters.plain(f"revision map: {reason}")
-            yield from _alembics_iterate(self, upper, lower, *flags)
-            return
-        for index in indexes:
-            yield native.nodes[index]
+    def iterate_revisions(self, *args: Any, **kw: Any) -> Iterator[Revision]:
+        return _as_it_is("iterate_revisions")(self, *args, **kw)  # type: ignore[no-any-return]
 
-    def _get_all_current(self, id_: tuple[str, ...]) -> set[Any]:
-        native = _native(self)
-        if native is None or not _is_identifier(id_):
-            return _alembics_all_current(self, id_)
-        try:
-            return {native.nodes[index] for index in native.graph.all_current(id_)}
-        except errors.Declined as reason:
-            counters.plain(f"revision map: {reason}")
-            return _alembics_all_current(self, id_)
+    def _get_all_current(self, *args: Any, **kw: Any) -> set[Any]:
+        return _as_it_is("_get_all_current")(self, *args, **kw)  # type: ignore[no-any-return]
 
-    def _topological_sort(self, revisions: Collection[Revision], heads: Any) -> list[str]:
-        map_ = self._revision_map
-        if type(map_) is not _Map or map_.is_changed:  # the graph has no circles
-            below = {
-                node.revision: node._normalized_down_revisions for node in map_.values() if node
-            }
-            todo = {node.revision for node in revisions}
-            circle = cycles.endless(below, todo, [node.revision for node in heads])
-            if circle is not None:
-                down = {name: map_[name]._versioned_down_revisions for name in circle if map_[name]}
-                is_down = bool(cycles.circles(down))
-                kind = revision.CycleDetected if is_down else revision.DependencyCycleDetected
-                raise kind(sorted(circle))
-        return _alembics_topological_sort(self, revisions, heads)
+    def _topological_sort(self, *args: Any, **kw: Any) -> list[str]:
+        return _as_it_is("_topological_sort")(self, *args, **kw)  # type: ignore[no-any-return]
 
 
-_ORIGINAL_MAP = _attributes(RevisionMap, _MAP_METHODS)
-# What RevisionMap covers of Alembic's: there, a patch would not be seen in ours.
-_OURS = tuple(vars(RevisionMap).keys() & set(_MAP_METHODS))
-_ALEMBICS_MAP = _attributes(_AlembicMap, _OURS)
+def _as_it_is(name: str) -> Callable[..., Any]:
+    """What stands in Alembic's class, somebody's patch for one; ours in the place of Alembic's own."""
+    found = getattr(_AlembicMap, name)
+    return _MAP_REPLACEMENTS[name] if found is _ALEMBICS_MAP[name] else found  # type: ignore[no-any-return]
+
+
+def _iterate_revisions(
+    self: _AlembicMap,
+    upper: Any,
+    lower: Any,
+    implicit_base: bool = False,
+    inclusive: bool = False,
+    assert_relative_length: bool = True,
+    select_for_downgrade: bool = False,
+) -> Iterator[Revision]:
+    native = _native(self)
+    flags = (implicit_base, inclusive, assert_relative_length, select_for_downgrade)
+    if native is None or not (_is_identifier(upper) and _is_identifier(lower)):
+        yield from _alembics_iterate(self, upper, lower, *flags)
+        return
+    try:
+        indexes = native.graph.iterate(upper, lower, *flags)
+    except errors.Declined as reason:
+        counters.plain(f"revision map: {reason}")
+        yield from _alembics_iterate(self, upper, lower, *flags)
+        return
+    for index in indexes:
+        yield native.nodes[index]
+
+
+def _get_all_current(self: _AlembicMap, id_: tuple[str, ...]) -> set[Any]:
+    native = _native(self)
+    if native is None or not _is_identifier(id_):
+        return _alembics_all_current(self, id_)
+    try:
+        return {native.nodes[index] for index in native.graph.all_current(id_)}
+    except errors.Declined as reason:
+        counters.plain(f"revision map: {reason}")
+        return _alembics_all_current(self, id_)
+
+
+def _topological_sort(self: _AlembicMap, revisions: Collection[Revision], heads: Any) -> list[str]:
+    map_ = self._revision_map
+    if type(map_) is not _Map or map_.is_changed:  # the graph has no circles
+        below = {node.revision: node._normalized_down_revisions for node in map_.values() if node}
+        todo = {node.revision for node in revisions}
+        circle = cycles.endless(below, todo, [node.revision for node in heads])
+        if circle is not None:
+            found = [node for node in map(map_.get, circle) if node is not None]
+            down = {node.revision: node._versioned_down_revisions for node in found}
+            is_down = bool(cycles.circles(down))
+            kind = revision.CycleDetected if is_down else revision.DependencyCycleDetected
+            raise kind(sorted(circle))
+    return _alembics_topological_sort(self, revisions, heads)
+
+
+# What is put into Alembic's class; what it had before; and what all that is called may be: ours, and where it is installed.
+_MAP_REPLACEMENTS: dict[str, Any] = {
+    "_revision_map": vars(RevisionMap)["_revision_map"],
+    "iterate_revisions": _iterate_revisions,
+    "_get_all_current": _get_all_current,
+    "_topological_sort": _topological_sort,
+}
+_ALEMBICS_MAP = {name: getattr(_AlembicMap, name) for name in _MAP_REPLACEMENTS}
+_OWN_METHODS = _attributes(RevisionMap, _MAP_METHODS)
+_INSTALLED_METHODS = tuple(
+    _MAP_REPLACEMENTS.get(name, getattr(_AlembicMap, name, None)) for name in _MAP_METHODS
+)
 _ENDS = ("_real_bases", "_real_heads", "bases", "heads")
 _PATCHABLE = frozenset(_MAP_METHODS) - {"_revision_map", *_ENDS}
 
@@ -279,8 +304,9 @@ def _build(map_: _AlembicMap, found: Sequence[Revision]) -> _core.Graph | None:
 def _is_untouched(map_: _AlembicMap) -> bool:
     """Whether all that Alembic's answers call is what it was when this module was loaded."""
     return (
-        _attributes(type(map_), _MAP_METHODS) == _ORIGINAL_MAP
-        and _attributes(_AlembicMap, _OURS) in (_ALEMBICS_MAP, _attributes(RevisionMap, _OURS))
+        _attributes(type(map_), _MAP_METHODS) in (_OWN_METHODS, _INSTALLED_METHODS)
+        and _attributes(_AlembicMap, _MAP_REPLACEMENTS)
+        in (tuple(_ALEMBICS_MAP.values()), tuple(_MAP_REPLACEMENTS.values()))
         and _attributes(Revision, _REVISION_METHODS) == _ORIGINAL_REVISION
         and map_.__dict__.keys().isdisjoint(_PATCHABLE)
     )
@@ -543,7 +569,9 @@ def _operations(step: _AlembicStep, heads: Collection[str]) -> list[_core._Versi
 
 # What takes whose place when the runtime is installed, part by part.
 REPLACEMENTS: dict[str, tuple[tuple[type, str, object], ...]] = {
-    "revision map": tuple((_AlembicMap, name, vars(RevisionMap)[name]) for name in _OURS),
+    "revision map": tuple(
+        (_AlembicMap, name, method) for name, method in _MAP_REPLACEMENTS.items()
+    ),
     "revision files": (
         (_AlembicScript, "module", vars(Script)["module"]),
         (_AlembicScript, "longdoc", vars(Script)["longdoc"]),
