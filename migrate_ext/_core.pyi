@@ -21,6 +21,9 @@ def statement_kind(
 def lock_sql_try(
     table: str, schema: str | None, for_session: bool, backend_pid: int = 0
 ) -> str: ...
+
+LOCK_SQL_INVALID: str
+
 def lock_sql_holders(key: int, /) -> str: ...
 def load_libpq(path: str | None, /) -> int: ...
 
