@@ -419,7 +419,7 @@ def surroundings(
 
     url: None for one that is not PostgreSQL's, and not guarded. variables: those that hold the URL. env: the path of ``env.py``, for messages. prepare: as for :meth:`Project.run`.
     """
-    from migrate_ext import seam
+    from migrate_ext import hooks
 
     values = {"MIGRATE_EXT_LOCK": "false"}
     if url is not None:
@@ -427,7 +427,7 @@ def surroundings(
     with (
         _environment(values),
         _quiet_logging(),
-        seam.executing(),
+        hooks.installed(),
         _only_on(url, variables, env, prepare),
     ):
         yield
