@@ -484,7 +484,7 @@ import sys
 def test_imports():
     assert not {"alembic", "sqlalchemy", "psycopg", "asyncio"} & set(sys.modules)
     ours = {n for n in sys.modules if n.startswith("migrate_ext.testing")}
-    assert ours == {"migrate_ext.testing", "migrate_ext.testing.plugin"}
+    assert ours == {"migrate_ext.testing", "migrate_ext.testing.alembic_fixtures", "migrate_ext.testing.plugin"}
 """,
     )
     process = suite.start()
