@@ -20,7 +20,7 @@ import sqlalchemy
 from alembic import command
 from alembic.config import Config
 
-from migrate_ext import seam
+from migrate_ext import hooks
 
 ENV = """
 from alembic import context
@@ -107,7 +107,7 @@ class Lab:
         config.set_main_option("script_location", str(self.folder))
         config.attributes.update(engine=engine, connected=self.connected, configure=self.configure)
         try:
-            with seam.executing() if batched else nullcontext():
+            with hooks.installed() if batched else nullcontext():
                 command.upgrade(config, target)
         except BaseException as error:
             outcome.error = error
