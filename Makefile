@@ -132,7 +132,7 @@ lint: build ## ruff, mypy, stubtest, clang-format, and shellcheck where it is in
 
 .PHONY: bench
 bench: build ## Compare with Alembic and psql, as ratios of one run
-	@$(PY) bench/graph.py && $(PY) bench/run.py $(ARGS)
+	@$(PY) bench/graph.py && $(PY) bench/run.py $(ARGS) && $(PY) bench/upgrade.py
 
 .PHONY: clean
 clean: demo-stop ## Remove all that was made, .venv too
