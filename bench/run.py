@@ -54,6 +54,7 @@ class Bench:
             "PYTHONPATH": str(ROOT),
             "DATABASE_URL": self.url.replace("postgresql://", "postgresql+psycopg://"),
             "MIGRATE_EXT_STATS": str(self.stats),
+            "MIGRATE_EXT": "0" if command[:3] == ALEMBIC else "1",
         }
         begin = time.perf_counter()
         subprocess.run(command, cwd=self.folder, env=environment, check=True, capture_output=True)

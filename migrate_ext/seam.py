@@ -34,7 +34,7 @@ from alembic.script import ScriptDirectory as AlembicScriptDirectory
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.pool import NullPool
 
-from migrate_ext import counters, direct, drivers, errors, plain, revision, runs, scripts
+from migrate_ext import counters, direct, drivers, errors, hooks, plain, revision, runs, scripts
 from migrate_ext.executor import Executor, Place, note
 from migrate_ext.handover import Settings
 
@@ -53,7 +53,7 @@ def command_line(argv: Sequence[str], prog: str, *, plain: bool = False) -> None
         line.parser.error("too few arguments")
     function, positional, keyword = options.cmd
     config = _alembic_config(line, options)
-    with nullcontext() if plain else executing(), _naming_files():
+    with nullcontext() if plain else hooks.installed(), _naming_files():
         function(
             config,
             *[getattr(options, name, None) for name in positional],
@@ -106,8 +106,7 @@ def run_in_alembic(run: direct.Run, settings: Settings) -> None:
     """
 
     class Script(revision.Script):
-        def _load(self) -> ModuleType:
-            return scripts.load(self.path)
+        module = revision.LazyModule(scripts.load)
 
     class ScriptDirectory(revision.ScriptDirectory):
         """The project's, with the files that the command has read already."""
@@ -530,7 +529,7 @@ class _Run:
 
     def _version_statement(self, method: str, count: int) -> str | None:
         """What Alembic's method sends, with stand-ins for the versions; None if that is not plain."""
-        original = _originals[HeadMaintainer, method]
+        original = hooks.originals[HeadMaintainer, method]
         if original.__module__ != "alembic.runtime.migration":
             return None
         sent: list[Any] = []
@@ -587,21 +586,21 @@ def _run_migrations(self: MigrationContext, **kw: Any) -> None:
 
 
 def _begin_transaction(self: MigrationContext, _per_migration: bool = False) -> Any:
-    original = _originals[MigrationContext, "begin_transaction"]
+    original = hooks.originals[MigrationContext, "begin_transaction"]
     return runs.begin_transaction(original, self, _per_migration)
 
 
 def _autocommit_block(self: MigrationContext) -> Any:
-    return runs.autocommit_block(_originals[MigrationContext, "autocommit_block"], self)
+    return runs.autocommit_block(hooks.originals[MigrationContext, "autocommit_block"], self)
 
 
 def _end_transaction(self: _ProxyTransaction, type_: Any, value: Any, traceback: Any) -> None:
-    original = _originals[_ProxyTransaction, "__exit__"]
+    original = hooks.originals[_ProxyTransaction, "__exit__"]
     runs.end_transaction(original, self, type_, value, traceback)
 
 
 def _run_batched(self: MigrationContext, **kw: Any) -> None:
-    run_migrations = _originals[MigrationContext, "run_migrations"]
+    run_migrations = hooks.originals[MigrationContext, "run_migrations"]
     found = _executor_for(self)
     if found is None:
         run_migrations(self, **kw)
@@ -628,7 +627,7 @@ def _insert_version(self: HeadMaintainer, version: str) -> None:
     if run and version not in self.heads and run.write_version(self, "_insert_version", version):
         self.heads.add(version)
     else:
-        _originals[HeadMaintainer, "_insert_version"](self, version)
+        hooks.originals[HeadMaintainer, "_insert_version"](self, version)
 
 
 def _delete_version(self: HeadMaintainer, version: str) -> None:
@@ -636,7 +635,7 @@ def _delete_version(self: HeadMaintainer, version: str) -> None:
     if run and version in self.heads and run.write_version(self, "_delete_version", version):
         self.heads.remove(version)
     else:
-        _originals[HeadMaintainer, "_delete_version"](self, version)
+        hooks.originals[HeadMaintainer, "_delete_version"](self, version)
 
 
 def _update_version(self: HeadMaintainer, from_: str, to_: str) -> None:
@@ -646,54 +645,12 @@ def _update_version(self: HeadMaintainer, from_: str, to_: str) -> None:
         self.heads.remove(from_)
         self.heads.add(to_)
     else:
-        _originals[HeadMaintainer, "_update_version"](self, from_, to_)
+        hooks.originals[HeadMaintainer, "_update_version"](self, from_, to_)
 
 
 def _update_to_step(self: HeadMaintainer, step: MigrationStep) -> None:
-    _originals[HeadMaintainer, "update_to_step"](self, step)
+    hooks.originals[HeadMaintainer, "update_to_step"](self, step)
     runs.update_to_step(self)
     run = _run_of(self)
     if run is not None:
         run.after_step()
-
-
-# What stands in whose place while the hooks are installed, and what stood there before.
-_HOOKS: tuple[tuple[type, str, Callable[..., Any]], ...] = (
-    (MigrationContext, "run_migrations", _run_migrations),
-    (MigrationContext, "begin_transaction", _begin_transaction),
-    (MigrationContext, "autocommit_block", _autocommit_block),
-    (_ProxyTransaction, "__exit__", _end_transaction),
-    (HeadMaintainer, "_insert_version", _insert_version),
-    (HeadMaintainer, "_delete_version", _delete_version),
-    (HeadMaintainer, "_update_version", _update_version),
-    (HeadMaintainer, "update_to_step", _update_to_step),
-)
-_originals: dict[tuple[type, str], Callable[..., Any]] = {}
-
-
-def install() -> None:
-    """From here on Alembic sends the SQL of plain migrations in batches. Twice is once."""
-    if not _originals:
-        for cls, name, hook in _HOOKS:
-            _originals[cls, name] = getattr(cls, name)
-            setattr(cls, name, hook)
-
-
-def uninstall() -> None:
-    """Put Alembic's own methods back."""
-    for (cls, name), original in _originals.items():
-        setattr(cls, name, original)
-    _originals.clear()
-
-
-@contextmanager
-def executing() -> Iterator[None]:
-    """The hooks are installed within this block; if they were before, they stay."""
-    if _originals:
-        yield
-        return
-    install()
-    try:
-        yield
-    finally:
-        uninstall()

@@ -56,7 +56,9 @@ def test_upgrade_sends_fewer_batches_than_statements(project: Counted) -> None:
     assert up["waits"] <= up["plain_statements"] + 2 * up["batches"] + 12
     assert up["plain_reasons"].pop("upgrade: migrations to run") == 1
     assert up["plain_reasons"].pop("migration: a with block") == 2
-    assert all(r.startswith(("migration: ", "statement: ")) for r in up["plain_reasons"])
+    assert all(r.startswith(("migration: ", "statement: ")) for r in up["plain_reasons"]), up[
+        "plain_reasons"
+    ]
     for command in ("current",), ("upgrade", "head"), ("stamp", "head"):
         after = project.stats(*command)
         assert after["files_executed"] == after["batches"] == after["plain_statements"] == 0
