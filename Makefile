@@ -170,7 +170,7 @@ analyse: build/c/libpq ## clang-tidy and cppcheck over the C core, where they ar
 
 .PHONY: bench
 bench: build ## Compare with Alembic and psql, as ratios of one run
-	@$(PY) bench/graph.py && $(PY) bench/run.py $(ARGS)
+	@$(PY) bench/graph.py && $(PY) bench/run.py $(ARGS) && $(PY) bench/upgrade.py
 
 .PHONY: clean
 clean: demo-stop ## Remove all that was made, .venv too

@@ -71,8 +71,11 @@ class Lent:
 
     ``connection``: the DBAPI connection. ``pointer``, ``library``: its ``PGconn``, and the file to
     find its libpq by. ``notices_are_heard``: somebody listens to what the server says beside
-    results, so that Python may not run ahead of a migration's end.
+    results, so that Python may not run ahead of a migration's end. ``is_async``: waits belong to the
+    event loop.
     """
+
+    is_async = False
 
     def __init__(self, connection: Any, pointer: int, library: str) -> None:
         self.connection = connection
@@ -124,12 +127,21 @@ class Psycopg(Lent):
         return cls(_message(failed), info=fields)  # type: ignore[no-any-return]
 
 
+class PsycopgAsync(Psycopg):
+    """psycopg's async connection, behind SQLAlchemy's adapter."""
+
+    is_async = True
+
+
 class Psycopg2(Lent):
     """psycopg2. It skips COMMIT unless it has sent BEGIN, which it does with its first statement."""
 
     def after_batch(self, discards_plans: bool) -> None:
         if not self.connection.closed and self.connection.info.status == 0:  # CONNECTION_OK
-            self.connection.poll()  # moves what the server said to connection.notices; does not wait
+            # Moves what the server said to the list, without waiting. SQLAlchemy's dialect logs it at
+            # INFO (then we are not here, see lend) and empties the list, after each statement.
+            self.connection.poll()
+            self.connection.notices.clear()
 
     def error(self, failed: errors.ServerError) -> Exception:
         import psycopg2
@@ -155,6 +167,15 @@ class Psycopg2(Lent):
 def lend(connection: Any) -> Lent | str:
     """An open DBAPI connection for the executor; a text says why it cannot be one."""
     name = type(connection).__module__.partition(".")[0]
+    if name == "sqlalchemy":  # an adapter around an async driver's
+        connection = connection.driver_connection
+        name = type(connection).__module__.partition(".")[0]
+        library = None
+        if name == "psycopg":
+            library = libpq.psycopg_library(type(connection.pgconn).__module__)
+        if library is None:
+            return f"driver: {name} through asyncio"
+        return PsycopgAsync(connection, connection.pgconn.pgconn_ptr, library)
     if name not in ("psycopg", "psycopg2"):
         return f"driver: not psycopg or psycopg2 but {name}"
     if name == "psycopg2":

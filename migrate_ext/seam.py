@@ -432,6 +432,12 @@ class _Run:
         self.overridden = _overridden(context)
         self.code: CodeType | None = None  # of the plain function that is running
         self.versions: dict[str, str | None] = {}
+        self.one_by_one = (
+            context._transaction_per_migration
+            or not context.impl.transactional_ddl
+            or bool(context.on_version_apply_callbacks)
+        )
+        executor.gathers = self.one_by_one
 
     def steps(self, *arguments: Any) -> Iterable[Any]:
         """The steps to run, each with its function wrapped."""
@@ -471,6 +477,8 @@ class _Run:
                 else:
                     self.code = own.__code__
                 function(**kw)
+                if self.executor.driver.notices_are_heard:
+                    self.executor.settle()
             except Exception as error:
                 # What was sent before Python failed comes first, as it would have under Alembic.
                 self.executor.settle()
@@ -530,7 +538,9 @@ class _Run:
 
     def write_version(self, maintainer: HeadMaintainer, method: str, *versions: str) -> bool:
         """Queue what a method of the maintainer would send; False: it must do that itself."""
-        if _refusal(self.connection) is not None or not all(map(_is_quiet_name, versions)):
+        if self.overridden or _refusal(self.connection):
+            return False
+        if not all(map(_is_quiet_name, versions)):
             return False
         if method not in self.versions:
             self.versions[method] = self._version_statement(method, len(versions))
@@ -570,13 +580,7 @@ class _Run:
 
     def after_step(self) -> None:
         """A step and its version rows are done: settle where somebody is about to look."""
-        context = self.context
-        if (
-            context.on_version_apply_callbacks
-            or context._transaction_per_migration
-            or not context.impl.transactional_ddl
-            or self.executor.driver.notices_are_heard
-        ):
+        if self.one_by_one or self.executor.driver.notices_are_heard:
             self.executor.settle()
 
 

@@ -48,7 +48,7 @@ def test_upgrade_sends_fewer_batches_than_statements(project: Counted) -> None:
     before = project.stats("current")
     assert before["files_executed"] == before["batches"] == before["plain_statements"] == 0
     up = project.stats("upgrade", "head")
-    assert 0 < up["batches"] < up["statements"] / 2
+    assert 0 < up["batches"] < up["statements"]
     assert up["files_executed"] == FILES
     assert up["files_scanned"] == FILES
     # Each batch may wait once or twice, or find its answer already there.
