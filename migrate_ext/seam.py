@@ -27,6 +27,7 @@ from alembic.runtime.migration import (
     MigrationContext,
     MigrationStep,
 )
+from alembic.script import Script as AlembicScript
 from alembic.script import ScriptDirectory as AlembicScriptDirectory
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.pool import NullPool
@@ -109,9 +110,14 @@ def run_in_alembic(run: direct.Run, settings: Settings) -> None:
     class ScriptDirectory(revision.ScriptDirectory):
         """The project's, with the files that the command has read already."""
 
-        def _load_revisions(self) -> Iterator[revision.Script]:
-            for file in run.scripts.files:
-                yield Script(file.module, file.record[0], file.path, file.scanned)
+        def _load_revisions(self) -> Iterator[AlembicScript]:
+            if run.scripts is None:
+                yield from super()._load_revisions()
+                return
+            found = zip(run.scripts.paths, run.scripts.scanned, strict=True)
+            for index, (path, scanned) in enumerate(found):
+                assert scanned[0] is not None
+                yield Script(run.scripts.modules.get(index), scanned[0], path, scanned)
 
         def run_env(self) -> None:
             _run_environment(settings)

@@ -4,15 +4,11 @@
  * Immutable after __new__, so there is nothing to lock. Questions keep their memory in a mig_query;
  * `ask` releases it in every case. Errors are raised as classes of the namespace `errors`.
  */
-#include "py/module.h"
+#include "py/graph_object.h"
 
 #include "core/plan.h"
 
-typedef struct graph_object {
-    PyObject_HEAD mig_graph *graph;
-    PyObject *names;  /* tuple of str: revision ids */
-    PyObject *errors; /* where the exceptions are taken from */
-} graph_object;
+typedef mig_py_graph graph_object;
 
 static int traverse(PyObject *self, visitproc visit, void *arg)
 {
@@ -123,7 +119,7 @@ static int as_ids(graph_object *self, PyObject *value, ids *argument)
     return 0;
 }
 
-static int as_index(graph_object *self, PyObject *value, uint32_t *node)
+int mig_py_graph_index(mig_py_graph *self, PyObject *value, uint32_t *node)
 {
     Py_ssize_t index = PyNumber_AsSsize_t(value, PyExc_IndexError);
     if (index == -1 && PyErr_Occurred())
@@ -366,7 +362,7 @@ static PyObject *get_heads(PyObject *self, void *which)
 static PyObject *revision(PyObject *self, PyObject *index)
 {
     uint32_t node;
-    if (as_index((graph_object *)self, index, &node) < 0)
+    if (mig_py_graph_index((graph_object *)self, index, &node) < 0)
         return NULL;
     return Py_NewRef(PyTuple_GET_ITEM(((graph_object *)self)->names, (Py_ssize_t)node));
 }
@@ -374,7 +370,7 @@ static PyObject *revision(PyObject *self, PyObject *index)
 static PyObject *edges(PyObject *self, PyObject *index, const mig_edges *which)
 {
     uint32_t node;
-    if (as_index((graph_object *)self, index, &node) < 0)
+    if (mig_py_graph_index((graph_object *)self, index, &node) < 0)
         return NULL;
     return names_of((graph_object *)self, mig_edges_of(which, node));
 }
@@ -395,7 +391,7 @@ static PyObject *labels(PyObject *self, PyObject *index)
 {
     const mig_graph *graph = ((graph_object *)self)->graph;
     uint32_t node;
-    if (as_index((graph_object *)self, index, &node) < 0)
+    if (mig_py_graph_index((graph_object *)self, index, &node) < 0)
         return NULL;
     PyObject *list = PyList_New(0);
     for (uint32_t i = 0; list != NULL && i < graph->label_count; i++) {
@@ -540,7 +536,7 @@ static int read_step(graph_object *self, PyObject *value, mig_step *step, ids *f
         if (!PyArg_ParseTuple(value, "Op", &a, &is_upgrade))
             return -1;
         step->is_upgrade = is_upgrade != 0;
-        return as_index(self, a, &step->node);
+        return mig_py_graph_index(self, a, &step->node);
     }
     if (!PyArg_ParseTuple(value, "OOpp", &a, &b, &is_upgrade, &branch_move) ||
         as_ids(self, a, from) < 0 || as_ids(self, b, to) < 0)
@@ -644,6 +640,10 @@ static PyMethodDef methods[] = {
     {"normalized_dependencies", normalized_dependencies, METH_O,
      "normalized_dependencies(index) -> tuple[str, ...]"},
     {"labels", labels, METH_O, "labels(index) -> tuple[str, ...]"},
+    {"describe", (PyCFunction)(void (*)(void))mig_py_graph_describe, METH_VARARGS | METH_KEYWORDS,
+     "describe(indexes, records, current=(), *, branches=False, doc=False, parents=False, "
+     "indicators=True) -> str\n\nRevisions as the commands print them, a line each; records: what "
+     "scan_files gave."},
     {"lookup", lookup, METH_O, "lookup(key) -> int\n\nThe revision of an id or a branch label."},
     {"get_revisions", get_revisions, METH_O, "RevisionMap.get_revisions, as indexes."},
     {"get_revision", get_revision, METH_O, "RevisionMap.get_revision, as an index."},

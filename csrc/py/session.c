@@ -146,16 +146,19 @@ static PyObject *session_connect(PyObject *cls, PyObject *args, PyObject *kwargs
     params = PyDict_Copy(given);
     if (params == NULL || read_params(params, &keywords, &values) < 0)
         goto done;
-    if (mig_libpq_load(&pq, library != NULL ? PyBytes_AS_STRING(library) : NULL, &error) !=
-        MIG_OK) {
+    mig_status status;
+    const char *file = library != NULL ? PyBytes_AS_STRING(library) : NULL;
+    Py_BEGIN_ALLOW_THREADS status = mig_libpq_load(&pq, file, &error);
+    Py_END_ALLOW_THREADS if (status != MIG_OK)
+    {
         (void)mig_py_raise(&error);
         goto done;
     }
     self = new_session((PyTypeObject *)cls, &pq);
     if (self == NULL || enter(self) < 0)
         goto done;
-    mig_status status = mig_session_connect(&self->session, keywords, values,
-                                            (size_t)PyDict_GET_SIZE(params), &error);
+    status = mig_session_connect(&self->session, keywords, values, (size_t)PyDict_GET_SIZE(params),
+                                 &error);
     (void)leave(self);
     if (status == MIG_OK)
         result = Py_NewRef(self);
