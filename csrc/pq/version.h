@@ -48,6 +48,11 @@ mig_status mig_version_create(mig_session *session, const mig_version_table *tab
                               bool primary_key, mig_error *error);
 mig_status mig_version_purge(mig_session *session, const mig_version_table *table,
                              mig_error *error);
+/* The statement of one operation, in `arena`, for whoever sends it with others and checks its rows.
+ */
+mig_status mig_version_sql(mig_session *session, const mig_version_table *table,
+                           const mig_version_operation *operation, mig_arena *arena,
+                           const char **sql, mig_error *error);
 /* In one batch, inside a transaction. MIG_EVERSION, with Alembic's text, when a row was missing or
  * doubled: the statements after it have run as well, and the caller rolls back. `statements`: how
  * many were sent. */

@@ -478,6 +478,26 @@ static int read_operation(PyObject *item, mig_version_operation *operation)
     return 0;
 }
 
+static PyObject *session_version_sql(session_object *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"operation", "table", "schema", NULL};
+    mig_version_table table = {NULL, NULL};
+    mig_version_operation operation;
+    PyObject *given;
+    const char *sql;
+    mig_arena arena;
+    mig_error error;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "Os|z:version_sql", names, &given, &table.table,
+                                     &table.schema) ||
+        read_operation(given, &operation) < 0 || refuse_if_busy(self) < 0)
+        return NULL;
+    mig_arena_init(&arena, &mig_alloc_system);
+    mig_status status = mig_version_sql(&self->session, &table, &operation, &arena, &sql, &error);
+    PyObject *result = status == MIG_OK ? text_or_none(sql) : raise(self, &error);
+    mig_arena_release(&arena);
+    return result;
+}
+
 static PyObject *session_version_apply(session_object *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"operations", "table", "schema", NULL};
@@ -581,6 +601,9 @@ static PyMethodDef session_methods[] = {
      "version_create(table: str, schema: str | None = None, primary_key: bool = True) -> None"},
     {"version_purge", KEYWORDS(session_version_purge),
      "version_purge(table: str, schema: str | None = None) -> None"},
+    {"version_sql", KEYWORDS(session_version_sql),
+     "version_sql(operation: tuple[str, ...], table: str, schema: str | None = None) -> str\n\n"
+     "The statement of one operation of version_apply, unsent."},
     {"version_apply", KEYWORDS(session_version_apply),
      "version_apply(operations: Sequence[tuple[str, ...]], table: str, schema: str | None = None) "
      "-> None\n\nRaises CommandError, with Alembic's text, when a row is missing or doubled."},
