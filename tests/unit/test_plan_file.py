@@ -44,7 +44,7 @@ REFUSED = (
     HEAD + FUNCTION + "autocommit\n", HEAD + FUNCTION + "autocommit\nautocommit\n", HEAD + FUNCTION + "key x\n",
     HEAD + FUNCTION + "autocommit\ndowngrade\n", HEAD + f"revision {HASH[1:]} abc\nupgrade\n",
     HEAD + f"revision {HASH} \nupgrade\n", HEAD + f"revision {HASH.upper()} abc\nupgrade\n", HEAD + f"revision {HASH}\n",
-    HEAD + "key \n", HEAD + "sql\n", HEAD + FUNCTION + "upgrade x\n",
+    HEAD + "sql\n", HEAD + FUNCTION + "upgrade x\n",
 )  # fmt: skip
 
 
