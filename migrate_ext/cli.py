@@ -140,6 +140,10 @@ def run(argv: Sequence[str], prog: str) -> None:
 
         print(f"{prog} {__version__} (alembic {version('alembic')})")
         return
+    if any(a.startswith(("--no-lock", "--lock-timeout", "--repair")) for a in argv):
+        from migrate_ext import limits  # few give these
+
+        argv = limits.take_options(argv)
     off = os.environ.get("MIGRATE_EXT") == "0"
     if off:
         declined = "MIGRATE_EXT=0"

@@ -146,7 +146,7 @@ class Run:
                 self.scripts = Scripts(self.config)
             finally:  # as under Alembic, a server that is not there comes before a bad file
                 session = connecting.result()
-            return self._serve(VersionTable(session, settings), self.scripts, url)
+            return self._serve(VersionTable(session, settings, self.config), self.scripts, url)
         except errors.Declined as reason:
             return str(reason)
         except OSError as error:
@@ -183,7 +183,7 @@ class Run:
 
     def _stamp(self, table: VersionTable, scripts: Scripts) -> None:
         log_context()
-        table.session.begin()
+        table.begin()
         if "purge" in self.options.flags:
             table.ensure_now()
             table.purge()
@@ -255,8 +255,9 @@ def plan(options: Options, scripts: Scripts, heads: tuple[str, ...]) -> list[int
 class VersionTable:
     """The version table of a session, with the names that ``env.py`` configured."""
 
-    def __init__(self, session: _core.Session, settings: Settings) -> None:
+    def __init__(self, session: _core.Session, settings: Settings, config: Config) -> None:
         self.session = session
+        self.config = config
         self.name: str = settings.configure.get("version_table", "alembic_version")
         self.schema: str | None = settings.configure.get("version_table_schema")
         self.primary_key: bool = settings.configure.get("version_table_pk", True)
@@ -264,14 +265,32 @@ class VersionTable:
 
     def heads(self) -> tuple[str, ...]:
         """The revisions in it; none when there is no such table."""
-        found = self.session.version_heads(self.name, self.schema)
+        try:
+            found = self.session.version_heads(self.name, self.schema)
+        except errors.ServerError as error:
+            if error.sqlstate != "42703":  # undefined column
+                raise
+            name = f"{self.schema}.{self.name}" if self.schema else self.name
+            raise errors.CommandError(
+                errors.no_version_table(name, "has no version_num")
+            ) from error
         self._exists = found is not None
-        return tuple(head for head in found or () if head is not None)
+        heads = tuple(head for head in found or () if head is not None)
+        problem = errors.bad_version_rows(self.name, found or ())
+        if problem:
+            raise errors.CommandError(problem)
+        return heads
+
+    def begin(self) -> None:
+        """Begin a transaction that has the lock until it ends."""
+        from migrate_ext import limits, lock  # only where something is written
+
+        lock.begin(self.session, self.name, self.schema, limits.read(self.config.option))
 
     def ensure(self) -> None:
         """Create it, in a transaction of its own, unless :meth:`heads` has seen it."""
         if not self._exists:
-            self.session.begin()
+            self.begin()
             self.ensure_now()
             self.session.commit()
 
@@ -299,7 +318,8 @@ def _params(settings: Settings, url: str) -> dict[str, str]:
 
 def database_url(settings: Settings) -> str:
     """The URL from the environment, in SQLAlchemy's spelling."""
-    url = os.environ.get(settings.url_variable, "").strip()
+    name = settings.url_variable
+    url = (os.environ.get(f"DIRECT_{name}") or os.environ.get(name, "")).strip()
     if not url:
         raise errors.CommandError(
             f"{settings.url_variable} is not set; give the database's URL, for example "

@@ -72,7 +72,7 @@ def of_driver(connection: object) -> tuple[int, str] | None:
             return None
         pgconn = getattr(connection, "pgconn", None)
         pointer = getattr(pgconn, "pgconn_ptr", None)
-        library = _psycopg_library(type(pgconn).__module__)
+        library = psycopg_library(type(pgconn).__module__)
     elif "psycopg2" in drivers:
         core = sys.modules.get("psycopg2._psycopg")
         if core is None or core.get_wait_callback() is not None:
@@ -85,7 +85,7 @@ def of_driver(connection: object) -> tuple[int, str] | None:
     return pointer, library
 
 
-def _psycopg_library(module: str) -> str | None:
+def psycopg_library(module: str) -> str | None:
     """``module``: where the PGconn's class comes from tells psycopg's three builds apart."""
     if module.startswith(("psycopg_binary", "psycopg_c")):
         package = module.partition(".")[0]

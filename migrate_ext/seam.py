@@ -26,13 +26,14 @@ from alembic.runtime.migration import (
     HeadMaintainer,
     MigrationContext,
     MigrationStep,
+    _ProxyTransaction,
 )
 from alembic.script import Script as AlembicScript
 from alembic.script import ScriptDirectory as AlembicScriptDirectory
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.pool import NullPool
 
-from migrate_ext import counters, direct, drivers, errors, revision, scripts
+from migrate_ext import counters, direct, drivers, errors, revision, runs, scripts
 from migrate_ext.executor import Executor
 from migrate_ext.handover import Settings
 
@@ -297,7 +298,7 @@ def _executor_for(context: MigrationContext) -> Executor | None:
         found = "connection: not SQLAlchemy's own class"
     elif connection.dialect.name != "postgresql":
         found = f"database: {connection.dialect.name}"
-    elif connection._has_events or connection.engine._has_events:
+    elif runs.has_listeners(context) or connection.engine._has_events:
         found = "connection: event listeners"
     elif connection.dialect._has_events:
         found = "dialect: event listeners"
@@ -312,6 +313,24 @@ def _executor_for(context: MigrationContext) -> Executor | None:
 
 
 def _run_migrations(self: MigrationContext, **kw: Any) -> None:
+    runs.run(self, lambda: _run_batched(self, **kw))
+
+
+def _begin_transaction(self: MigrationContext, _per_migration: bool = False) -> Any:
+    original = _originals[MigrationContext, "begin_transaction"]
+    return runs.begin_transaction(original, self, _per_migration)
+
+
+def _autocommit_block(self: MigrationContext) -> Any:
+    return runs.autocommit_block(_originals[MigrationContext, "autocommit_block"], self)
+
+
+def _end_transaction(self: _ProxyTransaction, type_: Any, value: Any, traceback: Any) -> None:
+    original = _originals[_ProxyTransaction, "__exit__"]
+    runs.end_transaction(original, self, type_, value, traceback)
+
+
+def _run_batched(self: MigrationContext, **kw: Any) -> None:
     run_migrations = _originals[MigrationContext, "run_migrations"]
     executor = _executor_for(self)
     if executor is None:
@@ -368,6 +387,7 @@ def _update_version(self: HeadMaintainer, from_: str, to_: str) -> None:
 
 def _update_to_step(self: HeadMaintainer, step: MigrationStep) -> None:
     _originals[HeadMaintainer, "update_to_step"](self, step)
+    runs.update_to_step(self)
     executor = _executor_of(self)
     if executor is not None:
         executor.settle()
@@ -376,6 +396,9 @@ def _update_to_step(self: HeadMaintainer, step: MigrationStep) -> None:
 # What stands in whose place while the hooks are installed, and what stood there before.
 _HOOKS: tuple[tuple[type, str, Callable[..., Any]], ...] = (
     (MigrationContext, "run_migrations", _run_migrations),
+    (MigrationContext, "begin_transaction", _begin_transaction),
+    (MigrationContext, "autocommit_block", _autocommit_block),
+    (_ProxyTransaction, "__exit__", _end_transaction),
     (HeadMaintainer, "_delete_version", _delete_version),
     (HeadMaintainer, "_update_version", _update_version),
     (HeadMaintainer, "update_to_step", _update_to_step),

@@ -21,7 +21,7 @@ from sqlalchemy.engine import URL, make_url
 
 # Started in the background, a shell has SIGINT ignored, and so would every program of the tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-pytest.register_assert_rewrite("project")
+pytest.register_assert_rewrite("project", "field")
 
 TEST_DATABASE_URL = os.environ.get("TEST_DATABASE_URL")
 

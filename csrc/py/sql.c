@@ -1,9 +1,10 @@
 /* Functions over text and libraries, without a session: parse_url, redact_url, statement_kind,
- * load_libpq. */
+ * lock_sql_try, lock_sql_holders, load_libpq. */
 #include "py/module.h"
 
 #include "core/sqllex.h"
 #include "pq/libpq.h"
+#include "pq/lock.h"
 #include "pq/url.h"
 
 static PyObject *parse_url(PyObject *Py_UNUSED(module), PyObject *argument)
@@ -69,6 +70,40 @@ static PyObject *statement_kind(PyObject *Py_UNUSED(module), PyObject *args, PyO
     return Py_BuildValue("sN", NAMES[info.kind], keyword);
 }
 
+static PyObject *lock_sql_try(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"table", "schema", "for_session", "backend_pid", NULL};
+    mig_version_table table;
+    int for_session, backend_pid = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "szp|i:lock_sql_try", names, &table.table,
+                                     &table.schema, &for_session, &backend_pid))
+        return NULL;
+    mig_arena arena;
+    mig_error error;
+    const char *sql;
+    mig_arena_init(&arena, &mig_alloc_system);
+    mig_status status =
+        mig_lock_sql_try(&table, for_session != 0, backend_pid, &arena, &sql, &error);
+    PyObject *result = status == MIG_OK ? PyUnicode_FromString(sql) : mig_py_raise(&error);
+    mig_arena_release(&arena);
+    return result;
+}
+
+static PyObject *lock_sql_holders(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    long long key = PyLong_AsLongLong(argument);
+    if (key == -1 && PyErr_Occurred())
+        return NULL;
+    mig_arena arena;
+    mig_error error;
+    const char *sql;
+    mig_arena_init(&arena, &mig_alloc_system);
+    mig_status status = mig_lock_sql_holders(key, &arena, &sql, &error);
+    PyObject *result = status == MIG_OK ? PyUnicode_FromString(sql) : mig_py_raise(&error);
+    mig_arena_release(&arena);
+    return result;
+}
+
 static PyObject *load_libpq(PyObject *Py_UNUSED(module), PyObject *argument)
 {
     PyObject *path = NULL;
@@ -96,6 +131,11 @@ static PyMethodDef methods[] = {
     {"statement_kind", (PyCFunction)(void (*)(void))statement_kind, METH_VARARGS | METH_KEYWORDS,
      "statement_kind(sql: str, standard_conforming_strings: bool = True) -> tuple[str, str]\n\n"
      "'one', 'several', 'none' or 'unsure', and the first word in upper case."},
+    {"lock_sql_try", (PyCFunction)(void (*)(void))lock_sql_try, METH_VARARGS | METH_KEYWORDS,
+     "lock_sql_try(table: str, schema: str | None, for_session: bool, backend_pid: int = 0) -> "
+     "str\n\nOne row: key, 't', 'f' or NULL, isolation level, what the version table is."},
+    {"lock_sql_holders", lock_sql_holders, METH_O,
+     "lock_sql_holders(key: int) -> str\n\nA row a holder: pid, application, since when."},
     {"load_libpq", load_libpq, METH_O,
      "load_libpq(path: str | None) -> int\n\nThe version of the libpq at `path`, or of the "
      "system's. Raises OSError when there is none."},

@@ -1,0 +1,136 @@
+#include "pq/lock.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The code point at `*text`, which moves behind it; what is no UTF-8 is U+FFFD, byte by byte. */
+static uint32_t next_code_point(const unsigned char **text)
+{
+    const unsigned char *p = *text;
+    uint32_t point = *p;
+    size_t more = point < 0x80 ? 0 : point >= 0xF0 ? 3 : point >= 0xE0 ? 2 : point >= 0xC2 ? 1 : 4;
+    static const uint32_t LEAST[] = {0, 0x80, 0x800, 0x10000};
+    *text = p + 1;
+    if (more == 0)
+        return point;
+    if (more == 4 || point > 0xF4)
+        return 0xFFFD;
+    point &= 0x3Fu >> more;
+    for (size_t i = 1; i <= more; i++) {
+        if ((p[i] & 0xC0) != 0x80)
+            return 0xFFFD;
+        point = point << 6 | (p[i] & 0x3F);
+    }
+    if (point < LEAST[more] || point > 0x10FFFF || (point >= 0xD800 && point <= 0xDFFF))
+        return 0xFFFD;
+    *text = p + more + 1;
+    return point;
+}
+
+/* `text` as E'...'. NULL: out of memory. */
+static const char *literal(const char *text, mig_arena *arena)
+{
+    const unsigned char *p = (const unsigned char *)text;
+    enum { LONGEST = 10 }; /* \U0010FFFF, and its NUL is the one of the whole */
+    size_t length = strlen(text);
+    if (length > SIZE_MAX / LONGEST - 4)
+        return NULL;
+    size_t size = length * LONGEST + 4, at = 2;
+    char *made = mig_arena_get(arena, size);
+    if (made == NULL)
+        return NULL;
+    memcpy(made, "E'", 2);
+    while (*p != '\0') {
+        uint32_t point = next_code_point(&p);
+        if (point >= 0x80) {
+            at += (size_t)snprintf(made + at, size - at, "\\U%08" PRIX32, point);
+            continue;
+        }
+        if (point == '\'' || point == '\\')
+            made[at++] = (char)point;
+        made[at++] = (char)point;
+    }
+    memcpy(made + at, "'", 2);
+    return made;
+}
+
+static const char *format(mig_arena *arena, const char *text, ...) MIG_PRINTF(2, 3);
+
+static const char *format(mig_arena *arena, const char *text, ...)
+{
+    va_list args, again;
+    va_start(args, text);
+    va_copy(again, args);
+    int length = vsnprintf(NULL, 0, text, args);
+    char *made = length >= 0 ? mig_arena_get(arena, (size_t)length + 1) : NULL;
+    if (made != NULL)
+        (void)vsnprintf(made, (size_t)length + 1, text, again);
+    va_end(again);
+    va_end(args);
+    return made;
+}
+
+mig_status mig_lock_sql_try(const mig_version_table *table, bool for_session, int backend_pid,
+                            mig_arena *arena, const char **sql, mig_error *error)
+{
+    const char *name = literal(table->table, arena), *schema = NULL, *take = NULL;
+    bool by_path = table->schema == NULL || *table->schema == '\0';
+    if (!by_path)
+        schema = literal(table->schema, arena);
+    if (!for_session)
+        take = "pg_catalog.pg_try_advisory_xact_lock(lock.key)";
+    else if (backend_pid == 0)
+        take = "pg_catalog.pg_try_advisory_lock(lock.key)";
+    else
+        take = format(arena,
+                      "CASE WHEN pg_catalog.pg_backend_pid() = %d "
+                      "THEN pg_catalog.pg_try_advisory_lock(lock.key) END",
+                      backend_pid);
+    *sql = NULL;
+    if (name != NULL && take != NULL && (by_path || schema != NULL))
+        *sql = format(
+            arena,
+            "WITH version_table AS MATERIALIZED (\n"
+            "SELECT c.oid, c.relkind, n.nspname FROM pg_catalog.pg_class c\n"
+            "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace\n"
+            "WHERE c.relname = %s AND c.relkind IN ('r', 'p', 'f', 'v', 'm')\n"
+            "AND %s%s),\n"
+            "lock AS MATERIALIZED (\n"
+            "SELECT pg_catalog.hashtextextended(('migrate_ext ' || pg_catalog.quote_ident(coalesce("
+            "(SELECT nspname FROM version_table), %s, '')) || '.' || pg_catalog.quote_ident(%s))\n"
+            "COLLATE \"C\", 0) AS key)\n"
+            "SELECT lock.key::text, (%s)::text, pg_catalog.current_setting('transaction_isolation')"
+            ",\n"
+            "coalesce((SELECT CASE\n"
+            "WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.oid\n"
+            "AND a.attname = 'version_num' AND NOT a.attisdropped) THEN 'no version_num'\n"
+            "WHEN t.relkind IN ('v', 'm')\n"
+            "AND pg_catalog.pg_relation_is_updatable(t.oid, true) & 28 <> 28 THEN 'read-only view'"
+            "\n"
+            "ELSE 'table' END FROM version_table t), 'missing')\n"
+            "FROM lock",
+            name,
+            by_path ? "pg_catalog.pg_table_is_visible(c.oid) AND n.nspname <> 'pg_catalog'"
+                    : "n.nspname = ",
+            by_path ? "" : schema, by_path ? "pg_catalog.current_schema()" : schema, name, take);
+    return *sql != NULL ? MIG_OK : mig_fail(error, MIG_ENOMEM, "out of memory");
+}
+
+mig_status mig_lock_sql_holders(int64_t key, mig_arena *arena, const char **sql, mig_error *error)
+{
+    uint64_t bits = (uint64_t)key;
+    *sql = format(arena,
+                  "SELECT l.pid::text, a.application_name, "
+                  "pg_catalog.to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ')\n"
+                  "FROM pg_catalog.pg_locks l\n"
+                  "LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid\n"
+                  "WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1\n"
+                  "AND l.classid = %" PRIu32 " AND l.objid = %" PRIu32 "\n"
+                  "AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d\n"
+                  "WHERE d.datname = pg_catalog.current_database())\n"
+                  "GROUP BY 1, 2, 3 ORDER BY 1",
+                  (uint32_t)(bits >> 32), (uint32_t)(bits & UINT32_MAX));
+    return *sql != NULL ? MIG_OK : mig_fail(error, MIG_ENOMEM, "out of memory");
+}

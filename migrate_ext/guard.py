@@ -1,0 +1,470 @@
+"""Holds the lock around one run of Alembic's loop, on the connection that the project opened.
+
+Between transactions the lock is the session's, inside one the transaction's: so the server lets go
+of it at COMMIT and ROLLBACK, wherever the project has them, and when we die; a pooled connection
+cannot carry it away. The statements go past SQLAlchemy (its autobegin, its listeners): on the
+``PGconn`` or asyncpg's connection while no transaction is open, and as the first statement of a
+transaction through the driver's cursor, because the driver owns BEGIN.
+
+Behind a pooler that shares sessions (found by the server's process id, see ``csrc/pq/lock.h``),
+every transaction takes the transaction's lock, and the heads are read again.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection
+
+from migrate_ext import _core, libpq, lock
+from migrate_ext.errors import CommandError, bad_version_rows
+from migrate_ext.limits import Limits
+
+# What a transaction may fail with that can be repeated: lock_timeout, serialization, deadlock.
+_REPEATABLE = frozenset(("55P03", "40001", "40P01"))
+_LONGEST_PAUSE = 4.0  # seconds between two tries of a migration
+_ORPHANS = "5000"  # ms after which a server looks whether we are still there
+
+
+class Line:
+    """One driver's connection, past SQLAlchemy.
+
+    ``status``: ``idle``, ``open`` (in a transaction), ``failed`` (in one that can only be rolled
+    back) or ``lost``.
+    """
+
+    backend_pid: int
+
+    def __init__(self, dbapi: Any) -> None:
+        self.dbapi = dbapi
+
+    @property
+    def status(self) -> str:
+        raise NotImplementedError
+
+    def ask(self, sql: str) -> list[tuple[str | None, ...]]:
+        """Run one statement outside the driver's notion of a transaction."""
+        raise NotImplementedError
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def open(self, sql: str) -> Any:
+        """Run one statement the driver's way, which begins its transaction; its first value."""
+        cursor = self.dbapi.cursor()
+        try:
+            self._execute(cursor, sql)
+            row = cursor.fetchone()
+        finally:
+            cursor.close()
+        return next(iter(row.values())) if isinstance(row, dict) else row[0]
+
+    def _execute(self, cursor: Any, sql: str) -> None:
+        cursor.execute(sql)
+
+    def close(self) -> None:
+        """Give the connection back to the driver alone."""
+
+
+class LibpqLine(Line):
+    """psycopg 3 (its async connections, too) and psycopg2: over the driver's own ``PGconn``."""
+
+    def __init__(self, dbapi: Any, driver: Any, pointer: int, library: str) -> None:
+        super().__init__(dbapi)
+        self.driver = driver
+        self.session = _core.Session.borrow(pointer, library, driver)
+        self.backend_pid = self.session.backend_pid
+
+    @property
+    def status(self) -> str:
+        if self.session.closed:
+            return "lost"
+        # PQtransactionStatus by both drivers' public names: idle, active, in a transaction, failed.
+        found = int(
+            self.driver.get_transaction_status()
+            if hasattr(self.driver, "get_transaction_status")
+            else self.driver.info.transaction_status
+        )
+        return {0: "idle", 2: "open", 3: "failed"}.get(found, "lost")
+
+    def ask(self, sql: str) -> list[tuple[str | None, ...]]:
+        return self.session.query(sql)
+
+    def _execute(self, cursor: Any, sql: str) -> None:
+        if hasattr(self.driver, "prepare_threshold"):
+            cursor.execute(sql, prepare=False)  # a name of psycopg's would stay behind a pooler
+        else:
+            cursor.execute(sql)
+
+    def close(self) -> None:
+        self.session.close()
+
+
+class AsyncpgLine(Line):
+    """asyncpg, which has no ``PGconn``: over SQLAlchemy's adapter."""
+
+    def __init__(self, dbapi: Any, driver: Any) -> None:
+        super().__init__(dbapi)
+        self.driver = driver
+        self.backend_pid = driver.get_server_pid()
+
+    @property
+    def status(self) -> str:
+        if self.driver.is_closed():
+            return "lost"
+        return "open" if self.driver.is_in_transaction() else "idle"
+
+    def ask(self, sql: str) -> list[tuple[str | None, ...]]:
+        rows: list[Any] = self.dbapi.run_async(lambda connection: connection.fetch(sql))
+        return [tuple(row) for row in rows]
+
+    def sleep(self, seconds: float) -> None:
+        import asyncio  # imported already, where asyncpg is
+
+        self.dbapi.run_async(lambda _: asyncio.sleep(seconds))
+
+
+def line_of(connection: Connection) -> Line | str:
+    """The line of an open connection; a text says why there is none."""
+    dbapi: Any = connection.connection.dbapi_connection
+    driver: Any = connection.connection.driver_connection
+    name = type(driver).__module__.partition(".")[0]
+    if name == "asyncpg":
+        return AsyncpgLine(dbapi, driver)
+    pointer = library = None
+    if name == "psycopg":
+        pointer = driver.pgconn.pgconn_ptr
+        library = libpq.psycopg_library(type(driver.pgconn).__module__)
+    elif name == "psycopg2":
+        pointer = driver.pgconn_ptr
+        library = sys.modules["psycopg2._psycopg"].__file__
+    if pointer is None or library is None:
+        return f"this build of {name}" if name.startswith("psycopg") else f"the driver {name}"
+    return LibpqLine(dbapi, driver, pointer, library)
+
+
+class Moved(Exception):
+    """Another run has changed the version rows meanwhile: plan anew."""
+
+
+class Unlocked(Exception):
+    """A step is to be run by a command of which we did not know that it runs any."""
+
+
+class Guard:
+    """The lock, and the limits, of one run; and what of it was committed.
+
+    connection: the one that the run uses. heads_sql: reads the version rows.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        line: Line,
+        limits: Limits,
+        table: str,
+        schema: str | None,
+        heads_sql: str,
+    ) -> None:
+        self.connection = connection
+        self.line = line
+        self.limits = limits
+        self.table = table
+        self.schema = schema
+        self.heads_sql = heads_sql
+        self.held = ""  # "", "session" or "transaction"
+        self.pooled = limits.pooler == "transaction"
+        self.key = 0
+        self.started = False
+        self.restore = ""
+        self.planned: frozenset[str | None] | None = None  # the version rows we count on
+        self.step: Any = None
+        self.in_body = False
+        self.done: list[str] = []  # revisions whose step is finished
+        self.committed: list[str] = []
+        self.half_done = False  # the present step has committed something of its own
+
+    # the run
+
+    def start(self) -> None:
+        """Take the lock, before the heads are read."""
+        event.listen(self.connection, "commit", self._committing)
+        event.listen(self.connection, "rollback", self._rolling_back)
+        self.started = True
+        self._take()
+
+    def again(self) -> None:
+        """Take the lock anew, after the transaction was rolled back: the run begins again."""
+        self.planned = None
+        self.done = list(self.committed)
+        if not self.held:
+            self._take()
+
+    def _take(self) -> None:
+        if not self.limits.lock:
+            self.opened()
+            return
+        waiting = lock.Waiting(self.limits, self.line.ask, self.line.sleep)
+        if self.line.status == "open":
+            self._join(waiting)
+        elif getattr(self.line.dbapi, "autocommit", False) is True:
+            self._take_for_session(waiting)
+            if self.pooled:
+                raise CommandError(
+                    "the connection commits each statement by itself, and leads to a pooler that "
+                    "shares sessions: no lock could hold. Give the server's own URL, or --no-lock"
+                )
+            self._limit("false")
+        else:
+            if not self.pooled:
+                self._take_for_session(waiting)
+            self.opened()
+
+    def opened(self) -> None:
+        """A transaction of the run begins: the lock becomes the transaction's."""
+        if not self.started or self.held == "transaction":
+            return
+        if getattr(self.line.dbapi, "autocommit", False) is True:
+            return
+        if not self.limits.lock:
+            if self.limits.ddl_lock_timeout or self.limits.statement_timeout:
+                self.line.open("SELECT ''" + self._limits("true"))
+            return
+        if self.pooled:
+            self._take_for_transaction()
+            return
+        promote = (
+            f"SELECT (CASE WHEN pg_catalog.pg_try_advisory_xact_lock({self.key}) "
+            f"THEN pg_catalog.pg_advisory_unlock({self.key}) END)::text{self._limits('true')}"
+        )
+        if self.line.open(promote) not in ("t", "true"):
+            raise CommandError("the lock of this run was lost; nothing more was done")
+        self.held = "transaction"
+
+    def autocommit(self) -> None:
+        """Statements that commit by themselves are about to come."""
+        if self.pooled and self.limits.lock:
+            raise CommandError(
+                "an autocommit block behind a pooler that shares sessions: no lock could hold. "
+                "Give the server's own URL (DIRECT_DATABASE_URL with a thin env.py), or --no-lock"
+            )
+        self.half_done = self.in_body
+
+    def finish(self) -> None:
+        """The run is over; the transaction may go on, and keeps the lock to its end."""
+        if not self.started:
+            return
+        event.remove(self.connection, "commit", self._committing)
+        event.remove(self.connection, "rollback", self._rolling_back)
+        self.started = False
+        status = self.line.status
+        if self.restore and status in ("idle", "open"):
+            self.line.ask(self.restore)
+        if self.held == "session":
+            if status == "open" and getattr(self.line.dbapi, "autocommit", False) is not True:
+                self.opened_again()
+            elif status in ("idle", "open"):
+                self.line.ask(f"SELECT pg_catalog.pg_advisory_unlock({self.key})::text")
+            elif status == "failed":
+                self.connection.invalidate()  # the session's lock would survive the ROLLBACK
+        self.held = ""
+
+    def opened_again(self) -> None:
+        """The session's lock becomes that of the transaction which is open."""
+        self.line.ask(f"SELECT pg_catalog.pg_try_advisory_xact_lock({self.key})::text")
+        self.line.ask(f"SELECT pg_catalog.pg_advisory_unlock({self.key})::text")
+
+    # taking it
+
+    def _take_for_session(self, waiting: lock.Waiting) -> None:
+        pid = 0 if self.limits.pooler == "none" else self.line.backend_pid
+        while True:
+            tried = lock.try_lock(
+                self.line.ask, self.table, self.schema, for_session=True, backend_pid=pid
+            )
+            self.key = tried.key
+            if tried.had is None:
+                self.pooled = True
+                return
+            if tried.had:
+                self.held = "session"
+                return
+            waiting.again(tried.key)
+
+    def _take_for_transaction(self) -> None:
+        """Behind a pooler: in the driver's new transaction, or not at all."""
+        waiting = lock.Waiting(self.limits, self.line.ask, self.line.sleep)
+        while True:
+            if self.key == 0:  # outside a transaction: answers, and is dropped at once
+                tried = lock.try_lock(self.line.ask, self.table, self.schema, for_session=False)
+                self.key = tried.key
+            take = f"SELECT pg_catalog.pg_try_advisory_xact_lock({self.key})::text"
+            if self.line.open(take + self._limits("true")) in ("t", "true"):
+                break
+            self.line.dbapi.rollback()  # a waiter must not keep a session of the pool
+            waiting.again(self.key)
+        self.held = "transaction"
+        if self.planned is not None:
+            rows = frozenset(row[0] for row in self.line.ask(self.heads_sql))
+            if rows != self.planned:
+                raise Moved
+
+    def _join(self, waiting: lock.Waiting) -> None:
+        """The project has a transaction open already: take the lock in it."""
+        while True:
+            tried = lock.try_lock(self.line.ask, self.table, self.schema, for_session=False)
+            self.key = tried.key
+            if tried.had:
+                self.held = "transaction"
+                self._limit("true")
+                return
+            if tried.isolation != "read committed":
+                raise CommandError(
+                    "another run of migrations has the lock of this database, and the open "
+                    f"transaction is {tried.isolation}: it would not see what that run does. "
+                    "Run the command again, or begin no transaction before context.configure"
+                )
+            waiting.again(tried.key)
+
+    # limits
+
+    def _limits(self, local: str) -> str:
+        """``, set_config(...)`` for each limit. local: ``true`` for the transaction only."""
+        given = (
+            ("lock_timeout", self.limits.ddl_lock_timeout),
+            ("statement_timeout", self.limits.statement_timeout),
+        )
+        made = [
+            f", pg_catalog.set_config('{name}', '{value}', {local})"
+            for name, value in given
+            if value is not None
+        ]
+        # What a statement does after our death ends by itself (PostgreSQL 14 and newer, on Linux).
+        made.append(
+            ", CASE WHEN pg_catalog.current_setting('client_connection_check_interval', true) = '0'"
+            " AND pg_catalog.version() ~ 'linux' THEN pg_catalog.set_config("
+            f"'client_connection_check_interval', '{_ORPHANS}', {local}) END"
+        )
+        return "".join(made)
+
+    def _limit(self, local: str) -> None:
+        """Set the limits now: for the open transaction, or until :meth:`finish`."""
+        if local == "false":
+            names = ("lock_timeout", "statement_timeout", "client_connection_check_interval")
+            before = self.line.ask(
+                "SELECT name, setting FROM pg_catalog.pg_settings WHERE name IN "
+                f"({', '.join(map(repr, names))})"
+            )
+            self.restore = "SELECT " + ", ".join(
+                f"pg_catalog.set_config('{name}', '{value}', false)" for name, value in before
+            )
+        self.line.ask("SELECT ''" + self._limits(local))
+
+    def unlimited(self) -> None:
+        """The end of an autocommit block: the session's settings are as before."""
+        if self.restore and self.line.status == "idle":
+            self.line.ask(self.restore)
+            self.restore = ""
+
+    def limit_session(self) -> None:
+        """The beginning of an autocommit block."""
+        if self.started and not self.restore and self.line.status == "idle":
+            self._limit("false")
+
+    # what SQLAlchemy is about to do
+
+    def _committing(self, _: Connection) -> None:
+        if self.held == "transaction" and not self.pooled and self.line.status == "open":
+            retake = f"SELECT pg_catalog.pg_try_advisory_lock({self.key})::text"
+            if self.line.ask(retake)[0][0] not in ("t", "true"):
+                raise CommandError("the lock of this run was lost; nothing more was done")
+            self.held = "session"
+        elif self.held == "transaction":
+            self.held = ""
+        self.committed = list(self.done)
+        if self.in_body:
+            self.half_done = True
+
+    def _rolling_back(self, _: Connection) -> None:
+        if self.held == "transaction":
+            self.held = ""
+
+    # steps
+
+    def steps(self, find: Callable[..., Iterable[Any]]) -> Callable[..., Iterator[Any]]:
+        """`find`, Alembic's plan of steps, with the present one noted."""
+
+        def found(heads: Any, context: Any) -> Iterator[Any]:
+            rows = tuple(heads)
+            problem = bad_version_rows(self.table, rows)
+            if problem:
+                raise CommandError(problem)
+            self.planned = frozenset(rows)
+            for step in find(heads, context):
+                if not self.started:
+                    raise Unlocked
+                self.step, self.half_done = step, False
+                step.migration_fn = self._body(step.migration_fn)
+                yield step
+
+        return found
+
+    def _body(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def migrate(**kw: Any) -> None:
+            self.in_body = True
+            try:
+                function(**kw)
+            finally:
+                self.in_body = False
+            self.done.append(_name(self.step))
+
+        return migrate
+
+    def stepped(self, heads: Iterable[str]) -> None:
+        """A step's version rows are written: what they are now."""
+        self.planned = frozenset(heads)
+
+    # failures
+
+    def may_repeat(self, error: BaseException) -> bool:
+        """Whether `error` ended a transaction that can be repeated as a whole."""
+        original = getattr(error, "orig", None)
+        state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+        return state in _REPEATABLE and not self.half_done and self.line.status != "lost"
+
+    def pause(self, tries: int) -> None:
+        """Between two tries: longer each time, and never twice the same."""
+        self.line.sleep(min(0.1 * 2.0**tries, _LONGEST_PAUSE) * random.uniform(0.5, 1.0))
+
+    def outcome(self) -> str:
+        """What was committed of a run that failed, and what to do; empty when nothing was."""
+        said = []
+        if self.committed:
+            said.append(f"Committed: {_some(self.committed)}.")
+        if self.half_done:
+            said.append(
+                f"{_name(self.step)} was left half done: what it did in and before its autocommit "
+                "block is committed, its version row is not. If it left an INVALID index, the next "
+                "run names it, and with --repair drops it first."
+            )
+        if said:
+            said.append("All else was rolled back; the same command goes on from there.")
+        return " ".join(said)
+
+
+def _name(step: Any) -> str:
+    revision = getattr(step, "revision", None)
+    return str(getattr(revision, "revision", None) or step)
+
+
+def _some(names: list[str]) -> str:
+    if len(names) < 4:
+        return ", ".join(names)
+    return f"{names[0]} to {names[-1]} ({len(names)} migrations)"

@@ -1,0 +1,132 @@
+"""What a run of migrations may wait for, and how it takes its lock: options, variables, settings.
+
+Each is an option of the command line (``--no-lock``, ``--lock-timeout``, ``--repair``), else an
+environment variable (``MIGRATE_EXT_LOCK_TIMEOUT``), else a key of the project's configuration
+(``migrate_ext_lock_timeout``):
+
+``lock``
+    ``false``: no lock (``--no-lock``).
+``lock_timeout``
+    seconds to wait for another run; without it, as long as it takes (``--lock-timeout``).
+``pooler``
+    ``transaction``: the URL leads to a pooler that shares server sessions between transactions;
+    ``none``: it does not; ``auto``, the default: found out.
+``ddl_lock_timeout``, ``statement_timeout``
+    PostgreSQL's ``lock_timeout`` and ``statement_timeout`` for the statements of the run.
+``retries``
+    how often a migration is repeated that failed because of those, a deadlock or a serialization
+    failure; 0, the default: never.
+
+Imports next to nothing: it is on the way of every command.
+"""
+
+from __future__ import annotations
+
+import os
+
+from migrate_ext.errors import CommandError
+
+TYPE_CHECKING = False  # typing's own costs its import
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_COMMANDS = ("upgrade", "downgrade", "stamp")
+_NAMES = ("lock", "lock_timeout", "pooler", "ddl_lock_timeout", "statement_timeout", "retries")
+
+# What the command line gave.
+given: dict[str, str] = {}
+
+
+class Limits:
+    """The settings of one run; see the module's text. ``repair``: ``--repair`` was given."""
+
+    __slots__ = (
+        "ddl_lock_timeout",
+        "lock",
+        "lock_timeout",
+        "pooler",
+        "repair",
+        "retries",
+        "statement_timeout",
+    )
+
+    def __init__(self) -> None:
+        self.lock = True
+        self.lock_timeout: float | None = None
+        self.pooler = "auto"
+        self.ddl_lock_timeout: str | None = None
+        self.statement_timeout: str | None = None
+        self.retries = 0
+        self.repair = False
+
+
+def take_options(argv: Sequence[str]) -> list[str]:
+    """`argv` without the options that are ours, which are kept in :data:`given`.
+
+    Raises :class:`~migrate_ext.errors.CommandError` where ``--lock-timeout`` has no number.
+    """
+    given.clear()
+    if not any(command in argv for command in _COMMANDS):
+        return list(argv)
+    left, rest = [], iter(argv)
+    for argument in rest:
+        option, equals, value = argument.partition("=")
+        if argument == "--no-lock":
+            given["lock"] = "false"
+        elif argument == "--repair":
+            given["repair"] = "true"
+        elif option == "--lock-timeout":
+            found = value if equals else next(rest, None)
+            if found is None:
+                raise CommandError("--lock-timeout needs a number of seconds")
+            given["lock_timeout"] = str(_checked("lock_timeout", found.strip(), option))
+        else:
+            left.append(argument)
+    return left
+
+
+def read(option: Callable[[str], str | None]) -> Limits:
+    """The settings in force. option: gives a key of the configuration, or None.
+
+    Raises :class:`~migrate_ext.errors.CommandError` for a value that makes no sense.
+    """
+    limits = Limits()
+    limits.repair = given.get("repair") == "true"
+    for name in _NAMES:
+        key = f"migrate_ext_{name}"
+        value = given.get(name)
+        where = "--" + name.replace("_", "-")
+        if value is None:
+            value, where = os.environ.get(key.upper()), key.upper()
+        if value is None:
+            value, where = option(key), key
+        if value is None or not value.strip():
+            continue
+        setattr(limits, name, _checked(name, value.strip(), where))
+    return limits
+
+
+def _checked(name: str, value: str, where: str) -> object:
+    import re  # few settings are given
+
+    if name == "lock":
+        if value.lower() in ("true", "yes", "on", "1", "false", "no", "off", "0"):
+            return value.lower() in ("true", "yes", "on", "1")
+        expected = "true or false"
+    elif name == "pooler":
+        if value in ("auto", "transaction", "none"):
+            return value
+        expected = "auto, transaction or none"
+    elif name == "lock_timeout":
+        if re.fullmatch(r"\d+(\.\d+)?", value):
+            return float(value)
+        expected = "a number of seconds"
+    elif name == "retries":
+        if re.fullmatch(r"\d{1,4}", value):
+            return int(value)
+        expected = "a number of at most four digits"
+    else:
+        if re.fullmatch(r"\d+ ?(us|ms|s|min|h|d)?", value):
+            return value
+        expected = "a time as PostgreSQL writes it, such as 1s or 500ms"
+    raise CommandError(f"{where} is {value!r}; expected {expected}")

@@ -1,0 +1,129 @@
+"""The lock of a run of migrations: an advisory lock of PostgreSQL, polled, never waited for inside
+the server.
+
+The questions are C's (``csrc/pq/lock.h`` says how the key is made); here is when they are asked.
+:mod:`migrate_ext.guard` holds the lock around Alembic's run, :func:`begin` in a transaction of our
+own session.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from migrate_ext import _core
+from migrate_ext.errors import CommandError, no_version_table
+from migrate_ext.limits import Limits
+
+Ask = Callable[[str], list[tuple[str | None, ...]]]
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.4  # seconds between two questions
+_SAY_AGAIN = 30.0  # seconds until a waiter says again for whom it waits
+
+
+class Tried(NamedTuple):
+    """The answer to a try. ``had``: None where a pooler shares the session with others."""
+
+    key: int
+    had: bool | None
+    isolation: str
+
+
+def try_lock(
+    ask: Ask, table: str, schema: str | None, *, for_session: bool, backend_pid: int = 0
+) -> Tried:
+    """Try once. ask: runs one statement and gives its rows as texts. backend_pid: see lock.h.
+
+    Raises :class:`~migrate_ext.errors.CommandError` when what has the version table's name cannot
+    be one.
+    """
+    sql = _core.lock_sql_try(table, schema, for_session, backend_pid)
+    key, had, isolation, kind = ask(sql)[0]
+    if kind not in ("table", "missing"):
+        name = f"{schema}.{table}" if schema else table
+        view = "is a view that cannot be written"
+        why = view if kind == "read-only view" else f"has {kind}"
+        raise CommandError(no_version_table(name, why))
+    return Tried(int(key or 0), None if had is None else had in ("t", "true"), isolation or "")
+
+
+class Waiting:
+    """A wait for another run: says for whom, once and then rarely, and gives up when told to.
+
+    ask: as above, asked for the holders. sleep: what waits that many seconds.
+    """
+
+    def __init__(self, limits: Limits, ask: Ask, sleep: Callable[[float], None] = time.sleep):
+        self.limits = limits
+        self.ask = ask
+        self.sleep = sleep
+        self.started = time.monotonic()
+        self.said: float | None = None
+        self.pause = _FIRST_WAIT
+
+    def again(self, key: int) -> None:
+        """Until the next try. Raises CommandError when ``lock_timeout`` is over."""
+        waited = time.monotonic() - self.started
+        timeout = self.limits.lock_timeout
+        if timeout is not None and waited >= timeout:
+            raise CommandError(
+                f"another run of migrations has the lock of this database: {self._holders(key)}. "
+                f"Gave up after {waited:.1f} s (lock_timeout); nothing was changed"
+            )
+        if self.said is None or waited - self.said >= _SAY_AGAIN:
+            holders = self._holders(key)
+            if holders:
+                say("warning", f"Waiting for another run of migrations: {holders}")
+                self.said = waited
+        pause = self.pause * random.uniform(0.5, 1.0)
+        self.sleep(pause if timeout is None else min(pause, max(timeout - waited, 0.001)))
+        self.pause = min(self.pause * 1.5, _LONGEST_WAIT)
+
+    def _holders(self, key: int) -> str:
+        return "; ".join(
+            f"pid {pid}"
+            + (f", application {name!r}" if name else "")
+            + (f", since {since}" if since else "")
+            for pid, name, since in self.ask(_core.lock_sql_holders(key))
+        )
+
+
+def begin(session: _core.Session, table: str, schema: str | None, limits: Limits) -> None:
+    """Begin a transaction of our own session that has the lock until it ends.
+
+    Raises CommandError as :func:`try_lock` and :class:`Waiting` do.
+    """
+    if not limits.lock:
+        session.begin()
+        return
+    # A snapshot from before the lock would show rows that are no more.
+    fresh = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; "
+    waiting = Waiting(limits, session.query)
+    while True:
+        session.begin()
+        tried = try_lock(lambda sql: session.query(fresh + sql), table, schema, for_session=False)
+        if tried.had:
+            return
+        session.rollback()  # nothing of ours may be open while we wait
+        waiting.again(tried.key)
+
+
+def say(level: str, text: str) -> None:
+    """Log where Alembic logs; on stderr where nobody has set logging up, for nobody would see it.
+
+    level: ``info``, ``warning`` or ``error``; an ``info`` is not worth stderr.
+    """
+    import logging  # few runs have anything to say
+
+    logger: logging.Logger | None = logging.getLogger("alembic.runtime.migration")
+    assert logger is not None
+    getattr(logger, level)("%s", text)
+    while logger is not None:
+        if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):
+            return
+        logger = logger.parent if logger.propagate else None
+    if level != "info" and sys.stderr is not None:
+        print(text, file=sys.stderr, flush=True)

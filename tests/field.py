@@ -1,0 +1,446 @@
+"""What the soak and the tests of the lock share: a project of many small migrations whose database tells
+what ran, commands in forks of this process, a proxy that cuts, a pooler.
+
+Commands run in forks, because the imports behind them would otherwise be most of the time; each fork is a
+whole command line in its folder and environment, as a shell would have started it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+
+WAYS = ("alembic", "migrate_ext")
+MODES = ("one", "each", "autocommit")
+
+THIN = """\
+from migrate_ext import environment
+environment(metadata="tables:metadata", transaction_per_migration={each})
+"""
+CLASSIC = """\
+import os
+from alembic import context
+from sqlalchemy import create_engine, pool
+from tables import metadata
+from sqlalchemy.engine import make_url
+config = context.config
+if config.config_file_name is not None:
+    from logging.config import fileConfig
+    fileConfig(config.config_file_name)
+engine = create_engine(os.environ["DATABASE_URL"], poolclass=pool.NullPool)
+with engine.connect() as connection:
+    context.configure(
+        connection=connection, target_metadata=metadata, transaction_per_migration={each}
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+INI = """\
+[alembic]
+script_location = .
+path_separator = os
+{settings}
+[loggers]
+keys = root,alembic
+[handlers]
+keys = console
+[formatters]
+keys = plain
+[logger_root]
+level = WARNING
+handlers = console
+[logger_alembic]
+level = INFO
+handlers =
+qualname = alembic
+[handler_console]
+class = StreamHandler
+args = (sys.stderr,)
+formatter = plain
+[formatter_plain]
+format = %(levelname)-5.5s [%(name)s] %(message)s
+"""
+REVISION = '''\
+"""migration {n}"""
+from alembic import op
+import sqlalchemy as sa
+revision = "{revision}"
+down_revision = {down!r}
+
+
+def upgrade():
+{upgrade}
+
+
+def downgrade():
+{downgrade}
+'''
+# `ran` has a row for each migration that was run and not taken back: twice would show.
+FIRST = '    op.execute("CREATE TABLE ran (n integer NOT NULL)")\n'
+TABLE_UP = """\
+    op.create_table("t{n}", sa.Column("id", sa.Integer, primary_key=True), sa.Column("a", sa.Text))
+    op.execute("INSERT INTO ran VALUES ({n})")"""
+TABLE_DOWN = """\
+    op.drop_table("t{n}")
+    op.execute("DELETE FROM ran WHERE n = {n}")"""
+INDEX_UP = """\
+    with op.get_context().autocommit_block():
+        op.create_index("i{n}", "t{table}", ["a"], postgresql_concurrently=True, if_not_exists=True)
+    op.execute("INSERT INTO ran VALUES ({n})")"""
+INDEX_DOWN = """\
+    with op.get_context().autocommit_block():
+        op.drop_index("i{n}", postgresql_concurrently=True, if_exists=True)
+    op.execute("DELETE FROM ran WHERE n = {n}")"""
+EVERY = 10  # in mode "autocommit", each so many migrations make an index
+
+
+class Field:
+    """A project with `count` migrations in a new folder, and its database.
+
+    way: ``alembic`` with a classic env.py, or ``migrate_ext`` with a thin one. mode: ``one`` transaction,
+    one for ``each`` migration, or each with ``autocommit`` blocks in between. settings: lines for the ini
+    file. body: replaces the upgrades, by number.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        url: str,
+        *,
+        way: str = "alembic",
+        mode: str = "one",
+        count: int = 200,
+        settings: str = "",
+        body: dict[int, str] | None = None,
+    ) -> None:
+        self.folder, self.url, self.way, self.mode, self.count = folder, url, way, mode, count
+        (folder / "versions").mkdir(parents=True)
+        (folder / "alembic.ini").write_text(INI.format(settings=settings))
+        (folder / "tables.py").write_text("import sqlalchemy\nmetadata = sqlalchemy.MetaData()\n")
+        (folder / "script.py.mako").write_text("")
+        env = THIN if way == "migrate_ext" else CLASSIC
+        (folder / "env.py").write_text(env.format(each=mode != "one"))
+        for n in range(1, count + 1):
+            index = mode == "autocommit" and n % EVERY == 0
+            up, down = (INDEX_UP, INDEX_DOWN) if index else (TABLE_UP, TABLE_DOWN)
+            if body and n in body:
+                up = body[n]
+            first, last = (FIRST, '\n    op.drop_table("ran")') if n == 1 else ("", "")
+            (folder / "versions" / f"r{n:04}.py").write_text(
+                REVISION.format(
+                    n=n,
+                    revision=f"r{n:04}",
+                    down=f"r{n - 1:04}" if n > 1 else None,
+                    upgrade=first + up.format(n=n, table=n - 1),
+                    downgrade=down.format(n=n) + last,
+                )
+            )
+
+    def start(self, *command: str, url: str = "", **variables: str) -> Command:
+        environment = {**os.environ, "DATABASE_URL": url or self.url, **variables}
+        return Command(self.way, self.folder, command, environment)
+
+    def run(self, *command: str, url: str = "", **variables: str) -> Command:
+        return self.start(*command, url=url, **variables).wait()
+
+    def connect(self) -> psycopg.Connection[tuple[object, ...]]:
+        return psycopg.connect(bare(self.url), autocommit=True)
+
+    def state(self) -> int:
+        """The number of the database's revision. Asserts that the schema is that of this revision."""
+        with self.connect() as connection:
+            names = {
+                str(name)
+                for (name,) in connection.execute(
+                    "SELECT relname FROM pg_class WHERE relkind = 'r' "
+                    "AND relnamespace = 'public'::regnamespace"
+                )
+            }
+            rows: list[tuple[object, ...]] = []
+            if "alembic_version" in names:
+                rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+            assert len(rows) < 2, rows
+            at = int(str(rows[0][0])[1:]) if rows else 0
+            ran = []
+            if "ran" in names:
+                ran = [n for (n,) in connection.execute("SELECT n FROM ran ORDER BY n").fetchall()]
+            indexes = {
+                str(name)
+                for (name,) in connection.execute(
+                    "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
+                    "WHERE i.indisvalid AND NOT i.indisprimary "
+                    "AND c.relnamespace = 'public'::regnamespace"
+                )
+            }
+        assert ran == list(range(1, at + 1)), f"version {at}, ran {ran}"
+        every = EVERY if self.mode == "autocommit" else self.count + 1
+        tables = {f"t{n}" for n in range(1, at + 1) if n % every}
+        assert {name for name in names if name[0] == "t"} == tables
+        # An autocommit block is committed before its version row, and taken back after it: one more or less.
+        made = {f"i{n}" for n in range(every, at + 1, every)}
+        assert made ^ indexes <= {f"i{at}", f"i{at + 1}"}, (at, made, indexes)
+        return at
+
+
+def bare(url: str) -> str:
+    """As libpq takes it."""
+    return "postgresql" + url[url.index("://") :]
+
+
+def with_port(url: str, port: int) -> str:
+    parts = urlsplit(url)
+    host = (parts.netloc.rpartition("@")[0] + "@" if "@" in parts.netloc else "") + "127.0.0.1"
+    return urlunsplit(parts._replace(netloc=f"{host}:{port}"))
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Command:
+    """A command that runs, or ran: ``code`` is that of a shell (137: killed), ``said`` all its output."""
+
+    way: str
+    folder: Path
+    arguments: Sequence[str]
+    environment: dict[str, str]
+    code: int | None = None
+    said: str = ""
+    started: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        handle, self.output = tempfile.mkstemp(prefix="said-", dir=self.folder)
+        preload()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os._exit(self._child(handle))
+        os.close(handle)
+
+    def _child(self, output: int) -> int:
+        code: object = 1
+        try:
+            os.setsid()
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            sys.stdout = open(1, "w", closefd=False)
+            sys.stderr = open(2, "w", closefd=False)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.environ.clear()
+            os.environ.update(self.environment)
+            os.chdir(self.folder)
+            logging.root.handlers.clear()  # the test runner's own
+            sys.path.insert(0, str(self.folder))
+            if self.way == "alembic":
+                import alembic.config
+
+                sys.argv = ["alembic", *self.arguments]
+                code = alembic.config.main(prog="alembic")  # type: ignore[func-returns-value]
+            else:
+                from migrate_ext.cli import main
+
+                code = main(list(self.arguments))
+        except SystemExit as stop:
+            code = stop.code
+        except KeyboardInterrupt:
+            traceback.print_exc()
+            code = 130
+        except BaseException:
+            traceback.print_exc()
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        return code & 0xFF if isinstance(code, int) else int(code is not None)
+
+    def poll(self) -> bool:
+        """Whether it has ended."""
+        if self.code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self._ended(status)
+        return self.code is not None
+
+    def wait(self, timeout: float = 120.0) -> Command:
+        deadline = time.monotonic() + timeout
+        while not self.poll():
+            if time.monotonic() > deadline:
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+                raise AssertionError(f"hangs: {self.arguments}\n{Path(self.output).read_text()}")
+            time.sleep(0.002)
+        return self
+
+    def send(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def text(self) -> str:
+        """What it has said so far."""
+        return Path(self.output).read_text(errors="replace") if self.code is None else self.said
+
+    def _ended(self, status: int) -> None:
+        code = os.waitstatus_to_exitcode(status)
+        self.seconds = time.monotonic() - self.started
+        self.said = Path(self.output).read_text(errors="replace")
+        os.unlink(self.output)
+        self.code = 128 - code if code < 0 else code
+
+
+_preloaded = False
+
+
+def preload() -> None:
+    """Import, once, what commands import; and have `alembic` run on us, as its plugin has it."""
+    global _preloaded
+    if _preloaded:
+        return
+    _preloaded = True
+    import asyncpg  # noqa: F401
+    import psycopg2  # noqa: F401
+    import sqlalchemy.dialects.postgresql.asyncpg
+    import sqlalchemy.dialects.postgresql.psycopg
+    import sqlalchemy.dialects.postgresql.psycopg2
+    import sqlalchemy.ext.asyncio  # noqa: F401
+
+    from migrate_ext import seam
+
+    seam.install()
+
+
+def find_pooler() -> str | None:
+    """The path of pgbouncer; None where there is none."""
+    return shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
+
+
+# --- a line that is cut ---------------------------------------------------------------------------------------------
+
+
+class Proxy:
+    """A TCP proxy on 127.0.0.1 that cuts a connection after so many bytes.
+
+    after: bytes in both directions together, over all connections; None: never. ``total``: bytes seen.
+    """
+
+    def __init__(self, port: int, after: int | None = None) -> None:
+        self.to, self.after, self.total, self.cut = port, after, 0, False
+        self.lock = threading.Lock()
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = int(self.listener.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self.listener.accept()
+                server = socket.create_connection(("127.0.0.1", self.to))
+            except OSError:
+                return
+            for a, b in ((client, server), (server, client)):
+                threading.Thread(target=self._pump, args=(a, b), daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                with self.lock:
+                    left = len(data)
+                    if self.after is not None and not self.cut:
+                        left = max(0, min(left, self.after - self.total))
+                    self.total += len(data)
+                    now = left < len(data)
+                    if now:
+                        self.cut = True
+                target.sendall(data[:left])
+                if now:
+                    break
+        except OSError:
+            pass
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+# --- pgbouncer ------------------------------------------------------------------------------------------------------
+
+POOLER = """\
+[databases]
+* = host=127.0.0.1 port={port} user={user}{password}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {listen}
+unix_socket_dir =
+auth_type = trust
+auth_file = {folder}/users
+pool_mode = {mode}
+default_pool_size = {size}
+max_client_conn = 200
+ignore_startup_parameters = extra_float_digits
+logfile = {folder}/log
+pidfile = {folder}/pid
+"""
+
+
+@contextlib.contextmanager
+def pooler(url: str, *, mode: str = "transaction", size: int = 4) -> Iterator[int]:
+    """A pgbouncer before the server of `url`, for as long as the block: its port."""
+    program = find_pooler()
+    assert program is not None
+    parts = urlsplit(url)
+    folder = Path(tempfile.mkdtemp(prefix="migrate_ext-pooler-", dir="/tmp"))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        listen = probe.getsockname()[1]
+    (folder / "users").write_text(f'"{parts.username}" ""\n')
+    (folder / "ini").write_text(
+        POOLER.format(
+            port=parts.port or 5432,
+            user=parts.username,
+            password=f" password={parts.password}" if parts.password else "",
+            listen=listen,
+            folder=folder,
+            mode=mode,
+            size=size,
+        )
+    )
+    command = [program, str(folder / "ini")]
+    if os.geteuid() == 0:
+        for path in (folder, *folder.iterdir()):
+            shutil.chown(path, "nobody")
+        command[1:1] = ["-u", "nobody"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", listen)):
+                break
+            log = folder / "log"
+            assert time.monotonic() < deadline and process.poll() is None, (
+                log.read_text() if log.exists() else "pgbouncer said nothing"
+            )
+            time.sleep(0.02)
+        yield listen
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,466 @@
+"""Many containers run their migrations at once: each migration runs once, and nobody fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import field
+import psycopg
+import pytest
+from field import Command, Field
+
+from migrate_ext import _core
+
+ALEMBIC, DIRECT = field.WAYS
+
+
+def all_at_once(project: Field, count: int = 8, url: str = "", **variables: str) -> list[Command]:
+    commands = [project.start("upgrade", "head", url=url, **variables) for _ in range(count)]
+    return [command.wait() for command in commands]
+
+
+def each_ran_once(project: Field, commands: list[Command]) -> None:
+    assert [command.code for command in commands] == [0] * len(commands), "\n\n".join(
+        command.said for command in commands if command.code
+    )
+    assert project.state() == project.count
+    assert no_lock_is_left(project)
+
+
+def no_lock_is_left(project: Field) -> bool:
+    with project.connect() as connection:
+        found = connection.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = "
+            "(SELECT oid FROM pg_database WHERE datname = current_database())"
+        ).fetchone()
+    return found == (0,)
+
+
+@contextmanager
+def held(project: Field, name: str = "somebody") -> Iterator[psycopg.Connection[Any]]:
+    """Another session has the lock of the project's version table."""
+    url = field.bare(project.url)
+    with psycopg.connect(url, autocommit=True, application_name=name) as connection:
+        row = connection.execute(_core.lock_sql_try("alembic_version", None, True)).fetchone()
+        assert row is not None and row[1] in ("t", "true")
+        yield connection
+
+
+@pytest.mark.parametrize(
+    ("way", "driver", "mode"),
+    [
+        (ALEMBIC, "psycopg", "one"),
+        (ALEMBIC, "psycopg2", "each"),
+        (ALEMBIC, "psycopg", "autocommit"),
+        (DIRECT, "psycopg2", "autocommit"),
+        (DIRECT, "asyncpg", "one"),
+        (DIRECT, "asyncpg", "autocommit"),
+        (DIRECT, "psycopg_async", "each"),
+    ],
+)
+def test_eight_upgrades_at_once_run_each_migration_once(
+    tmp_path: Path, database_url: str, way: str, driver: str, mode: str
+) -> None:
+    url = database_url.replace("+psycopg:", f"+{driver}:")
+    project = Field(tmp_path / "project", url, way=way, mode=mode, count=20)
+    each_ran_once(project, all_at_once(project))
+
+
+def test_without_the_lock_they_fail(tmp_path: Path, database_url: str) -> None:
+    """Else the test above would show nothing."""
+    project = Field(tmp_path / "project", database_url, count=20)
+    commands = all_at_once(project, MIGRATE_EXT_LOCK="false")
+    assert sum(command.code != 0 for command in commands) > 0
+    assert project.run("upgrade", "head").code == 0
+
+
+def test_a_waiter_says_for_whom_and_gives_up_when_told(tmp_path: Path, database_url: str) -> None:
+    for way in field.WAYS:
+        project = Field(tmp_path / way, database_url, way=way, count=2)
+        with held(project, "the other one") as other:
+            pid = other.info.backend_pid
+            done = project.run("upgrade", "head", MIGRATE_EXT_LOCK_TIMEOUT="0.5")
+            assert done.code == 255
+            whom = f"pid {pid}, application 'the other one', since 20"
+            assert done.said.count("Waiting for another run of migrations: " + whom) == 1
+            assert f"another run of migrations has the lock of this database: {whom}" in done.said
+            assert "Traceback" not in done.said
+        assert project.state() == 0
+
+
+def test_a_waiter_goes_on_when_the_other_is_done(tmp_path: Path, database_url: str) -> None:
+    project = Field(tmp_path / "project", database_url, way=DIRECT, count=3)
+    with held(project):
+        command = project.start("upgrade", "head")
+        deadline = time.monotonic() + 30
+        while "Waiting for another run" not in command.text():
+            assert time.monotonic() < deadline and not command.poll(), command.text()
+            time.sleep(0.01)
+    each_ran_once(project, [command.wait()])
+
+
+def test_options_say_how_long_and_whether_at_all(tmp_path: Path, database_url: str) -> None:
+    project = Field(tmp_path / "project", database_url, way=DIRECT, count=2)
+    with held(project):
+        for command in ("upgrade", "head"), ("stamp", "r0001"):
+            done = project.run(*command, "--lock-timeout", "0.1")
+            assert done.code == 255, done.said
+            assert "another run of migrations has the lock" in done.said
+            assert project.run(command[0], "--lock-timeout=0.1", command[1]).code == 255
+        assert project.run("upgrade", "--no-lock", "head").code == 0
+    assert project.state() == 2
+    for wrong in ("--lock-timeout", "x"), ("--lock-timeout",):
+        done = project.run("upgrade", "head", *wrong)
+        assert done.code == 255
+        assert "number of seconds" in done.said
+        assert "Traceback" not in done.said
+
+
+@pytest.mark.parametrize("way", field.WAYS)
+def test_the_configuration_says_it_too(tmp_path: Path, database_url: str, way: str) -> None:
+    settings = "migrate_ext_lock_timeout = 0.1\n"
+    project = Field(tmp_path / "project", database_url, way=way, count=2, settings=settings)
+    with held(project):
+        assert "another run of migrations has the lock" in project.run("upgrade", "head").said
+        assert project.run("upgrade", "head", MIGRATE_EXT_LOCK="no").code == 0
+    done = project.run("downgrade", "base", MIGRATE_EXT_POOLER="perhaps")
+    assert done.code == 255
+    assert "MIGRATE_EXT_POOLER is 'perhaps'; expected auto, transaction or none" in done.said
+    assert project.state() == 2
+
+
+@pytest.mark.parametrize("way", field.WAYS)
+def test_reading_waits_for_nobody(tmp_path: Path, database_url: str, way: str) -> None:
+    project = Field(tmp_path / "project", database_url, way=way, count=2)
+    (project.folder / "script.py.mako").write_text(
+        "revision = ${repr(up_revision)}\ndown_revision = ${repr(down_revision)}\n"
+    )
+    assert project.run("upgrade", "head").code == 0
+    with held(project):
+        for command in (
+            ("current",),
+            ("history", "-i"),
+            ("show", "current"),
+            ("heads",),
+            ("revision", "--autogenerate", "-m", "x"),
+        ):
+            done = project.run(*command, MIGRATE_EXT_LOCK_TIMEOUT="0")
+            assert done.code == 0, (command, done.said)
+            assert "another run" not in done.said
+
+
+def test_another_schema_is_another_lock_and_the_named_one_the_same(
+    tmp_path: Path, database_url: str
+) -> None:
+    with psycopg.connect(field.bare(database_url), autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA app")
+        keys = [
+            connection.execute(_core.lock_sql_try(table, schema, False)).fetchone()[0]
+            for table, schema in (
+                ("alembic_version", None),
+                ("alembic_version", "public"),
+                ("alembic_version", "app"),
+                ("it's", None),
+            )
+        ]
+        assert keys[0] == keys[1]
+        assert len(set(keys)) == 3
+        connection.execute("CREATE TABLE app.alembic_version (version_num text)")
+        connection.execute("SET search_path = nosuch, app, public")
+        sql = _core.lock_sql_try("alembic_version", None, False)
+        assert connection.execute(sql).fetchone()[0] == keys[2]
+
+
+# --- environments of all kinds --------------------------------------------------------------------
+
+ENV = """\
+import os, sqlalchemy as sa
+from alembic import context
+engine = sa.create_engine(os.environ["DATABASE_URL"], {engine})
+with engine.{connect}() as connection:
+{before}
+    context.configure(connection=connection, {configure})
+    with context.begin_transaction():
+        context.run_migrations()
+{after}
+"""
+
+
+def environment(
+    project: Field,
+    *,
+    engine: str = "",
+    connect: str = "connect",
+    before: str = "",
+    configure: str = "",
+    after: str = "",
+) -> Field:
+    (project.folder / "env.py").write_text(
+        ENV.format(engine=engine, connect=connect, before=before, configure=configure, after=after)
+    )
+    return project
+
+
+ENVIRONMENTS = {
+    "REPEATABLE READ": {"engine": "isolation_level='REPEATABLE READ'"},
+    "SERIALIZABLE": {"engine": "isolation_level='SERIALIZABLE'", "connect": "begin"},
+    "AUTOCOMMIT": {"engine": "isolation_level='AUTOCOMMIT'"},
+    "a statement before configure": {
+        "before": "    connection.execute(sa.text('SELECT 1'))",
+        "after": "    connection.commit()",
+    },
+    "a lock of its own": {
+        "before": "    connection.execute(sa.text('SELECT pg_advisory_xact_lock(1)'))",
+        "after": "    connection.commit()",
+    },
+    "a lock of its own, for the session": {
+        "before": "    connection.execute(sa.text('SELECT pg_advisory_lock(1)'))\n"
+        "    connection.commit()",
+    },
+    "a pool": {"engine": "pool_size=1", "connect": "begin"},
+}
+
+
+@pytest.mark.parametrize("case", ENVIRONMENTS)
+def test_whatever_env_py_does_with_its_connection(
+    tmp_path: Path, database_url: str, case: str
+) -> None:
+    driver = "psycopg2" if case in ("AUTOCOMMIT", "a pool") else "psycopg"
+    url = database_url.replace("+psycopg:", f"+{driver}:")
+    project = environment(Field(tmp_path / "project", url, count=10), **ENVIRONMENTS[case])
+    each_ran_once(project, all_at_once(project, 6))
+
+
+def test_a_snapshot_from_before_the_wait_is_not_used(tmp_path: Path, database_url: str) -> None:
+    project = environment(
+        Field(tmp_path / "project", database_url, count=2),
+        engine="isolation_level='REPEATABLE READ'",
+        before="    connection.execute(sa.text('SELECT 1'))",
+        after="    connection.commit()",
+    )
+    with held(project):
+        done = project.run("upgrade", "head")
+        assert done.code == 255
+        assert "the open transaction is repeatable read: it would not see" in done.said
+    assert project.state() == 0
+    assert project.run("upgrade", "head").code == 0
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_a_pooled_connection_does_not_carry_the_lock_away(
+    tmp_path: Path, database_url: str, driver: str
+) -> None:
+    """Whether the transaction was committed or rolled back, by whom, and in whatever state."""
+    url = database_url.replace("+psycopg:", f"+{driver}:")
+    after = """
+with engine.connect() as connection:
+    found = connection.execute(sa.text(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = "
+        "(SELECT oid FROM pg_database WHERE datname = current_database())")).scalar()
+    print("locks in the pool:", found)
+"""
+    project = Field(tmp_path / "project", url, count=4, body={3: "    op.execute('SELECT 1/0')"})
+    text = ENV.format(engine="pool_size=1", connect="connect", before="", after="", configure="")
+    for configure in "", "transaction_per_migration=True":
+        text = ENV.format(
+            engine="pool_size=1", connect="connect", before="", after="", configure=configure
+        )
+        body = "".join(f"    {line}\n" for line in text.splitlines()[3:])
+        (project.folder / "env.py").write_text(
+            "\n".join(text.splitlines()[:3])
+            + f"\ntry:\n{body}except sa.exc.DBAPIError as error:\n    print('failed')\n{after}"
+        )
+        for target, failed in ("r0002", False), ("head", True):
+            done = project.run("upgrade", target)
+            assert done.code == 0, done.said
+            assert "locks in the pool: 0" in done.said
+            assert ("failed" in done.said) == failed
+        assert project.state() == 2
+        assert project.run("downgrade", "base").code == 0
+
+
+def test_commands_from_a_program_lock_as_well(tmp_path: Path, database_url: str) -> None:
+    """One that gives no destination is found out by its first step."""
+    project = Field(tmp_path / "project", database_url, count=2)
+    (project.folder / "env.py").write_text("")
+    program = f"""
+import os, sqlalchemy as sa
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+script = ScriptDirectory.from_config(Config({str(project.folder / "alembic.ini")!r}))
+engine = sa.create_engine(os.environ["DATABASE_URL"])
+with engine.connect() as connection:
+    context = MigrationContext.configure(
+        connection, opts={{"fn": lambda heads, _: script._upgrade_revs("head", heads),
+                           "script": script}})
+    from alembic.operations import Operations
+    with Operations.context(context), context.begin_transaction():
+        context.run_migrations()
+"""
+    (project.folder / "env.py").write_text(program)
+    with held(project):
+        command = project.start("current")
+        deadline = time.monotonic() + 30
+        while "Waiting for another run" not in command.text():
+            assert time.monotonic() < deadline and not command.poll(), command.text()
+            time.sleep(0.01)
+    assert command.wait().code == 0, command.said
+    assert project.state() == 2
+
+
+def test_other_databases_have_no_lock_and_it_is_said_once(tmp_path: Path) -> None:
+    project = Field(tmp_path / "project", f"sqlite:///{tmp_path}/x.db", count=3)
+    done = project.run("upgrade", "head")
+    assert done.code == 0, done.said
+    assert done.said.count("No lock against other runs on sqlite.") == 1
+    assert "No lock" not in project.run("current").said
+
+
+# --- a pooler -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pooler_port(server_url: Any) -> Iterator[int]:
+    if field.find_pooler() is None:
+        pytest.skip(
+            "LEFT OUT: there is no pgbouncer here; Debian, Ubuntu: apt-get install pgbouncer"
+        )
+    url = server_url.render_as_string(hide_password=False)
+    with field.pooler(url) as port:
+        yield port
+
+
+@pytest.mark.parametrize(
+    ("way", "driver", "mode"),
+    [(ALEMBIC, "psycopg", "one"), (ALEMBIC, "psycopg2", "each"), (DIRECT, "psycopg", "each")],
+)
+def test_behind_a_pooler_each_migration_runs_once(
+    tmp_path: Path, database_url: str, pooler_port: int, way: str, driver: str, mode: str
+) -> None:
+    project = Field(tmp_path / "project", database_url, way=way, mode=mode, count=12)
+    url = field.with_port(database_url, pooler_port).replace("+psycopg:", f"+{driver}:")
+    each_ran_once(project, all_at_once(project, url=url))
+
+
+def test_behind_a_pooler_stamp_waits_too(
+    tmp_path: Path, database_url: str, pooler_port: int
+) -> None:
+    project = Field(tmp_path / "project", database_url, way=DIRECT, count=2)
+    url = field.with_port(database_url, pooler_port)
+    with held(project):
+        done = project.run("stamp", "head", "--lock-timeout=0.2", url=url)
+        assert done.code == 255, done.said
+    assert project.run("stamp", "head", url=url).code == 0
+    assert no_lock_is_left(project)
+
+
+@pytest.mark.parametrize("way", field.WAYS)
+def test_behind_a_pooler_autocommit_blocks_need_the_servers_own_url(
+    tmp_path: Path, database_url: str, pooler_port: int, way: str
+) -> None:
+    project = Field(tmp_path / "project", database_url, way=way, mode="autocommit", count=12)
+    url = field.with_port(database_url, pooler_port)
+    done = project.run("upgrade", "head", url=url)
+    assert done.code == 255
+    assert "an autocommit block behind a pooler" in done.said
+    assert project.state() == 9
+    if way == DIRECT:
+        done = project.run("upgrade", "head", url=url, DIRECT_DATABASE_URL=database_url)
+    else:
+        done = project.run("upgrade", "head", url=database_url)
+    assert done.code == 0, done.said
+    assert project.state() == 12
+
+
+def test_a_pooler_can_be_told(tmp_path: Path, database_url: str) -> None:
+    """One that hands the server's process id on would not be recognised."""
+    project = Field(tmp_path / "project", database_url, mode="autocommit", count=12)
+    done = project.run("upgrade", "head", MIGRATE_EXT_POOLER="transaction")
+    assert done.code == 255
+    assert "an autocommit block behind a pooler" in done.said
+
+
+def test_a_pooler_that_is_none_can_be_told_as_well(
+    tmp_path: Path, database_url: str, pooler_port: int
+) -> None:
+    """A pooler in session mode shares nothing, but gives a process id of its own."""
+    project = Field(tmp_path / "project", database_url, mode="autocommit", count=12)
+    with field.pooler(database_url, mode="session", size=20) as port:
+        url = field.with_port(database_url, port)
+        done = project.run("upgrade", "head", url=url, MIGRATE_EXT_POOLER="none")
+    assert done.code == 0, done.said
+    assert project.state() == 12
+
+
+# --- version tables that are none -----------------------------------------------------------------
+
+BAD_TABLES: dict[str, tuple[str, Callable[[str], bool]]] = {
+    "something else": (
+        "CREATE TABLE alembic_version (id integer)",
+        lambda said: "it has no version_num" in said,
+    ),
+    "a view": (
+        "CREATE VIEW alembic_version AS SELECT DISTINCT 'r0001'::text AS version_num",
+        lambda said: "it is a view that cannot be written" in said,
+    ),
+    "NULL": (
+        "CREATE TABLE alembic_version (version_num varchar(32)); "
+        "INSERT INTO alembic_version VALUES (NULL)",
+        lambda said: "holds a row that is NULL" in said,
+    ),
+    "twice": (
+        "CREATE TABLE alembic_version (version_num varchar(32)); "
+        "INSERT INTO alembic_version VALUES ('r0001'), ('r0001')",
+        lambda said: "holds the same row twice" in said,
+    ),
+    "unknown": (
+        "CREATE TABLE alembic_version (version_num varchar(32)); "
+        "INSERT INTO alembic_version VALUES ('nosuch')",
+        lambda said: "Can't locate revision identified by 'nosuch'" in said,
+    ),
+    "over-long": (
+        "CREATE TABLE alembic_version (version_num text); "
+        f"INSERT INTO alembic_version VALUES ('{'x' * 5000}')",
+        lambda said: "Can't locate revision identified by 'xxx" in said,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TABLES)
+def test_a_version_table_that_is_none_is_left_alone(
+    tmp_path: Path, database_url: str, case: str
+) -> None:
+    sql, explains = BAD_TABLES[case]
+    with psycopg.connect(field.bare(database_url), autocommit=True) as connection:
+        connection.execute(sql)
+        before = connection.execute("TABLE alembic_version").fetchall()
+        for way in field.WAYS:
+            project = Field(tmp_path / way, database_url, way=way, count=2)
+            for command in ("upgrade", "head"), ("downgrade", "base"), ("stamp", "r0002"):
+                done = project.run(*command)
+                assert done.code == 255, (way, command, done.said)
+                assert explains(done.said), (way, command, done.said)
+                assert "Traceback" not in done.said, (way, command, done.said)
+            assert connection.execute("TABLE alembic_version").fetchall() == before
+
+
+def test_another_schema_first_in_the_path_is_where_the_table_goes(
+    tmp_path: Path, database_url: str
+) -> None:
+    """As under Alembic; and the lock is that table's."""
+    with psycopg.connect(field.bare(database_url), autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA app")
+        name = connection.info.dbname
+        connection.execute(f'ALTER DATABASE "{name}" SET search_path = app, public')
+    project = Field(tmp_path / "project", database_url, way=DIRECT, count=2)
+    with held(project):
+        assert project.run("upgrade", "head", "--lock-timeout=0.1").code == 255
+    assert project.run("upgrade", "head").code == 0
+    with project.connect() as connection:
+        rows = connection.execute("TABLE app.alembic_version").fetchall()
+        assert rows == [("r0002",)]
