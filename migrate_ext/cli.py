@@ -31,7 +31,13 @@ _FLAGS: dict[str, tuple[dict[str, str], dict[str, str], int, int]] = {
         0,
         0,
     ),
-    "downgrade": ({"--sql": "sql"}, {"--tag": "tag"}, 1, 1),
+    "compile": ({"--check": "check"}, {}, 0, 0),
+    "downgrade": (
+        {"--sql": "sql", "--no-plan": "no_plan", "--plan": "plan"},
+        {"--tag": "tag"},
+        1,
+        1,
+    ),
     "heads": (
         {
             "-v": "verbose",
@@ -55,7 +61,12 @@ _FLAGS: dict[str, tuple[dict[str, str], dict[str, str], int, int]] = {
     ),
     "show": ({}, {}, 1, 1),
     "stamp": ({"--sql": "sql", "--purge": "purge"}, {"--tag": "tag"}, 1, sys.maxsize),
-    "upgrade": ({"--sql": "sql"}, {"--tag": "tag"}, 1, 1),
+    "upgrade": (
+        {"--sql": "sql", "--no-plan": "no_plan", "--plan": "plan"},
+        {"--tag": "tag"},
+        1,
+        1,
+    ),
 }
 
 
@@ -155,6 +166,8 @@ def run(argv: Sequence[str], prog: str) -> None:
             return
         except errors.Declined as reason:
             declined = str(reason)
+    if "--plan" in argv or "compile" in argv:
+        raise errors.CommandError(f"this needs migrate_ext's own way: {declined}")
     from migrate_ext import counters
 
     counters.plain(f"command line: {declined}")

@@ -122,6 +122,14 @@ class Run:
 
     def serve(self, settings: Settings) -> None:
         """Do the command's work: here if no SQL must be rendered, else with Alembic."""
+        if self.options.command == "compile":
+            from migrate_ext import compiling  # imports Alembic and SQLAlchemy
+
+            compiling.compile_project(self, settings)
+            return
+        if "plan" in self.options.flags:
+            self._show_plan(settings)
+            return
         reason = self._direct(settings)
         if reason is not None:
             from migrate_ext import counters
@@ -146,7 +154,8 @@ class Run:
                 self.scripts = Scripts(self.config)
             finally:  # as under Alembic, a server that is not there comes before a bad file
                 session = connecting.result()
-            return self._serve(VersionTable(session, settings, self.config), self.scripts, url)
+            table = VersionTable(session, settings, self.config)
+            return self._serve(table, self.scripts, settings, url)
         except errors.Declined as reason:
             return str(reason)
         except OSError as error:
@@ -155,31 +164,40 @@ class Run:
             if session is not None:
                 session.close()
 
-    def _serve(self, table: VersionTable, scripts: Scripts, url: str) -> str | None:
+    def _serve(
+        self, table: VersionTable, scripts: Scripts, settings: Settings, url: str
+    ) -> str | None:
         if self.options.command in ("upgrade", "downgrade"):
-            if self._has_steps(table, scripts):
-                return "migrations to run"
-        elif self.options.command == "stamp":
+            return self._migrate(table, scripts, settings)
+        if self.options.command == "stamp":
             self._stamp(table, scripts)
         else:
             self._show(table, scripts, url)
         return None
 
-    def _has_steps(self, table: VersionTable, scripts: Scripts) -> bool:
-        """Whether there are migrations to run; if not, what is left to do is done."""
+    def _migrate(self, table: VersionTable, scripts: Scripts, settings: Settings) -> str | None:
+        """Run the migrations from the plan, or none if there are none; else say why not."""
         heads = table.heads()
+        if self.options.arguments[0] == "-1" and len(heads) > 1:
+            return "Alembic warns that this is ambiguous"
         try:
-            if self.options.arguments[0] == "-1" and len(heads) > 1:
-                return True  # Alembic warns that this is ambiguous
-            if plan(self.options, scripts, heads):
-                return True
+            indexes = plan(self.options, scripts, heads)
         except errors.CommandError:
             log_context()
             raise
+        if indexes:
+            from migrate_ext import counters, plans
+
+            reason = plans.run(self, table, scripts, settings, heads, indexes)
+            if reason is not None:
+                counters.plain(f"plan: {reason}")
+                return "migrations to run"
+            counters.planned += len(indexes)
+            return None
         log_context()
         if not heads:
             table.ensure()
-        return False
+        return None
 
     def _stamp(self, table: VersionTable, scripts: Scripts) -> None:
         log_context()

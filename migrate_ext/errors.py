@@ -123,6 +123,8 @@ class ServerError(Exception):
     sqlstate: str | None = None
     index: int = -1
     fields: dict[int, str] = {}
+    statement: str | None = None
+    migration_step: str
     partial: tuple[tuple[str, int], ...] = ()
 
 

@@ -22,6 +22,8 @@ from alembic import context as alembic_context
 from alembic import util as alembic_util
 from alembic.config import CommandLine
 from alembic.config import Config as AlembicConfig
+from alembic.ddl.impl import DefaultImpl
+from alembic.operations import Operations
 from alembic.runtime.migration import (
     HeadMaintainer,
     MigrationContext,
@@ -30,8 +32,11 @@ from alembic.runtime.migration import (
 )
 from alembic.script import Script as AlembicScript
 from alembic.script import ScriptDirectory as AlembicScriptDirectory
-from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.pool import NullPool
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Connection, Dialect, Engine, make_url
+from sqlalchemy.pool import NullPool, Pool
+from sqlalchemy.schema import SchemaItem
+from sqlalchemy.sql.visitors import Visitable
 
 from migrate_ext import counters, direct, drivers, errors, revision, runs, scripts
 from migrate_ext.executor import Executor
@@ -47,7 +52,7 @@ def command_line(argv: Sequence[str], prog: str, *, plain: bool = False) -> None
     argv, prog: as for :func:`migrate_ext.cli.main`. plain: without the executor.
     """
     line = CommandLine(prog=prog)
-    options = line.parser.parse_args(list(argv))
+    options = line.parser.parse_args([word for word in argv if word != "--no-plan"])
     if not hasattr(options, "cmd"):
         line.parser.error("too few arguments")
     function, positional, keyword = options.cmd
@@ -147,7 +152,7 @@ def _run_environment(settings: Settings) -> None:
         fileConfig(config.config_file_name, disable_existing_loggers=False)
     # Not only autogenerate looks at the models: a naming convention or a listener there changes the
     # SQL of directives.
-    configure = {"target_metadata": _metadata(settings), **settings.configure}
+    configure = {"target_metadata": metadata(settings), **settings.configure}
     if alembic_context.is_offline_mode():
         alembic_context.configure(
             dialect_name="postgresql",
@@ -228,7 +233,7 @@ def _engine_url(settings: Settings) -> sqlalchemy.URL:
     return url
 
 
-def _metadata(settings: Settings) -> sqlalchemy.MetaData:
+def metadata(settings: Settings) -> sqlalchemy.MetaData:
     """Import the models and give the metadata that ``env.py`` named."""
     module_name, _, path = settings.metadata.partition(":")
     if not path:
@@ -260,8 +265,8 @@ def _import(name: str, what: str) -> ModuleType:
 
 def _warn_of_unimported(models: ModuleType) -> None:
     """Autogenerate would drop the tables of a module that nobody imports."""
-    proxy = alembic_context._proxy  # type: ignore[attr-defined]
-    if proxy.context_opts.get("revision_context") is None:
+    proxy = getattr(alembic_context, "_proxy", None)
+    if proxy is None or proxy.context_opts.get("revision_context") is None:
         return
     missing = ", ".join(_unimported(models))
     if missing:
@@ -282,6 +287,44 @@ def _unimported(package: ModuleType) -> Iterator[str]:
             yield module.name
         elif module.ispkg:
             yield from _unimported(imported)
+
+
+# -------------------------------------------------------------------------------------------------
+# What else renders
+
+
+def foreign_rendering() -> str | None:
+    """Why directives may not render what Alembic and SQLAlchemy alone would: a listener on all
+    tables, a ``@compiles``, a replaced directive; None where there is no such thing.
+    """
+    for cls in _subclasses(SchemaItem, Engine, Connection, Dialect, Pool):
+        events = getattr(cls, "dispatch", None)
+        for name in getattr(events, "_event_names", ()):
+            for listener in getattr(getattr(events, name), "_clslevel", {}).get(cls, ()):
+                if not _is_ours(getattr(listener, "__module__", "")):
+                    return f"a listener for {name} on all of {cls.__name__}"
+    for cls in _subclasses(Visitable):
+        compilers = cls.__dict__.get("_compiler_dispatcher")
+        for function in getattr(compilers, "specs", {}).values():
+            if not _is_ours(function.__module__):
+                return f"a @compiles for {cls.__name__}"
+    for key, function in Operations._to_impl._registry.items():
+        if callable(function) and not _is_ours(getattr(function, "__module__", "")):
+            return f"a replaced operation, {key[0].__name__ if isinstance(key, tuple) else key}"
+    impl: type = DefaultImpl.get_by_dialect(postgresql.dialect())  # type: ignore[no-untyped-call]
+    if not all(_is_ours(cls.__module__) for cls in impl.__mro__[:-1]):
+        return f"an implementation of its own, {impl.__name__}"
+    return None
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in ("alembic", "sqlalchemy", "migrate_ext")
+
+
+def _subclasses(*classes: type) -> Iterator[type]:
+    for cls in classes:
+        yield cls
+        yield from _subclasses(*cls.__subclasses__())
 
 
 # -------------------------------------------------------------------------------------------------
