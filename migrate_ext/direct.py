@@ -127,9 +127,6 @@ class Run:
 
             compiling.compile_project(self, settings)
             return
-        if "plan" in self.options.flags:
-            self._show_plan(settings)
-            return
         reason = self._direct(settings)
         if reason is not None:
             from migrate_ext import counters

@@ -301,7 +301,8 @@ def foreign_rendering() -> str | None:
         events = getattr(cls, "dispatch", None)
         for name in getattr(events, "_event_names", ()):
             for listener in getattr(getattr(events, name), "_clslevel", {}).get(cls, ()):
-                if not _is_ours(getattr(listener, "__module__", "")):
+                # SQLAlchemy's own; it wraps those of others in functions of other modules.
+                if listener.__module__ != "sqlalchemy.sql.naming":
                     return f"a listener for {name} on all of {cls.__name__}"
     for cls in _subclasses(Visitable):
         compilers = cls.__dict__.get("_compiler_dispatcher")
