@@ -111,7 +111,7 @@ test-c: $(C_TESTS:%=build/c/plain/%) $(C_TESTS:%=build/c/asan/%) $(C_FUZZ:%=buil
 	$(foreach t,$(C_FUZZ),$(call run,$(t) (its corpus),build/c/asan/$(t) tests/fuzz/corpus/$(t:fuzz_%=%)))
 
 # A copy of the tree with its own build, so that programs started by tests load the sanitized module too, and the
-# developer's own build stays. PostgreSQL's programs are started without the preloaded runtime (tests/server.py).
+# developer's own build stays. PostgreSQL's programs are started without the preloaded runtime (migrate_ext/testing/embedded.py).
 .PHONY: sanitize
 sanitize: $(VENV)/.test ## The Python suite under ASan and UBSan
 	@rm -rf build/sanitize && mkdir -p build/sanitize

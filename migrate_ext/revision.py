@@ -21,7 +21,7 @@ from alembic.runtime import migration
 from alembic.script import base, revision
 from alembic.script.revision import Revision
 
-from migrate_ext import _core, counters, errors
+from migrate_ext import _core, counters, cycles, errors
 from migrate_ext.scripts import is_revision_file
 
 __all__ = [
@@ -52,6 +52,8 @@ _MAP_METHODS = (
     "_iterate_related_revisions",
     "_map_branch_labels",
     "_normalize_depends_on",
+    "_real_bases",
+    "_real_heads",
     "_parse_downgrade_target",
     "_parse_upgrade_target",
     "_resolve_branch",
@@ -61,10 +63,12 @@ _MAP_METHODS = (
     "_shares_lineage",
     "_topological_sort",
     "_walk",
+    "bases",
     "filter_for_lineage",
     "get_current_head",
     "get_revision",
     "get_revisions",
+    "heads",
     "iterate_revisions",
 )
 _REVISION_METHODS = (
@@ -127,6 +131,7 @@ class RevisionMap(_AlembicMap):
 
     _graph: _core.Graph | None = None
     _nodes: list[Revision]
+    _ends: tuple[object, ...]
 
     @util.memoized_property
     def _revision_map(self) -> Any:
@@ -141,10 +146,13 @@ class RevisionMap(_AlembicMap):
             node._resolved_dependencies = graph.resolved_dependencies(index)
             node._normalized_resolved_dependencies = graph.normalized_dependencies(index)
             map_[node.revision] = node
+        sets: dict[int, frozenset[str]] = {}  # the graph has one tuple for each set of labels
         for index, node in enumerate(found):
             labels = graph.labels(index)
             if labels:
-                node.branch_labels.update(labels)
+                if id(labels) not in sets:
+                    sets[id(labels)] = frozenset(labels)
+                node.branch_labels.update(sets[id(labels)])
             for label in node._orig_branch_labels:
                 map_[label] = node
         map_[None] = map_[()] = None
@@ -154,6 +162,7 @@ class RevisionMap(_AlembicMap):
         self._real_bases = graph.real_bases
         self._nodes = found
         self._graph = graph
+        self._ends = _ends(self)
         return _Map(map_)
 
     def _build(self, found: Sequence[Revision]) -> _core.Graph | None:
@@ -172,8 +181,6 @@ class RevisionMap(_AlembicMap):
         ]
         try:
             return _core.Graph(cast("list[_core._Record]", records), revision)
-        except revision.CycleDetected:
-            raise
         except (
             errors.Declined,
             errors.MissingRevision,
@@ -188,6 +195,7 @@ class RevisionMap(_AlembicMap):
         """Whether all that Alembic's answers call is what it was when this module was loaded."""
         return (
             _attributes(type(self), _MAP_METHODS) == _ORIGINAL_MAP
+            and _attributes(_AlembicMap, _OURS) == _ALEMBICS_MAP
             and _attributes(Revision, _REVISION_METHODS) == _ORIGINAL_REVISION
             and self.__dict__.keys().isdisjoint(_PATCHABLE)
         )
@@ -197,7 +205,7 @@ class RevisionMap(_AlembicMap):
         map_ = self._revision_map  # builds it
         if self._graph is None:
             return None
-        if map_.is_changed or not self._is_untouched():
+        if map_.is_changed or _ends(self) != self._ends or not self._is_untouched():
             counters.plain("revision map: changed, or a method is overridden")
             return None
         return self._graph
@@ -216,18 +224,52 @@ class RevisionMap(_AlembicMap):
         if graph is None or not (_is_identifier(upper) and _is_identifier(lower)):
             yield from super().iterate_revisions(upper, lower, *flags)
             return
-        for index in graph.iterate(upper, lower, *flags):
+        try:
+            indexes = graph.iterate(upper, lower, *flags)
+        except errors.Declined as reason:
+            counters.plain(f"revision map: {reason}")
+            yield from super().iterate_revisions(upper, lower, *flags)
+            return
+        for index in indexes:
             yield self._nodes[index]
 
     def _get_all_current(self, id_: tuple[str, ...]) -> set[Any]:
         graph = self._native()
         if graph is None or not _is_identifier(id_):
             return super()._get_all_current(id_)
-        return {self._nodes[index] for index in graph.all_current(id_)}
+        try:
+            return {self._nodes[index] for index in graph.all_current(id_)}
+        except errors.Declined as reason:
+            counters.plain(f"revision map: {reason}")
+            return super()._get_all_current(id_)
+
+    def _topological_sort(self, revisions: Collection[Revision], heads: Any) -> list[str]:
+        if self._graph is None or self._revision_map.is_changed:  # the graph has no circles
+            map_ = self._revision_map
+            below = {
+                node.revision: node._normalized_down_revisions for node in map_.values() if node
+            }
+            todo = {node.revision for node in revisions}
+            circle = cycles.endless(below, todo, [node.revision for node in heads])
+            if circle is not None:
+                down = {name: map_[name]._versioned_down_revisions for name in circle if map_[name]}
+                is_down = bool(cycles.circles(down))
+                kind = revision.CycleDetected if is_down else revision.DependencyCycleDetected
+                raise kind(sorted(circle))
+        return super()._topological_sort(revisions, heads)
 
 
 _ORIGINAL_MAP = _attributes(RevisionMap, _MAP_METHODS)
-_PATCHABLE = frozenset(_MAP_METHODS) - {"_revision_map"}
+# What RevisionMap covers of Alembic's: there, a patch would not be seen in ours.
+_OURS = tuple(vars(RevisionMap).keys() & set(_MAP_METHODS))
+_ALEMBICS_MAP = _attributes(_AlembicMap, _OURS)
+_ENDS = ("_real_bases", "_real_heads", "bases", "heads")
+_PATCHABLE = frozenset(_MAP_METHODS) - {"_revision_map", *_ENDS}
+
+
+def _ends(map_: RevisionMap) -> tuple[object, ...]:
+    """The heads and bases of a map as they are now: Alembic's answers read them."""
+    return tuple(map_.__dict__.get(name) for name in _ENDS)
 
 
 def _alembics_map(map_: RevisionMap, found: list[Revision]) -> Any:
@@ -406,7 +448,12 @@ class RevisionStep(_AlembicStep):
         name = self.revision.revision
         if graph is None or map_._revision_map.get(name) is not self.revision:
             return None
-        return graph.version_operations(sorted(heads), [(graph.lookup(name), self.is_upgrade)])[0]
+        try:
+            steps = [(graph.lookup(name), self.is_upgrade)]
+            return graph.version_operations(sorted(heads), steps)[0]
+        except errors.Declined as reason:
+            counters.plain(f"steps: {reason}")
+            return None
 
     def merge_branch_idents(self, heads: set[str]) -> tuple[list[str], str, str]:
         operations = self._operations(heads)

@@ -1,6 +1,6 @@
 """`make demo`: the sample backend's migrations on a real PostgreSQL, from empty to head.
 
-``DATABASE_URL`` names the database; unset, a private server is started (tests/server.py). It stays up after the demo, so
+``DATABASE_URL`` names the database; unset, a private server is started (migrate_ext/testing/embedded.py). It stays up after the demo, so
 that one can go on typing, until ``make demo-stop`` (here: ``demo.py stop``). ``.pgdata/server.json`` remembers it.
 """
 
@@ -17,11 +17,9 @@ from pathlib import Path
 import psycopg
 from sqlalchemy.engine import make_url
 
+from migrate_ext.testing import embedded as server
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-import server  # noqa: E402  (it lies with the tests, which are no package)
-
 STATE = ROOT / ".pgdata" / "server.json"
 DATABASE = "backend"
 TABLES = """

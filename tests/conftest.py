@@ -1,6 +1,6 @@
 """What every test may ask for: a real PostgreSQL, empty databases on it, and a dump to compare them by.
 
-The server is private (tests/server.py), one for each pytest-xdist worker, or the one that TEST_DATABASE_URL names (any
+The server is private (migrate_ext/testing/embedded.py), one for each pytest-xdist worker, or the one that TEST_DATABASE_URL names (any
 form SQLAlchemy takes; its user must be allowed to create databases). It starts with the first test that asks for it.
 """
 
@@ -15,13 +15,15 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
-import server
 from psycopg import sql
 from sqlalchemy.engine import URL, make_url
+
+from migrate_ext.testing import embedded as server
 
 # Started in the background, a shell has SIGINT ignored, and so would every program of the tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 pytest.register_assert_rewrite("project", "field")
+pytest_plugins = ["pytester"]
 
 TEST_DATABASE_URL = os.environ.get("TEST_DATABASE_URL")
 

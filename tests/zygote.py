@@ -1,6 +1,6 @@
-"""Runs ``alembic`` and ``python -m migrate_ext`` in forks of a process that has the imports behind it.
+"""Runs ``alembic``, ``python -m migrate_ext`` and ``python -m pytest`` in forks of a process that has the imports behind it.
 
-Reads one JSON line a command: program (``alembic`` or ``migrate_ext``), folder, arguments, environment,
+Reads one JSON line a command: program (``alembic``, ``migrate_ext`` or ``pytest``), folder, arguments, environment,
 files for stdout and stderr; answers with the exit code. Of migrate_ext nothing is imported before.
 """
 
@@ -15,6 +15,7 @@ import traceback
 
 import alembic.config
 import psycopg  # noqa: F401  (what commands import later)
+import pytest  # noqa: F401
 import sqlalchemy.dialects.postgresql.psycopg  # noqa: F401
 
 
@@ -31,6 +32,7 @@ def child(
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.environ.clear()
     os.environ.update(environment)
+    sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in environment
     os.chdir(folder)
     sys.argv = [program, *arguments]
     code: object = 0

@@ -45,12 +45,25 @@ static uint32_t find_bucket(const mig_graph *graph, mig_name key)
     return bucket;
 }
 
-uint32_t mig_graph_lookup(const mig_graph *graph, mig_name key)
+/* The number of a key, or MIG_NODE_NONE. */
+static uint32_t find_key(const mig_graph *graph, mig_name key)
 {
     if (key.text == NULL || graph->key_count == 0)
         return MIG_NODE_NONE;
     uint32_t found = graph->buckets[find_bucket(graph, key)];
-    return found == 0 ? MIG_NODE_NONE : graph->key_node[found - 1];
+    return found == 0 ? MIG_NODE_NONE : found - 1;
+}
+
+uint32_t mig_graph_lookup(const mig_graph *graph, mig_name key)
+{
+    uint32_t found = find_key(graph, key);
+    return found == MIG_NODE_NONE ? MIG_NODE_NONE : graph->key_node[found];
+}
+
+uint32_t mig_graph_label(const mig_graph *graph, mig_name key)
+{
+    uint32_t found = find_key(graph, key);
+    return found == MIG_NODE_NONE || found < graph->count ? MIG_NODE_NONE : found - graph->count;
 }
 
 static void add_key(mig_graph *graph, mig_name key, uint32_t node)
@@ -127,6 +140,9 @@ static mig_status add_names(mig_graph *graph, const mig_record *records, mig_gra
         if (mig_graph_lookup(graph, name) != MIG_NODE_NONE)
             return MIG_GRAPH_FAIL(error, MIG_GRAPH_DECLINED, MIG_NAME("Revision "), name,
                                   MIG_NAME(" is present more than once"));
+        if (mig_name_is_symbol(name))
+            return MIG_GRAPH_FAIL(error, MIG_GRAPH_DECLINED, MIG_NAME("Revision "), name,
+                                  MIG_NAME(" is named as a symbol"));
         add_key(graph, name, i);
     }
     for (uint32_t i = 0; i < graph->count; i++) {
@@ -369,29 +385,20 @@ static mig_status detect_cycles(mig_query *query, const mig_edges *down, const m
 }
 
 /*
- * Alembic overlooks a cycle that has both a way in and a way out, and goes round in some of those
- * for ever. Here the nodes on it, or between two such, are reported.
+ * Alembic overlooks a cycle that has both a way in and a way out. Some of those it walks, in its
+ * own way, and it goes round in the others for ever: none of that is for this graph.
  */
-static mig_status detect_overlooked_cycles(mig_query *query, const mig_edges *down,
-                                           const mig_edges *up, mig_graph_error_kind kind)
+static mig_status decline_cycles(mig_query *query)
 {
     const mig_graph *graph = query->graph;
-    uint64_t *sound = mig_query_marks(query);
-    uint32_t *from_base, *from_head;
-    if (sound == NULL)
-        return MIG_ENOMEM;
-    mig_status status = mig_rank(query, up, &from_base);
-    bool all = true;
-    for (uint32_t i = 0; i < graph->count && status == MIG_OK; i++)
-        all = all && from_base[i] != MIG_NODE_NONE;
-    if (all || status != MIG_OK)
-        return status;
-    status = mig_rank(query, down, &from_head);
-    for (uint32_t i = 0; i < graph->count && status == MIG_OK; i++) {
-        if (from_base[i] != MIG_NODE_NONE || from_head[i] != MIG_NODE_NONE)
-            mig_mark(sound, i);
+    uint32_t *rank, *order;
+    MIG_TRY(mig_rank(query, &graph->all_next, &rank, &order));
+    for (uint32_t i = 0; i < graph->count; i++) {
+        if (rank[i] == MIG_NODE_NONE)
+            return MIG_GRAPH_FAIL(query->error, MIG_GRAPH_DECLINED, graph->names[i],
+                                  MIG_NAME(" is on a cycle, or above one"));
     }
-    return status == MIG_OK ? cycle(query, sound, true, kind) : status;
+    return MIG_OK;
 }
 
 static mig_status detect_all_cycles(mig_graph *graph, mig_query *query)
@@ -404,134 +411,11 @@ static mig_status detect_all_cycles(mig_graph *graph, mig_query *query)
         status = detect_cycles(query, &graph->all_down, &graph->all_next, graph->real_heads,
                                graph->real_bases, MIG_GRAPH_DEPENDENCY_CYCLE);
     if (status == MIG_OK)
-        status = detect_overlooked_cycles(query, &graph->down, &graph->next, MIG_GRAPH_CYCLE);
-    if (status == MIG_OK)
-        status = detect_overlooked_cycles(query, &graph->all_down, &graph->all_next,
-                                          MIG_GRAPH_DEPENDENCY_CYCLE);
+        status = decline_cycles(query);
     return status;
 }
 
-/* Dependencies and labels -------------------------------------------------------------------- */
-
-/*
- * RevisionMap._normalize_depends_on: a dependency is left out where an ancestor by down_revision
- * has it too. Only one that several revisions share needs a look, and only up to the highest of
- * these.
- */
-static mig_status normalize(mig_graph *graph, mig_query *query)
-{
-    mig_edges users;
-    uint32_t *rank;
-    mig_status status = turn_edges(graph, &graph->resolved, &users);
-    if (status == MIG_OK)
-        status = new_edges(graph, &graph->normalized, graph->resolved.start[graph->count]);
-    if (status == MIG_OK)
-        status = mig_rank(query, &graph->next, &rank);
-    if (status != MIG_OK)
-        return status;
-    /* drop[e]: edge e of `resolved` is one that an ancestor has, or one that is there twice */
-    uint8_t *drop = mig_arena_get(&query->arena, graph->resolved.start[graph->count]);
-    uint32_t *seen = new_counts(query, graph->count);
-    uint32_t *listed_by = new_counts(query, graph->count);
-    if (drop == NULL || seen == NULL || listed_by == NULL)
-        return MIG_ENOMEM;
-    memset(drop, 0, graph->resolved.start[graph->count]);
-    mig_nodes stack = {NULL, 0, 0};
-    for (uint32_t d = 0; d < graph->count; d++) {
-        mig_span span = mig_edges_of(&users, d);
-        if (span.count < 2)
-            continue;
-        uint32_t highest = 0;
-        for (uint32_t i = 0; i < span.count && status == MIG_OK; i++) {
-            if (rank[span.items[i]] > highest)
-                highest = rank[span.items[i]];
-            status = mig_nodes_push(query, &stack, span.items[i]);
-        }
-        /* everything strictly above a user of d: there d is dropped */
-        while (stack.count > 0 && status == MIG_OK) {
-            mig_span above = mig_edges_of(&graph->next, stack.items[--stack.count]);
-            for (uint32_t i = 0; i < above.count && status == MIG_OK; i++) {
-                uint32_t node = above.items[i];
-                if (seen[node] == d + 1 || rank[node] > highest)
-                    continue;
-                seen[node] = d + 1;
-                status = mig_nodes_push(query, &stack, node);
-            }
-        }
-        if (status != MIG_OK)
-            return status;
-        for (uint32_t i = 0; i < span.count; i++) {
-            uint32_t node = span.items[i];
-            for (uint32_t e = graph->resolved.start[node];
-                 seen[node] == d + 1 && e < graph->resolved.start[node + 1]; e++)
-                drop[e] |= graph->resolved.to[e] == d;
-        }
-    }
-    uint32_t at = 0;
-    for (uint32_t i = 0; i < graph->count; i++) {
-        for (uint32_t e = graph->resolved.start[i]; e < graph->resolved.start[i + 1]; e++) {
-            uint32_t to = graph->resolved.to[e];
-            if (!drop[e] && listed_by[to] != i + 1)
-                graph->normalized.to[at++] = to;
-            listed_by[to] = i + 1;
-        }
-        graph->normalized.start[i + 1] = at;
-    }
-    return MIG_OK;
-}
-
-static void add_labels(mig_graph *graph, uint32_t node, const uint64_t *labels)
-{
-    for (size_t w = 0; w < graph->label_words; w++)
-        graph->labels[node * graph->label_words + w] |= labels[w];
-}
-
-/*
- * RevisionMap._add_branches: a label goes to all descendants, and from the last of these in
- * Alembic's walk down to the next branch point, merge point or base.
- */
-static mig_status carry_labels(mig_graph *graph, mig_query *query, const mig_record *records)
-{
-    graph->label_words = ((size_t)graph->label_count + 63) / 64;
-    if (graph->label_words > 0 && graph->count > SIZE_MAX / 8 / graph->label_words)
-        return MIG_ENOMEM;
-    size_t words = graph->count * graph->label_words;
-    graph->labels = mig_arena_get_array(&graph->arena, words, sizeof *graph->labels);
-    if (graph->labels == NULL)
-        return MIG_ENOMEM;
-    memset(graph->labels, 0, words * sizeof *graph->labels);
-    for (uint32_t i = 0; i < graph->label_count; i++)
-        graph->labels[graph->key_node[graph->count + i] * graph->label_words + i / 64] |=
-            (uint64_t)1 << (i % 64);
-    mig_nodes found = {NULL, 0, 0};
-    uint64_t *marks = mig_query_marks(query);
-    if (marks == NULL)
-        return MIG_ENOMEM;
-    for (uint32_t i = 0; i < graph->count; i++) {
-        if (records[i].label_count == 0)
-            continue;
-        const uint64_t *labels = graph->labels + i * graph->label_words;
-        found.count = 0;
-        mig_status status = mig_walk(query, &graph->next, (mig_span){&i, 1}, false, marks, &found);
-        if (status != MIG_OK)
-            return status;
-        for (uint32_t j = 0; j < found.count; j++) {
-            add_labels(graph, found.items[j], labels);
-            mig_unmark(marks, found.items[j]);
-        }
-        uint32_t parent = found.items[found.count - 1];
-        while (mig_edges_of(&graph->all_next, parent).count < 2) {
-            mig_span down = mig_edges_of(&graph->down, parent);
-            if (down.count > 1)
-                break;
-            add_labels(graph, parent, labels);
-            if (down.count == 0)
-                break;
-            parent = down.items[0];
-        }
-    }
-    return MIG_OK;
-}
+/* The whole ---------------------------------------------------------------------------------- */
 
 static mig_status build(mig_graph *graph, mig_query *query, const mig_record *records,
                         mig_graph_error *error)
@@ -556,13 +440,15 @@ static mig_status build(mig_graph *graph, mig_query *query, const mig_record *re
     if (status == MIG_OK)
         status = detect_all_cycles(graph, query);
     if (status == MIG_OK)
-        status = normalize(graph, query);
+        status = new_edges(graph, &graph->normalized, graph->resolved.start[graph->count]);
+    if (status == MIG_OK)
+        status = mig_normalize(graph, query);
     if (status == MIG_OK)
         status = join_edges(graph, query, &graph->down, &graph->normalized, &graph->steps_down);
     if (status == MIG_OK)
         status = turn_edges(graph, &graph->steps_down, &graph->steps_up);
     if (status == MIG_OK)
-        status = carry_labels(graph, query, records);
+        status = mig_carry_labels(graph, query);
     return status;
 }
 
@@ -575,6 +461,7 @@ mig_status mig_graph_build(mig_graph *graph, const mig_record *records, size_t c
     mig_query query;
     mig_query_init(&query, graph, error);
     mig_status status = build(graph, &query, records, error);
+    graph->work = query.work;
     mig_query_release(&query);
     return status;
 }

@@ -4,13 +4,13 @@
  *
  * Answers every question of RevisionMap in alembic/script/revision.py (read in 1.20.1): same order,
  * same texts. Where Alembic's order is a set's hash order, ours is the order of declaration. What
- * depends on a damaged history in Alembic's own way (an id that is there twice, a down_revision
- * that is a branch label) is MIG_GRAPH_DECLINED.
+ * depends on a damaged history in Alembic's own way (an id that is there twice or is 'head', a
+ * down_revision that is a branch label, a cycle that Alembic overlooks) is MIG_GRAPH_DECLINED.
  *
  * Ownership: the graph owns all in its arena; names handed out live as long as it does. It is
  * immutable once built, so threads may share it. Queries keep their marks in their own arenas.
- * Cost: building O(V + E), and for each record with labels a walk of what is above it, for each
- * dependency that several share a walk from the lowest of these to the highest; a walk O(V + E).
+ * Cost: time and memory O(V + E); an ordered range O((V + E) log E). Building adds, for each 64
+ * dependencies that several share across merges, a pass from the lowest of these to the highest.
  */
 #ifndef MIG_CORE_GRAPH_H
 #define MIG_CORE_GRAPH_H
@@ -55,11 +55,16 @@ typedef struct mig_graph {
     mig_edges next;       /* who names this one as down revision */
     mig_edges all_next;   /* ... or depends on it */
 
-    uint64_t *labels; /* a bitmap of label numbers a node */
-    size_t label_words;
-    uint32_t label_count; /* label n is key count + n */
+    /* Labels: number n is key count + n. Sets of them, shared by revisions (inherit.c). */
+    uint32_t label_count;
+    uint32_t *label_set; /* node -> set, or MIG_NODE_NONE */
+    uint32_t label_set_count;
+    uint32_t *label_own;   /* set -> first key of the revision whose labels are in it, or NONE */
+    mig_edges label_parts; /* set -> other sets, all of which is in it */
+    uint32_t *tip;         /* node -> the last of its branch's end, or itself */
 
     mig_span heads, real_heads, bases, real_bases;
+    uint64_t work; /* nodes and edges looked at while it was built */
 } mig_graph;
 
 /* NULL when out of memory. */
@@ -72,16 +77,13 @@ mig_status mig_graph_build(mig_graph *graph, const mig_record *records, size_t c
 
 /* The node that a revision id or a branch label leads to, or MIG_NODE_NONE. */
 uint32_t mig_graph_lookup(const mig_graph *graph, mig_name key);
+/* The number of a branch label, or MIG_NODE_NONE. */
+uint32_t mig_graph_label(const mig_graph *graph, mig_name key);
 
 static inline mig_span mig_edges_of(const mig_edges *edges, uint32_t node)
 {
     uint32_t start = edges->start[node];
     return (mig_span){edges->to + start, edges->start[node + 1] - start};
-}
-
-static inline bool mig_graph_has_label(const mig_graph *graph, uint32_t node, uint32_t label)
-{
-    return (graph->labels[node * graph->label_words + label / 64] >> (label % 64)) & 1u;
 }
 
 /*
@@ -92,6 +94,7 @@ typedef struct mig_query {
     const mig_graph *graph;
     mig_arena arena;
     mig_graph_error *error; /* the caller's, initialised */
+    uint64_t work;          /* nodes and edges looked at so far: what tests bound */
 } mig_query;
 
 void mig_query_init(mig_query *query, const mig_graph *graph, mig_graph_error *error);
@@ -156,9 +159,43 @@ mig_status mig_walk(mig_query *query, const mig_edges *edges, mig_span targets, 
 
 /*
  * How long the longest way to each node along `up` is; MIG_NODE_NONE on a cycle and above one.
- * An edge must not be there twice.
+ * `order`: those with a rank, the lowest first. An edge must not be there twice.
  */
-mig_status mig_rank(mig_query *query, const mig_edges *up, uint32_t **rank);
+mig_status mig_rank(mig_query *query, const mig_edges *up, uint32_t **rank, uint32_t **order);
+
+/*
+ * The forest of first edges of `down`, as ranges of its preorder. `end`: how many places a node
+ * takes itself; then where its range ends, which begins at `begin` and holds all that stands on it.
+ */
+mig_status mig_forest(mig_query *query, const mig_edges *down, const uint32_t *order,
+                      uint32_t *begin, uint32_t *end);
+
+/*
+ * steps_down as lines: the forest of its first edges, with a place (a leaf) for each node, the
+ * first of its range, and one for each other edge, in the range of its lower end. So what is above
+ * a node is its range, and what is above the upper ends of the edges that have a leaf there. An
+ * edge beside a way in the forest says nothing new and is left out.
+ */
+typedef struct mig_lines {
+    uint32_t *rank, *order; /* see mig_rank */
+    uint32_t *begin, *end;  /* node -> its range of leaves */
+    uint32_t *from;         /* leaf -> the node, or the upper end of the edge */
+    uint32_t *edge_leaf;    /* edge of steps_down -> leaf, or MIG_NODE_NONE */
+    uint32_t leaf_count;
+} mig_lines;
+
+mig_status mig_lay_lines(mig_query *query, mig_lines *lines);
+
+/* inherit.c ---------------------------------------------------------------------------------- */
+
+/* Two steps of building. */
+mig_status mig_normalize(mig_graph *graph, mig_query *query);
+mig_status mig_carry_labels(mig_graph *graph, mig_query *query);
+
+/* The labels in a set, by number. */
+mig_status mig_labels(mig_query *query, uint32_t set, mig_nodes *labels);
+/* The revisions that have a label. */
+mig_status mig_with_label(mig_query *query, uint32_t label, uint64_t **marks);
 
 /* resolve.c ---------------------------------------------------------------------------------- */
 

@@ -1,5 +1,5 @@
 /*
- * RevisionMap._topological_sort of alembic/script/revision.py, in linear time.
+ * RevisionMap._topological_sort of alembic/script/revision.py, in O(E log E).
  *
  * Alembic keeps a list of current heads and looks at one of them, the candidate, at a time. If the
  * candidate is an ancestor of another current head, it turns to the first such head in the list;
@@ -7,15 +7,21 @@
  * keeps the set of ancestors of each head, made anew at each merge, which is quadratic.
  *
  * Here a head is a *slot*. The list only deletes and appends, so slots keep their order, and their
- * numbers are in it. `reach` of a node is the smallest number of a slot from which it can be
- * reached, itself included; over its children alone, that is the answer to the question above.
+ * numbers are in it. What is reached from a head, itself included, is *alive*; a candidate has to
+ * wait as long as a node right above it is alive, which is a count.
  *
- * `reach` never falls while the sort goes on. It is brought up to date when it is asked for: until
- * then it may be too small. It is right as long as the node that held the slot still holds it
- * (`by`), because what lies between that one and here cannot have been emitted. A node's children
- * stand in a heap whose keys, too, may be too small but never too large.
+ * For whom it waits is the smallest slot above it. The first down revisions alone make a forest,
+ * and what is above a node there is a range of the forest's preorder: a tree of minima over it
+ * answers. Each other edge stands in the range of its lower end, with the smallest slot above its
+ * upper end as that was last known. It never falls, so that it is looked up again, the same way,
+ * only when it is the smallest of a range: then it is right, or the next is looked at. An edge that
+ * is there beside a way in the forest (a dependency far back on one's own line) says nothing new.
  *
- * Cost: O(E log E), and for a candidate that has to wait, a walk up to the head that it waits for.
+ * A head that goes down its way in the forest stays where it is registered: nobody between is left
+ * to ask.
+ *
+ * Cost: O((V + E) log E), and where heads wait for each other across lines, a look at an edge for
+ * each line between them.
  */
 #include "core/graph.h"
 
@@ -25,178 +31,154 @@
 
 typedef struct slot {
     uint32_t node;
+    uint32_t leaf; /* where it is registered */
     uint32_t previous, next;
 } slot;
+
+/* A look-up that waits for the one after it. */
+typedef struct frame {
+    uint32_t node;
+    uint32_t leaf; /* of the edge that asks */
+} frame;
 
 typedef struct sorter {
     mig_query *query;
     const mig_graph *graph;
     uint64_t *todo;  /* not emitted yet */
-    uint32_t *reach; /* node -> slot */
-    uint32_t *by;    /* node -> who held that slot when it was looked up */
+    uint32_t *above; /* node -> how many right above it are alive */
     uint32_t *own;   /* node -> its slot */
-    uint32_t *heap;  /* children, in the ranges of graph->steps_up */
-    uint32_t *keys;  /* of heap */
-    uint32_t *size;  /* node -> length of its heap */
+
+    mig_lines lines;
+    uint32_t *known_at; /* leaf of an edge -> when it was looked up */
+    uint32_t *least;    /* the tree of minima: twice a slot's number, and one more for an edge */
+    uint32_t now;
+
     slot *slots;
     uint32_t slot_count, first, last;
-    mig_nodes stack;
-    mig_span starts;
-
-    /* The last candidate that had to wait, and, if it was asked about again, all that is above it.
-     */
-    uint32_t waiting;
-    uint32_t passed; /* no slot before this one reaches it, now or later */
-    bool is_above_known;
-    uint64_t *above;
-    mig_nodes above_list;
-    uint64_t *region; /* all that the heads reach */
+    frame *frames; /* the deepest is one for each edge of another line */
+    uint32_t frame_count, frame_capacity;
+    mig_nodes dying;
 } sorter;
 
-static void sift_down(sorter *s, uint32_t node, uint32_t at)
+/* The tree of minima -------------------------------------------------------------------------- */
+
+static void set_leaf(sorter *s, uint32_t leaf, uint32_t value)
 {
-    uint32_t *heap = s->heap + s->graph->steps_up.start[node];
-    uint32_t *keys = s->keys + s->graph->steps_up.start[node];
-    uint32_t size = s->size[node], child = heap[at], key = keys[at];
-    for (uint32_t below; (below = 2 * at + 1) < size; at = below) {
-        if (below + 1 < size && keys[below + 1] < keys[below])
-            below++;
-        if (keys[below] >= key)
+    uint32_t at = leaf + s->lines.leaf_count;
+    s->least[at] = value;
+    for (at /= 2; at > 0; at /= 2) {
+        uint32_t left = s->least[2 * at], right = s->least[2 * at + 1];
+        uint32_t smaller = left < right ? left : right;
+        s->query->work++;
+        if (s->least[at] == smaller)
             break;
-        heap[at] = heap[below];
-        keys[at] = keys[below];
+        s->least[at] = smaller;
     }
-    heap[at] = child;
-    keys[at] = key;
 }
 
-/* The child with the smallest reach as far as that is known, or NOWHERE. */
-static uint32_t first_child(sorter *s, uint32_t node)
+/* Compare the part of the tree at `at` with the smallest one so far. */
+static void look(const sorter *s, uint32_t at, uint32_t *smallest)
 {
-    uint32_t *heap = s->heap + s->graph->steps_up.start[node];
-    uint32_t *keys = s->keys + s->graph->steps_up.start[node];
-    while (s->size[node] > 0 && (keys[0] != s->reach[heap[0]] || keys[0] == NOWHERE)) {
-        keys[0] = s->reach[heap[0]];
-        if (keys[0] == NOWHERE) {
-            uint32_t last = --s->size[node];
-            heap[0] = heap[last];
-            keys[0] = keys[last];
-        }
-        if (s->size[node] > 0)
-            sift_down(s, node, 0);
+    if (s->least[at] < s->least[*smallest])
+        *smallest = at;
+}
+
+/* The leaf with the smallest value from `begin` up to `end`, or NOWHERE. */
+static uint32_t least_leaf(sorter *s, uint32_t begin, uint32_t end)
+{
+    uint32_t smallest = 0; /* NOWHERE stands there */
+    begin += s->lines.leaf_count;
+    end += s->lines.leaf_count;
+    for (; begin < end; begin /= 2, end /= 2) {
+        s->query->work++;
+        if (begin & 1u)
+            look(s, begin++, &smallest);
+        if (end & 1u)
+            look(s, --end, &smallest);
     }
-    return s->size[node] > 0 ? heap[0] : NOWHERE;
+    if (s->least[smallest] == NOWHERE)
+        return NOWHERE;
+    while (smallest < s->lines.leaf_count)
+        smallest = 2 * smallest + (s->least[2 * smallest] != s->least[smallest]);
+    return smallest - s->lines.leaf_count;
 }
 
-static bool is_up_to_date(const sorter *s, uint32_t node)
+static uint32_t leaf_value(const sorter *s, uint32_t leaf)
 {
-    return s->reach[node] == NOWHERE ||
-           (s->by[node] != NOWHERE && s->own[s->by[node]] == s->reach[node]);
+    return leaf == NOWHERE ? NOWHERE : s->least[leaf + s->lines.leaf_count];
 }
 
-static mig_status bring_up_to_date(sorter *s, uint32_t node)
+static mig_status push_frame(sorter *s, uint32_t node, uint32_t leaf)
 {
-    mig_nodes *stack = &s->stack;
-    mig_status status = mig_nodes_push(s->query, stack, node);
-    while (stack->count > 0 && status == MIG_OK) {
-        node = stack->items[stack->count - 1];
-        uint32_t child = first_child(s, node);
-        uint32_t reach = child == NOWHERE ? NOWHERE : s->reach[child];
-        if (s->own[node] <= reach) {
-            s->reach[node] = s->own[node];
-            s->by[node] = node;
-            stack->count--;
-        } else if (is_up_to_date(s, child)) {
-            s->reach[node] = reach;
-            s->by[node] = s->by[child];
-            stack->count--;
-        } else {
-            status = mig_nodes_push(s->query, stack, child);
-        }
-    }
-    return status;
-}
-
-/* All above `node` that is not emitted yet. */
-static mig_status find_above(sorter *s, uint32_t node)
-{
-    mig_status status = MIG_OK;
-    if (s->region == NULL) {
-        s->region = mig_query_marks(s->query);
-        s->above = mig_query_marks(s->query);
-        if (s->region == NULL || s->above == NULL)
+    if (s->frame_count == s->frame_capacity) {
+        uint32_t capacity = s->frame_capacity < 16 ? 16 : s->frame_capacity * 2;
+        frame *frames = mig_arena_get_array(&s->query->arena, capacity, sizeof *frames);
+        if (frames == NULL)
             return MIG_ENOMEM;
-        status = mig_walk(s->query, &s->graph->steps_down, s->starts, false, s->region, NULL);
+        if (s->frame_count > 0)
+            memcpy(frames, s->frames, s->frame_count * sizeof *frames);
+        s->frames = frames;
+        s->frame_capacity = capacity;
     }
-    for (uint32_t i = 0; i < s->above_list.count; i++)
-        mig_unmark(s->above, s->above_list.items[i]);
-    s->above_list.count = 0;
-    for (uint32_t i = 0; status == MIG_OK; node = s->above_list.items[i++]) {
-        mig_span up = mig_edges_of(&s->graph->steps_up, node);
-        for (uint32_t j = 0; j < up.count && status == MIG_OK; j++) {
-            uint32_t child = up.items[j];
-            if (s->reach[child] == NOWHERE || mig_marked(s->above, child) ||
-                !mig_marked(s->region, child))
-                continue;
-            mig_mark(s->above, child);
-            status = mig_nodes_push(s->query, &s->above_list, child);
-        }
-        if (i == s->above_list.count)
-            break;
-    }
-    s->is_above_known = true;
-    return status;
-}
-
-/*
- * first_above for one that waited already, and so may wait for many slots one after the other:
- * slots do not come above it later, so that they are passed by once.
- */
-static mig_status next_above(sorter *s, uint32_t *number)
-{
-    mig_status status = s->is_above_known ? MIG_OK : find_above(s, s->waiting);
-    *number = NOWHERE;
-    for (; s->passed < s->slot_count && status == MIG_OK; s->passed++) {
-        uint32_t holder = s->slots[s->passed].node;
-        if (s->own[holder] == s->passed && mig_marked(s->above, holder)) {
-            *number = s->passed;
-            break;
-        }
-    }
-    return status;
-}
-
-/* The first slot from which `node` is reached through a child, or NOWHERE. */
-static mig_status first_above(sorter *s, uint32_t node, uint32_t *number)
-{
-    uint32_t child = first_child(s, node);
-    if (child != NOWHERE && node == s->waiting)
-        return next_above(s, number);
-    while (child != NOWHERE && !is_up_to_date(s, child)) {
-        mig_status status = bring_up_to_date(s, child);
-        if (status != MIG_OK)
-            return status;
-        child = first_child(s, node);
-    }
-    *number = child == NOWHERE ? NOWHERE : s->reach[child];
-    if (child != NOWHERE) {
-        s->waiting = node;
-        s->passed = *number;
-        s->is_above_known = false;
-    }
+    s->frames[s->frame_count++] = (frame){node, leaf};
     return MIG_OK;
 }
 
-static void append_slot(sorter *s, uint32_t node)
+/* The first slot other than its own from which `head`, a current head, is reached. */
+static mig_status first_above(sorter *s, uint32_t head, uint32_t *number)
+{
+    uint32_t own = s->slots[s->own[head]].leaf;
+    uint32_t after =
+        own >= s->lines.begin[head] && own < s->lines.end[head] ? own + 1 : s->lines.begin[head];
+    mig_status status = push_frame(s, head, NOWHERE);
+    while (s->frame_count > 0 && status == MIG_OK) {
+        const frame *top = &s->frames[s->frame_count - 1];
+        uint32_t leaf = least_leaf(s, top->leaf == NOWHERE ? after : s->lines.begin[top->node],
+                                   s->lines.end[top->node]);
+        if (top->leaf == NOWHERE && after > s->lines.begin[head]) {
+            uint32_t before = least_leaf(s, s->lines.begin[head], own);
+            if (leaf_value(s, before) < leaf_value(s, leaf))
+                leaf = before;
+        }
+        uint32_t value = leaf_value(s, leaf);
+        if (value != NOWHERE && (value & 1u) != 0 && s->known_at[leaf] != s->now) {
+            status = push_frame(s, s->lines.from[leaf], leaf);
+            continue;
+        }
+        s->frame_count--;
+        if (top->leaf == NOWHERE) {
+            *number = value == NOWHERE ? NOWHERE : value / 2;
+        } else {
+            s->known_at[top->leaf] = s->now;
+            set_leaf(s, top->leaf, value | 1u);
+        }
+    }
+    s->frame_count = 0;
+    return status;
+}
+
+/* The list of heads --------------------------------------------------------------------------- */
+
+static void register_slot(sorter *s, uint32_t number, uint32_t node)
+{
+    slot *holder = &s->slots[number];
+    if (holder->leaf != NOWHERE)
+        set_leaf(s, holder->leaf, NOWHERE);
+    holder->leaf = s->lines.begin[node];
+    set_leaf(s, holder->leaf, 2 * number);
+}
+
+static uint32_t append_slot(sorter *s, uint32_t node)
 {
     uint32_t number = s->slot_count++;
-    s->slots[number] = (slot){node, s->last, NOWHERE};
+    s->slots[number] = (slot){node, NOWHERE, s->last, NOWHERE};
     if (s->last != NOWHERE)
         s->slots[s->last].next = number;
     else
         s->first = number;
     s->last = number;
     s->own[node] = number;
+    return number;
 }
 
 /* Take a slot out of the list; the one to look at next. */
@@ -211,7 +193,27 @@ static uint32_t delete_slot(sorter *s, uint32_t number)
         s->slots[gone->next].previous = gone->previous;
     else
         s->last = gone->previous;
+    set_leaf(s, gone->leaf, NOWHERE);
     return gone->previous != NOWHERE ? gone->previous : s->first;
+}
+
+/* `node` is alive no more, nor is what was so only because of it. */
+static mig_status die(sorter *s, uint32_t node)
+{
+    const mig_edges *edges = &s->graph->steps_down;
+    mig_status status = mig_nodes_push(s->query, &s->dying, node);
+    while (s->dying.count > 0 && status == MIG_OK) {
+        node = s->dying.items[--s->dying.count];
+        for (uint32_t e = edges->start[node]; e < edges->start[node + 1]; e++) {
+            uint32_t below = edges->to[e];
+            s->query->work++;
+            if (s->lines.edge_leaf[e] != NOWHERE && leaf_value(s, s->lines.edge_leaf[e]) != NOWHERE)
+                set_leaf(s, s->lines.edge_leaf[e], NOWHERE);
+            if (--s->above[below] == 0 && s->own[below] == NOWHERE && status == MIG_OK)
+                status = mig_nodes_push(s->query, &s->dying, below);
+        }
+    }
+    return status;
 }
 
 /* Emit the node of slot `number`; the slot to look at next. */
@@ -226,20 +228,24 @@ static mig_status emit(sorter *s, uint32_t *number, mig_nodes *found)
         uint32_t below = down.items[i];
         if (!mig_marked(s->todo, below) || s->own[below] != NOWHERE)
             continue;
-        if (!replaced) {
-            s->slots[*number].node = below;
-            s->own[below] = *number;
-        } else {
-            append_slot(s, below);
+        if (replaced) {
+            register_slot(s, append_slot(s, below), below);
+            continue;
         }
         replaced = true;
+        s->slots[*number].node = below;
+        s->own[below] = *number;
+        if (i > 0)
+            register_slot(s, *number, below);
     }
     if (!replaced)
         *number = delete_slot(s, *number);
     s->own[node] = NOWHERE;
-    s->reach[node] = NOWHERE;
-    return status;
+    s->now++;
+    return status == MIG_OK ? die(s, node) : status;
 }
+
+/* Set-up --------------------------------------------------------------------------------------- */
 
 static uint32_t *filled(mig_query *query, size_t count, uint32_t value)
 {
@@ -249,62 +255,91 @@ static uint32_t *filled(mig_query *query, size_t count, uint32_t value)
     return items;
 }
 
+/* Who is alive at the start, and the smallest slot above each: the values of all leaves. */
+static mig_status fill_leaves(sorter *s)
+{
+    const mig_graph *graph = s->graph;
+    const mig_edges *down = &graph->steps_down;
+    uint32_t *reach = filled(s->query, graph->count, NOWHERE);
+    s->least = filled(s->query, 2 * (size_t)s->lines.leaf_count + 2, NOWHERE);
+    s->known_at = filled(s->query, s->lines.leaf_count, 0);
+    if (reach == NULL || s->least == NULL || s->known_at == NULL)
+        return MIG_ENOMEM;
+    for (uint32_t i = graph->count; i-- > 0;) {
+        uint32_t node = s->lines.order[i];
+        if (s->own[node] < reach[node])
+            reach[node] = s->own[node];
+        if (reach[node] == NOWHERE)
+            continue;
+        for (uint32_t e = down->start[node]; e < down->start[node + 1]; e++) {
+            uint32_t below = down->to[e], leaf = s->lines.edge_leaf[e];
+            s->above[below]++;
+            if (reach[node] < reach[below])
+                reach[below] = reach[node];
+            if (leaf != NOWHERE)
+                s->least[leaf + s->lines.leaf_count] = 2 * reach[node] + 1;
+        }
+    }
+    for (uint32_t i = 0; i < s->slot_count; i++) {
+        s->slots[i].leaf = s->lines.begin[s->slots[i].node];
+        s->least[s->slots[i].leaf + s->lines.leaf_count] = 2 * i;
+    }
+    for (uint32_t i = s->lines.leaf_count; i-- > 1;)
+        s->least[i] = s->least[2 * i] < s->least[2 * i + 1] ? s->least[2 * i] : s->least[2 * i + 1];
+    s->query->work += (uint64_t)graph->count + down->start[graph->count];
+    s->now = 1;
+    return MIG_OK;
+}
+
+static mig_status begin_sort(sorter *s, const uint64_t *todo, mig_span heads)
+{
+    const mig_graph *graph = s->graph;
+    size_t words = ((size_t)graph->count + 63) / 64;
+    s->todo = mig_query_marks(s->query);
+    uint64_t *is_start = mig_query_marks(s->query);
+    s->above = filled(s->query, graph->count, 0);
+    s->own = filled(s->query, graph->count, NOWHERE);
+    /* a node is a head once at the most */
+    s->slots = mig_arena_get_array(&s->query->arena, graph->count, sizeof *s->slots);
+    if (s->todo == NULL || is_start == NULL || s->above == NULL || s->own == NULL ||
+        s->slots == NULL)
+        return MIG_ENOMEM;
+    memcpy(s->todo, todo, words * sizeof *todo);
+    for (uint32_t i = 0; i < heads.count; i++) {
+        if (heads.items[i] < graph->count && mig_marked(todo, heads.items[i]))
+            mig_mark(is_start, heads.items[i]);
+    }
+    for (uint32_t i = 0; i < graph->count; i++) {
+        if (mig_marked(is_start, i))
+            (void)append_slot(s, i);
+    }
+    MIG_TRY(mig_lay_lines(s->query, &s->lines));
+    return fill_leaves(s);
+}
+
 mig_status mig_topological_sort(mig_query *query, const uint64_t *todo, mig_span heads,
                                 mig_nodes *found)
 {
-    const mig_graph *graph = query->graph;
-    size_t words = ((size_t)graph->count + 63) / 64;
+    size_t words = ((size_t)query->graph->count + 63) / 64;
     bool any = false;
     for (size_t i = 0; i < words; i++)
         any = any || todo[i] != 0;
     if (!any)
         return MIG_OK;
-    uint32_t edges = graph->steps_up.start[graph->count];
-    sorter s = {.query = query, .graph = graph, .first = NOWHERE, .last = NOWHERE};
-    s.waiting = NOWHERE;
-    mig_nodes starts = {NULL, 0, 0};
-    s.todo = mig_query_marks(query);
-    uint64_t *is_start = mig_query_marks(query);
-    s.reach = filled(query, graph->count, 0);
-    s.by = filled(query, graph->count, NOWHERE);
-    s.own = filled(query, graph->count, NOWHERE);
-    s.size = filled(query, graph->count, 0);
-    s.heap = mig_arena_get_array(&query->arena, edges, sizeof *s.heap);
-    s.keys = filled(query, edges, 0);
-    /* a slot for each head at the start, and for each edge at the most */
-    s.slots = mig_arena_get_array(&query->arena, (size_t)graph->count + edges, sizeof *s.slots);
-    if (s.todo == NULL || is_start == NULL || s.reach == NULL || s.by == NULL || s.own == NULL ||
-        s.size == NULL || s.heap == NULL || s.keys == NULL || s.slots == NULL)
-        return MIG_ENOMEM;
-    memcpy(s.todo, todo, words * sizeof *todo);
-    memcpy(s.heap, graph->steps_up.to, edges * sizeof *s.heap);
-    for (uint32_t i = 0; i < heads.count; i++) {
-        if (heads.items[i] < graph->count && mig_marked(todo, heads.items[i]))
-            mig_mark(is_start, heads.items[i]);
-    }
-    mig_status status = MIG_OK;
-    for (uint32_t i = 0; i < graph->count && status == MIG_OK; i++) {
-        s.size[i] = mig_edges_of(&graph->steps_up, i).count;
-        if (!mig_marked(is_start, i))
-            continue;
-        append_slot(&s, i);
-        status = mig_nodes_push(query, &starts, i);
-    }
-    s.starts = (mig_span){starts.items, starts.count};
-    for (uint32_t at = s.first; at != NOWHERE && status == MIG_OK;) {
-        uint32_t other;
-        status = first_above(&s, s.slots[at].node, &other);
-        if (status != MIG_OK)
-            break;
-        if (other != NOWHERE)
-            at = other;
+    sorter s = {.query = query, .graph = query->graph, .first = NOWHERE, .last = NOWHERE};
+    MIG_TRY(begin_sort(&s, todo, heads));
+    for (uint32_t at = s.first; at != NOWHERE;) {
+        uint32_t node = s.slots[at].node;
+        query->work++;
+        if (s.above[node] > 0)
+            MIG_TRY(first_above(&s, node, &at));
         else
-            status = emit(&s, &at, found);
+            MIG_TRY(emit(&s, &at, found));
     }
-    for (size_t i = 0; i < words && status == MIG_OK; i++) {
+    for (size_t i = 0; i < words; i++) {
         if (s.todo[i] != 0)
-            status = MIG_GRAPH_FAIL(query->error, MIG_GRAPH_ASSERTION,
-                                    MIG_NAME("revisions are left that no head leads to"));
+            return MIG_GRAPH_FAIL(query->error, MIG_GRAPH_ASSERTION,
+                                  MIG_NAME("revisions are left that no head leads to"));
     }
-    return status;
+    return MIG_OK;
 }

@@ -2,6 +2,74 @@
 
 #include <string.h>
 
+/* Places ------------------------------------------------------------------------------------- */
+
+/* A set of numbers that knows the next one: bits, and for each 64 of them a bit a level higher. */
+enum { MOST_LEVELS = 6 };
+
+typedef struct mig_places {
+    uint64_t *levels[MOST_LEVELS];
+    size_t size[MOST_LEVELS]; /* in bits */
+    int count;
+} mig_places;
+
+static mig_status new_places(mig_query *query, size_t count, mig_places *places)
+{
+    do {
+        if (places->count == MOST_LEVELS)
+            return MIG_ENOMEM;
+        places->size[places->count] = count;
+        count = (count + 63) / 64;
+        uint64_t *words = mig_arena_get_array(&query->arena, count, sizeof *words);
+        if (words == NULL)
+            return MIG_ENOMEM;
+        memset(words, 0, count * sizeof *words);
+        places->levels[places->count++] = words;
+    } while (count > 1);
+    return MIG_OK;
+}
+
+static void put_place(mig_places *places, uint32_t place, bool is_there)
+{
+    for (int level = 0; level < places->count; level++, place /= 64) {
+        uint64_t *word = &places->levels[level][place / 64], bit = (uint64_t)1 << (place % 64);
+        bool was_empty = *word == 0;
+        *word = is_there ? *word | bit : *word & ~bit;
+        if (is_there ? !was_empty : *word != 0)
+            return;
+    }
+}
+
+static uint32_t lowest_bit(uint64_t word)
+{
+    uint32_t bit = 0;
+    for (uint32_t half = 32; half > 0; half /= 2) {
+        if ((word & (((uint64_t)1 << half) - 1)) == 0) {
+            word >>= half;
+            bit += half;
+        }
+    }
+    return bit;
+}
+
+/* The first place from `place` on and before `end`, or `end`. */
+static uint32_t next_place(const mig_places *places, uint32_t place, uint32_t end)
+{
+    uint32_t at = place;
+    for (int level = 0; level < places->count && at < places->size[level]; level++) {
+        uint64_t word = places->levels[level][at / 64] >> (at % 64);
+        if (word == 0) {
+            at = at / 64 + 1;
+            continue;
+        }
+        at += lowest_bit(word);
+        while (level-- > 0)
+            at = at * 64 + lowest_bit(places->levels[level][at]);
+        return at < end ? at : end;
+    }
+    return end;
+}
+
 /*
  * The heads while the steps go by, and what they imply: `cover` counts, of a node, itself if it is
  * a head and each revision right above it that is covered. A head above something means that it is
@@ -12,7 +80,8 @@ typedef struct heads_now {
     mig_operations *operations;
     uint64_t *is_head; /* revisions */
     uint32_t *cover;
-    uint32_t *rank;     /* the longest way down; NULL until a question needs it */
+    mig_lines lines;    /* laid when a question needs them */
+    mig_places there;   /* leaves: of heads, and of edges that come from what is covered */
     uint32_t *seen;     /* node: the last search that came by */
     uint32_t *left_out; /* node: the last round of searches that did not count it as a head */
     uint32_t search, round;
@@ -48,12 +117,49 @@ static bool is_head(const heads_now *heads, mig_name name)
     return find_other(heads, name) < heads->other_count;
 }
 
+static bool are_lines_laid(const heads_now *heads)
+{
+    return heads->there.count > 0;
+}
+
+static void put_head(heads_now *heads, uint32_t node, bool is_head)
+{
+    if (are_lines_laid(heads))
+        put_place(&heads->there, heads->lines.begin[node], is_head);
+}
+
+/* `node` is covered from now on, or no longer. */
+static void put_edges(heads_now *heads, uint32_t node, bool is_covered)
+{
+    const mig_edges *down = &heads->query->graph->steps_down;
+    if (!are_lines_laid(heads))
+        return;
+    for (uint32_t e = down->start[node]; e < down->start[node + 1]; e++) {
+        if (heads->lines.edge_leaf[e] != MIG_NODE_NONE)
+            put_place(&heads->there, heads->lines.edge_leaf[e], is_covered);
+    }
+}
+
+static mig_status lay_lines(heads_now *heads)
+{
+    MIG_TRY(mig_lay_lines(heads->query, &heads->lines));
+    MIG_TRY(new_places(heads->query, heads->lines.leaf_count, &heads->there));
+    for (uint32_t i = 0; i < heads->query->graph->count; i++) {
+        if (mig_marked(heads->is_head, i))
+            put_head(heads, i, true);
+        if (heads->cover[i] > 0)
+            put_edges(heads, i, true);
+    }
+    return MIG_OK;
+}
+
 static mig_status add_head(heads_now *heads, mig_name name)
 {
     uint32_t node = node_of(heads->query->graph, name);
     if (node != MIG_NODE_NONE) {
         mig_mark(heads->is_head, node);
         heads->count++;
+        put_head(heads, node, true);
         return MIG_OK;
     }
     if (heads->other_count == heads->other_capacity) {
@@ -78,6 +184,7 @@ static mig_status remove_head(heads_now *heads, mig_name name)
     if (node != MIG_NODE_NONE) {
         mig_unmark(heads->is_head, node);
         heads->count--;
+        put_head(heads, node, false);
         return MIG_OK;
     }
     uint32_t i = find_other(heads, name);
@@ -100,7 +207,9 @@ static mig_status count_cover(heads_now *heads, mig_name name, bool comes)
         node = changed->items[--changed->count];
         if (comes ? heads->cover[node]++ > 0 : --heads->cover[node] > 0)
             continue;
+        put_edges(heads, node, comes);
         mig_span down = mig_edges_of(&query->graph->steps_down, node);
+        query->work += 1 + down.count;
         for (uint32_t i = 0; i < down.count; i++)
             MIG_TRY(mig_nodes_push(query, changed, down.items[i]));
     }
@@ -215,28 +324,28 @@ static mig_status stamp(heads_now *heads, const mig_step *step)
  * Is `node` at or below a head that is not left out? Those left out rank `limit` at most, so what
  * is covered and ranks as high, without being one of them, is covered by another head.
  */
-static bool counts(const heads_now *heads, uint32_t node, uint32_t limit)
-{
-    return heads->left_out[node] != heads->round &&
-           (mig_marked(heads->is_head, node) || heads->rank[node] >= limit);
-}
-
 static mig_status is_implied(heads_now *heads, uint32_t node, uint32_t limit, bool *implied)
 {
-    mig_query *query = heads->query;
+    const mig_lines *lines = &heads->lines;
     mig_nodes *stack = &heads->stack;
-    *implied = counts(heads, node, limit);
+    *implied = false;
     heads->search++; /* cannot overflow: fewer than edges of the steps */
-    MIG_TRY(mig_nodes_push(query, stack, node));
+    heads->seen[node] = heads->search;
+    MIG_TRY(mig_nodes_push(heads->query, stack, node));
     while (stack->count > 0 && !*implied) {
-        mig_span up = mig_edges_of(&query->graph->steps_up, stack->items[--stack->count]);
-        for (uint32_t i = 0; i < up.count && !*implied; i++) {
-            uint32_t above = up.items[i];
-            if (heads->cover[above] == 0 || heads->seen[above] == heads->search)
+        node = stack->items[--stack->count];
+        uint32_t end = lines->end[node];
+        for (uint32_t leaf = next_place(&heads->there, lines->begin[node], end);
+             leaf < end && !*implied; leaf = next_place(&heads->there, leaf + 1, end)) {
+            uint32_t above = lines->from[leaf];
+            bool is_head = leaf == lines->begin[above];
+            heads->query->work++;
+            *implied =
+                heads->left_out[above] != heads->round && (is_head || lines->rank[above] >= limit);
+            if (is_head || heads->seen[above] == heads->search)
                 continue;
             heads->seen[above] = heads->search;
-            *implied = counts(heads, above, limit);
-            MIG_TRY(mig_nodes_push(query, stack, above));
+            MIG_TRY(mig_nodes_push(heads->query, stack, above));
         }
     }
     stack->count = 0;
@@ -259,13 +368,13 @@ static mig_status not_implied(heads_now *heads, mig_span down, mig_span except, 
         MIG_TRY(mig_walk(query, &query->graph->steps_down, (mig_span){others.items, others.count},
                          false, by_others, NULL));
     }
-    if (heads->rank == NULL)
-        MIG_TRY(mig_rank(query, &query->graph->steps_up, &heads->rank));
+    if (!are_lines_laid(heads))
+        MIG_TRY(lay_lines(heads));
     heads->round++;
     for (uint32_t i = 0; i < except.count; i++) {
         heads->left_out[except.items[i]] = heads->round;
-        if (heads->rank[except.items[i]] > limit)
-            limit = heads->rank[except.items[i]];
+        if (heads->lines.rank[except.items[i]] > limit)
+            limit = heads->lines.rank[except.items[i]];
     }
     for (uint32_t i = 0; i < down.count; i++) {
         bool implied = by_others != NULL && mig_marked(by_others, down.items[i]);

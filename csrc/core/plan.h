@@ -7,8 +7,8 @@
  * in 1.20.1), those of stamping of ScriptDirectory._stamp_revs in alembic/script/base.py.
  *
  * Ownership: answers live in the query's arena, or are names of the question. Cost: O(V + E) for a
- * run of steps; a merge or its undoing whose parents have other heads above them adds a look at
- * what ranks between it and its parents.
+ * run of steps; a merge or its undoing with other heads in the table adds a look at the edges
+ * between lines that come from what those heads cover, up to where it stands.
  */
 #ifndef MIG_CORE_PLAN_H
 #define MIG_CORE_PLAN_H

@@ -315,6 +315,15 @@ static mig_status current_head(mig_query *query, mig_name branch, mig_nodes *hea
         argument);
 }
 
+/* What begins with a symbol may be a branch of that name: Alembic takes it for one, then the other.
+ */
+static mig_status check_branch(mig_query *query, mig_name branch)
+{
+    if (!mig_name_is_symbol(branch))
+        return MIG_OK;
+    return MIG_GRAPH_FAIL(query->error, MIG_GRAPH_DECLINED, MIG_NAME("a symbol as a branch"));
+}
+
 mig_status mig_resolve_number(mig_query *query, mig_ids id, mig_ids *resolved, mig_name *branch)
 {
     const mig_graph *graph = query->graph;
@@ -325,6 +334,7 @@ mig_status mig_resolve_number(mig_query *query, mig_ids id, mig_ids *resolved, m
     if (id.is_sequence)
         return MIG_OK;
     if (split_branch(text, branch, &text)) {
+        MIG_TRY(check_branch(query, *branch));
         mig_name *copy = mig_arena_get(&query->arena, sizeof *copy);
         if (copy == NULL)
             return MIG_ENOMEM;
@@ -411,14 +421,13 @@ static mig_status get_one_id(mig_query *query, mig_name id, mig_nodes *found)
     MIG_TRY(mig_resolve_number(query, one_id(&id), &resolved, &branch));
     if (resolved.count == 1 && negative_number(resolved.items[0], &steps)) {
         /* branch@-n: down from the heads */
-        uint32_t label = 0;
-        while (label < graph->label_count &&
-               !mig_name_equal(graph->keys[graph->count + label], branch))
-            label++;
+        uint32_t label = mig_graph_label(graph, branch);
+        uint64_t *marks = NULL;
+        if (label != MIG_NODE_NONE)
+            MIG_TRY(mig_with_label(query, label, &marks));
         for (uint32_t i = 0; i < graph->real_heads.count; i++) {
             uint32_t head = graph->real_heads.items[i], node;
-            if (branch.text != NULL &&
-                (label == graph->label_count || !mig_graph_has_label(graph, head, label)))
+            if (branch.text != NULL && (marks == NULL || !mig_marked(marks, head)))
                 continue;
             MIG_TRY(walk_steps(query, head, false, steps, MIG_NO_NAME, true, &node));
             MIG_TRY(mig_nodes_push(query, found, node));
@@ -612,6 +621,7 @@ static mig_status parse_downgrade_target(mig_query *query, mig_ids current, mig_
         }
         return mig_get_revision(query, text, found);
     }
+    MIG_TRY(check_branch(query, match.branch));
     *branch = match.branch;
     if (match.up || match.steps == 0) {
         if (match.symbol.text == NULL)
@@ -677,6 +687,7 @@ static mig_status parse_upgrade_target(mig_query *query, mig_ids current, mig_id
     uint32_t node, start;
     if (target.is_sequence || target.count != 1 || !match_relative(target.items[0], &match))
         return mig_get_revisions(query, target, found);
+    MIG_TRY(check_branch(query, match.branch));
     if (!match.up || match.steps == 0) {
         if (match.symbol.text == NULL)
             return no_such_steps(query, &match, true);
@@ -750,28 +761,26 @@ static mig_status only_on_branch(mig_query *query, mig_name lower, mig_nodes *ta
 {
     const mig_graph *graph = query->graph;
     mig_name branch, rest;
-    uint32_t node, label = 0;
+    uint32_t node, label;
+    uint64_t *marks = NULL;
     if (!split_branch(lower, &branch, &rest))
         return MIG_OK;
     MIG_TRY(mig_get_revision(query, branch, &node));
     if (node != MIG_NODE_NONE && mig_name_equal(graph->names[node], branch)) {
-        uint32_t labels = 0;
-        for (uint32_t i = 0; i < graph->label_count; i++) {
-            if (mig_graph_has_label(graph, node, i)) {
-                labels++;
-                label = i;
-            }
-        }
-        if (labels != 1)
+        mig_nodes labels = {NULL, 0, 0};
+        if (graph->label_set[node] != MIG_NODE_NONE)
+            MIG_TRY(mig_labels(query, graph->label_set[node], &labels));
+        if (labels.count != 1)
             return mig_query_assert(query, "that revision is not on exactly one labelled branch");
+        label = labels.items[0];
     } else {
-        while (label < graph->label_count &&
-               !mig_name_equal(graph->keys[graph->count + label], branch))
-            label++;
+        label = mig_graph_label(graph, branch);
     }
     uint32_t kept = 0;
+    if (label != MIG_NODE_NONE)
+        MIG_TRY(mig_with_label(query, label, &marks));
     for (uint32_t i = 0; i < targets->count; i++) {
-        if (label < graph->label_count && mig_graph_has_label(graph, targets->items[i], label))
+        if (marks != NULL && mig_marked(marks, targets->items[i]))
             targets->items[kept++] = targets->items[i];
     }
     targets->count = kept;

@@ -15,6 +15,11 @@ bool mig_name_is(mig_name name, const char *text)
     return name.text != NULL && name.length == length && memcmp(name.text, text, length) == 0;
 }
 
+bool mig_name_is_symbol(mig_name name)
+{
+    return mig_name_is(name, "head") || mig_name_is(name, "heads") || mig_name_is(name, "base");
+}
+
 bool mig_name_has(mig_name name, char character)
 {
     return name.length > 0 && memchr(name.text, character, name.length) != NULL;

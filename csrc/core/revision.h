@@ -28,6 +28,7 @@ typedef struct mig_name {
 bool mig_name_equal(mig_name a, mig_name b);
 bool mig_name_is(mig_name name, const char *text);
 bool mig_name_has(mig_name name, char character);
+bool mig_name_is_symbol(mig_name name);    /* head, heads, base */
 size_t mig_name_characters(mig_name name); /* code points */
 int mig_name_compare(mig_name a, mig_name b);
 

@@ -7,6 +7,7 @@ void mig_query_init(mig_query *query, const mig_graph *graph, mig_graph_error *e
 {
     query->graph = graph;
     query->error = error;
+    query->work = 0;
     mig_arena_init(&query->arena, graph->alloc);
 }
 
@@ -46,11 +47,12 @@ uint64_t *mig_query_marks(mig_query *query)
     return marks;
 }
 
-mig_status mig_rank(mig_query *query, const mig_edges *up, uint32_t **rank)
+mig_status mig_rank(mig_query *query, const mig_edges *up, uint32_t **rank, uint32_t **order)
 {
     uint32_t count = query->graph->count, length = 0;
     uint32_t *left = mig_arena_get_array(&query->arena, count, sizeof *left);
     uint32_t *queue = mig_arena_get_array(&query->arena, count, sizeof *queue);
+    *order = queue;
     *rank = mig_arena_get_array(&query->arena, count, sizeof **rank);
     if (left == NULL || queue == NULL || *rank == NULL)
         return MIG_ENOMEM;
@@ -71,7 +73,80 @@ mig_status mig_rank(mig_query *query, const mig_edges *up, uint32_t **rank)
             (*rank)[above.items[j]] = (*rank)[queue[i]] + 1;
             queue[length++] = above.items[j];
         }
+        query->work += 1 + above.count;
     }
+    return MIG_OK;
+}
+
+mig_status mig_forest(mig_query *query, const mig_edges *down, const uint32_t *order,
+                      uint32_t *begin, uint32_t *end)
+{
+    uint32_t count = query->graph->count, total = 0;
+    /* node -> where the range of the next that stands on it begins */
+    uint32_t *fill = mig_arena_get_array(&query->arena, count, sizeof *fill);
+    if (fill == NULL)
+        return MIG_ENOMEM;
+    if (count > 0)
+        memcpy(fill, end, count * sizeof *fill);
+    for (uint32_t i = count; i-- > 0;) {
+        mig_span below = mig_edges_of(down, order[i]);
+        if (below.count > 0)
+            end[below.items[0]] += end[order[i]];
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        mig_span below = mig_edges_of(down, order[i]);
+        uint32_t *place = below.count > 0 ? &fill[below.items[0]] : &total;
+        begin[order[i]] = *place;
+        *place += end[order[i]];
+        end[order[i]] = *place;
+        fill[order[i]] += begin[order[i]];
+    }
+    query->work += count;
+    return MIG_OK;
+}
+
+mig_status mig_lay_lines(mig_query *query, mig_lines *lines)
+{
+    const mig_edges *down = &query->graph->steps_down;
+    mig_arena *arena = &query->arena;
+    uint32_t count = query->graph->count, edges = down->start[count];
+    if ((size_t)count + edges > MIG_NODE_MAX)
+        return MIG_ENOMEM;
+    MIG_TRY(mig_rank(query, &query->graph->steps_up, &lines->rank, &lines->order));
+    uint32_t *fill = mig_arena_get_array(arena, count, sizeof *fill);
+    lines->begin = mig_arena_get_array(arena, count, sizeof *lines->begin);
+    lines->end = mig_arena_get_array(arena, count, sizeof *lines->end);
+    lines->edge_leaf = mig_arena_get_array(arena, edges, sizeof *lines->edge_leaf);
+    if (fill == NULL || lines->begin == NULL || lines->end == NULL || lines->edge_leaf == NULL)
+        return MIG_ENOMEM;
+    lines->leaf_count = count;
+    for (uint32_t i = 0; i < count; i++)
+        lines->end[i] = 1;
+    for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t e = down->start[i] + 1; e < down->start[i + 1]; e++, lines->leaf_count++)
+            lines->end[down->to[e]]++;
+    }
+    MIG_TRY(mig_forest(query, down, lines->order, lines->begin, lines->end));
+    lines->from = mig_arena_get_array(arena, lines->leaf_count, sizeof *lines->from);
+    if (lines->from == NULL)
+        return MIG_ENOMEM;
+    for (uint32_t i = 0; i < count; i++) {
+        fill[i] = lines->begin[i];
+        lines->from[fill[i]++] = i;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t e = down->start[i]; e < down->start[i + 1]; e++) {
+            uint32_t below = down->to[e], leaf = MIG_NODE_NONE;
+            if (e > down->start[i]) {
+                leaf = fill[below]++;
+                lines->from[leaf] = i;
+            }
+            bool is_on_line =
+                lines->begin[i] >= lines->begin[below] && lines->begin[i] < lines->end[below];
+            lines->edge_leaf[e] = is_on_line ? MIG_NODE_NONE : leaf;
+        }
+    }
+    query->work += (uint64_t)count + edges;
     return MIG_OK;
 }
 
@@ -155,6 +230,7 @@ mig_status mig_walk(mig_query *query, const mig_edges *edges, mig_span targets, 
                 continue;
             mig_mark(marks, node);
             mig_span next = mig_edges_of(edges, node);
+            query->work += 1 + next.count;
             for (uint32_t i = 0; i < next.count && status == MIG_OK; i++) {
                 /* a node that is seen does nothing more, unless a check looks for it */
                 if (!mig_marked(marks, next.items[i]) ||

@@ -77,18 +77,17 @@ static int add_span(text *t, const mig_graph *graph, mig_span span)
     return 0;
 }
 
-static int add_labels(text *t, const mig_graph *graph, uint32_t node)
+static int add_labels(text *t, mig_py_graph *self, uint32_t node)
 {
-    bool first = true;
-    for (uint32_t i = 0; i < graph->label_count; i++) {
-        if (!mig_graph_has_label(graph, node, i))
-            continue;
-        if ((first ? ADD(t, " (") : ADD(t, ", ")) < 0 ||
-            add_name(t, graph->keys[graph->count + i]) < 0)
-            return -1;
-        first = false;
-    }
-    return first ? 0 : ADD(t, ")");
+    PyObject *labels = mig_py_graph_labels(self, node);
+    if (labels == NULL)
+        return -1;
+    int status = 0;
+    if (PyTuple_GET_SIZE(labels) > 0 &&
+        (ADD(t, " (") < 0 || add_objects(t, labels) < 0 || ADD(t, ")") < 0))
+        status = -1;
+    Py_DECREF(labels);
+    return status;
 }
 
 /* `doc.strip().split("\n\n", 1)[0]`; doc: a str or None. */
@@ -124,7 +123,7 @@ static int add_line(text *t, mig_py_graph *self, uint32_t node, PyObject *record
             ADD(t, " -> ") < 0)
             return -1;
     }
-    if (add_name(t, graph->names[node]) < 0 || (o->branches && add_labels(t, graph, node) < 0))
+    if (add_name(t, graph->names[node]) < 0 || (o->branches && add_labels(t, self, node) < 0))
         return -1;
     if (mig_edges_of(&graph->all_next, node).count == 0) {
         if (ADD(t, " (head)") < 0)

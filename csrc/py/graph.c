@@ -1,8 +1,9 @@
 /*
  * migrate_ext._core.Graph: the revision graph. A revision is the index of its record.
  *
- * Immutable after __new__, so there is nothing to lock. Questions keep their memory in a mig_query;
- * `ask` releases it in every case. Errors are raised as classes of the namespace `errors`.
+ * Immutable after __new__, but for tuples of labels, which the GIL guards. Questions keep their
+ * memory in a mig_query; `ask` releases it in every case. Errors are raised as classes of the
+ * namespace `errors`.
  */
 #include "py/graph_object.h"
 
@@ -32,7 +33,11 @@ static void dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     clear(self);
-    mig_graph_free(((graph_object *)self)->graph);
+    graph_object *g = (graph_object *)self;
+    for (uint32_t i = 0; g->labels != NULL && i < g->graph->label_set_count; i++)
+        Py_XDECREF(g->labels[i]);
+    PyMem_Free(g->labels);
+    mig_graph_free(g->graph);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -82,6 +87,30 @@ static int as_names(PyObject *value, PyObject **keep, mig_name **items, size_t *
     return 0;
 }
 
+/*
+ * Raise Declined where Python's re and int() see digits and spaces in `text` that are none to the
+ * core, which knows ASCII's only: in what may be a number of steps.
+ */
+static int check_digits(PyObject *text)
+{
+    if (!PyUnicode_Check(text) || PyUnicode_IS_ASCII(text))
+        return 0;
+    int has_sign = 0, is_odd = 0;
+    for (Py_ssize_t i = 0; i < PyUnicode_GET_LENGTH(text); i++) {
+        Py_UCS4 c = PyUnicode_READ_CHAR(text, i);
+        has_sign |= c == '+' || c == '-';
+        is_odd |= c >= 0x80 && (!Py_UNICODE_ISALNUM(c) || Py_UNICODE_ISDECIMAL(c));
+    }
+    if (!has_sign || !is_odd)
+        return 0;
+    mig_graph_error error;
+    mig_graph_error_init(&error, &mig_alloc_system);
+    mig_status status = MIG_GRAPH_FAIL(&error, MIG_GRAPH_DECLINED, MIG_NAME("unusual digits"));
+    mig_py_raise_graph(Py_None, status, &error, Py_None, Py_None);
+    mig_graph_error_release(&error);
+    return -1;
+}
+
 /* An argument of a question. */
 typedef struct ids {
     PyObject *keep;
@@ -113,6 +142,10 @@ static int as_ids(graph_object *self, PyObject *value, ids *argument)
                                                 "database driver settings are correct",
                                                 odd));
         return -1;
+    }
+    for (size_t i = 0; i < argument->ids.count; i++) {
+        if (check_digits(PyTuple_GET_ITEM(argument->keep, (Py_ssize_t)i)) < 0)
+            return -1;
     }
     argument->ids.items = argument->items;
     argument->ids.is_sequence = is_sequence(value);
@@ -314,6 +347,9 @@ static int build(graph_object *self, PyObject *records)
     mig_status status = mig_graph_build(self->graph, b.records, b.count, &error);
     if (status != MIG_OK)
         mig_py_raise_graph(self->errors, status, &error, Py_None, Py_None);
+    else if ((self->labels = PyMem_Calloc((size_t)self->graph->label_set_count + 1,
+                                          sizeof *self->labels)) == NULL)
+        PyErr_NoMemory();
     else
         result = 0;
 done:
@@ -387,26 +423,6 @@ EDGES(down_revisions, down)
 EDGES(resolved_dependencies, resolved)
 EDGES(normalized_dependencies, normalized)
 
-static PyObject *labels(PyObject *self, PyObject *index)
-{
-    const mig_graph *graph = ((graph_object *)self)->graph;
-    uint32_t node;
-    if (mig_py_graph_index((graph_object *)self, index, &node) < 0)
-        return NULL;
-    PyObject *list = PyList_New(0);
-    for (uint32_t i = 0; list != NULL && i < graph->label_count; i++) {
-        if (!mig_graph_has_label(graph, node, i))
-            continue;
-        PyObject *label = new_name(graph->keys[graph->count + i]);
-        if (label == NULL || PyList_Append(list, label) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(label);
-    }
-    PyObject *tuple = list != NULL ? PyList_AsTuple(list) : NULL;
-    Py_XDECREF(list);
-    return tuple;
-}
-
 static PyObject *lookup(PyObject *self, PyObject *key)
 {
     mig_name name;
@@ -421,6 +437,43 @@ static PyObject *lookup(PyObject *self, PyObject *key)
 }
 
 /* Questions ---------------------------------------------------------------------------------- */
+
+static PyObject *new_labels(graph_object *self, uint32_t set)
+{
+    question q;
+    mig_nodes found = {NULL, 0, 0};
+    PyObject *tuple = NULL;
+    begin(&q, (PyObject *)self);
+    if (settle(&q, mig_labels(&q.query, set, &found)) == 0)
+        tuple = PyTuple_New((Py_ssize_t)found.count);
+    for (uint32_t i = 0; tuple != NULL && i < found.count; i++) {
+        PyObject *label = new_name(self->graph->keys[self->graph->count + found.items[i]]);
+        if (label == NULL)
+            Py_CLEAR(tuple);
+        else
+            PyTuple_SET_ITEM(tuple, (Py_ssize_t)i, label);
+    }
+    return end(&q, tuple);
+}
+
+/* One tuple for all revisions that have the same labels. */
+PyObject *mig_py_graph_labels(mig_py_graph *g, uint32_t node)
+{
+    uint32_t set = g->graph->label_set[node];
+    if (set == MIG_NODE_NONE)
+        return PyTuple_New(0);
+    if (g->labels[set] == NULL)
+        g->labels[set] = new_labels(g, set);
+    return Py_XNewRef(g->labels[set]);
+}
+
+static PyObject *labels(PyObject *self, PyObject *index)
+{
+    uint32_t node;
+    if (mig_py_graph_index((graph_object *)self, index, &node) < 0)
+        return NULL;
+    return mig_py_graph_labels((graph_object *)self, node);
+}
 
 typedef mig_status (*ids_question)(mig_query *query, mig_ids ids, mig_nodes *found);
 
@@ -455,7 +508,8 @@ static PyObject *get_revision(PyObject *self, PyObject *value)
     uint32_t found;
     PyObject *answer = NULL;
     begin(&q, self);
-    if (as_name(value, &name) == 0 && settle(&q, mig_get_revision(&q.query, name, &found)) == 0)
+    if (as_name(value, &name) == 0 && check_digits(value) == 0 &&
+        settle(&q, mig_get_revision(&q.query, name, &found)) == 0)
         answer = new_node(found);
     return end(&q, answer);
 }

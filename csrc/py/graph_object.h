@@ -8,12 +8,15 @@
 
 typedef struct mig_py_graph {
     PyObject_HEAD mig_graph *graph;
-    PyObject *names;  /* tuple of str: revision ids */
-    PyObject *errors; /* where the exceptions are taken from */
+    PyObject *names;   /* tuple of str: revision ids */
+    PyObject *errors;  /* where the exceptions are taken from */
+    PyObject **labels; /* set of labels -> tuple of str, or NULL: made when asked for */
 } mig_py_graph;
 
 /* 0 with *node, or -1 with an exception: `value` is no index of a revision. */
 int mig_py_graph_index(mig_py_graph *self, PyObject *value, uint32_t *node);
+/* A new reference to the tuple of a revision's labels; NULL with an exception. */
+PyObject *mig_py_graph_labels(mig_py_graph *self, uint32_t node);
 
 /* describe.c: the method `describe`. */
 PyObject *mig_py_graph_describe(PyObject *self, PyObject *args, PyObject *kwargs);

@@ -59,7 +59,8 @@ typedef struct check_alloc {
     mig_alloc alloc;
     size_t fail_at;
     size_t allocations;
-    size_t live; /* not released yet */
+    size_t live;  /* not released yet */
+    size_t bytes; /* of all that were made */
 } check_alloc;
 
 static inline void *check_allocate(void *ctx, size_t size)
@@ -70,6 +71,7 @@ static inline void *check_allocate(void *ctx, size_t size)
         return NULL;
     void *pointer = malloc(size);
     c->live += pointer != NULL;
+    c->bytes += pointer != NULL ? size : 0;
     return pointer;
 }
 
@@ -88,6 +90,7 @@ static inline void check_alloc_init(check_alloc *c, size_t fail_at)
     c->fail_at = fail_at;
     c->allocations = 0;
     c->live = 0;
+    c->bytes = 0;
 }
 
 #endif

@@ -161,7 +161,7 @@ static void test_a_range_is_walked_in_order(void)
 }
 
 typedef struct damage_case {
-    mig_record records[3];
+    mig_record records[4];
     size_t count;
     mig_graph_error_kind kind;
 } damage_case;
@@ -189,12 +189,14 @@ static const damage_case DAMAGE[] = {
       {MIG_NAME("bbbb"), &A, 1, NO_NAMES, NO_NAMES}},
      2,
      MIG_GRAPH_DEPENDENCY_CYCLE},
-    /* a way in and a way out: overlooked by Alembic */
+    /* a way in and a way out: overlooked by Alembic, which walks it */
     {{{MIG_NAME("aaaa"), NO_NAMES, NO_NAMES, NO_NAMES},
       {MIG_NAME("bbbb"), BOTH, 2, NO_NAMES, NO_NAMES},
-      {MIG_NAME("cccc"), &BBBB, 1, NO_NAMES, NO_NAMES}},
-     3,
-     MIG_GRAPH_CYCLE},
+      {MIG_NAME("cccc"), &BBBB, 1, NO_NAMES, NO_NAMES},
+      {MIG_NAME("dddd"), &BOTH[1], 1, NO_NAMES, NO_NAMES}},
+     4,
+     MIG_GRAPH_DECLINED},
+    {{{MIG_NAME("heads"), NO_NAMES, NO_NAMES, NO_NAMES}}, 1, MIG_GRAPH_DECLINED},
 };
 
 static void test_a_damaged_history_is_refused(void)
@@ -309,44 +311,147 @@ static void test_no_failed_allocation_leaks_or_is_overlooked(void)
     }
 }
 
-/* Large graphs. What is linear takes about ten times as long for ten times as much; here it must
- * end. */
+/* Large histories of many shapes ------------------------------------------------------------- */
+
 typedef struct large {
     mig_record *records;
     char (*texts)[10];
-    mig_name *names, *downs;
+    mig_name *names, *downs, *depends, *labels;
     size_t count;
 } large;
 
-enum { CHAIN, MERGES, STAR };
+typedef enum shape {
+    CHAIN,
+    MERGES,
+    STAR,
+    FAR_DEPENDENCIES, /* each on one far back on its own line */
+    RANDOM_DEPENDENCIES,
+    TWO_LINES,           /* every third revision depends on one far back on its own line */
+    FIVE_LINES,          /* dependencies anywhere on the others */
+    SIDES,               /* two long ones, merged at the end, one depends on the other */
+    LABELS,              /* on every twentieth */
+    SHARED_DEPENDENCIES, /* over merges */
+    SHAPES
+} shape;
 
-static void make_large(large *made, int kind, size_t count)
+static const char *const SHAPE_NAMES[SHAPES] = {
+    "chain",     "merges",     "star",  "far dependencies", "random dependencies",
+    "two lines", "five lines", "sides", "labels",           "shared dependencies"};
+enum { NO_ONE = -1 };
+
+static size_t random_below(uint64_t *state, size_t end)
 {
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return (size_t)(*state >> 33) % end;
+}
+
+/* Whom revision `i` of `count` has below it: two down revisions and a dependency. */
+static void edges_of(shape kind, size_t i, size_t count, uint64_t *state, long down[2],
+                     long *depends)
+{
+    size_t lines = kind == TWO_LINES || kind == SIDES ? 2
+                   : kind == FIVE_LINES               ? 5
+                                                      : 1,
+           far = count / 20;
+    down[0] = (long)i - (long)lines;
+    down[1] = *depends = NO_ONE;
+    if (i < lines)
+        down[0] = NO_ONE;
+    switch (kind) {
+    case STAR:
+        down[0] = i > 0 ? 0 : NO_ONE;
+        break;
+    case SHARED_DEPENDENCIES:
+    case MERGES: /* 0; 1 and 2 on 0; 3 on both; 4 and 5 on 3; ... */
+        if (i > 0)
+            down[0] = i % 3 == 2 ? (long)i - 2 : (long)i - 1;
+        if (i > 2 && i % 3 == 0)
+            down[1] = (long)i - 2;
+        if (kind == MERGES)
+            break;
+        /* after a tenth of bases, each of which is needed by several */
+        if (i < count / 10)
+            down[0] = down[1] = NO_ONE;
+        else
+            *depends = (long)random_below(state, count / 10);
+        break;
+    case FAR_DEPENDENCIES:
+        *depends = i > far ? (long)(i - far) : NO_ONE;
+        break;
+    case RANDOM_DEPENDENCIES:
+        *depends = i > 1 && i % 7 == 0 ? (long)random_below(state, i) : NO_ONE;
+        break;
+    case TWO_LINES:
+        *depends = i % 6 < 2 && i > 2 * far ? (long)(i - 2 * far) : NO_ONE;
+        break;
+    case FIVE_LINES:
+        *depends = i % 7 == 0 && i > 5 ? (long)random_below(state, i - i % 5) : NO_ONE;
+        break;
+    case SIDES:
+        *depends = i % 4 == 1 && i > 2 * far ? (long)(i - 2 * far - 1) : NO_ONE;
+        down[1] = i + 1 == count && i > 2 ? (long)i - 1 : NO_ONE;
+        break;
+    default:
+        break;
+    }
+}
+
+static void make_large(large *made, shape kind, size_t count)
+{
+    uint64_t state = 1;
     made->count = count;
     made->records = calloc(count, sizeof *made->records);
     made->texts = calloc(count, sizeof *made->texts);
     made->names = calloc(count, sizeof *made->names);
     made->downs = calloc(2 * count, sizeof *made->downs);
-    if (made->records == NULL || made->texts == NULL || made->names == NULL || made->downs == NULL)
+    made->depends = calloc(count, sizeof *made->depends);
+    made->labels = calloc(count, sizeof *made->labels);
+    if (made->records == NULL || made->texts == NULL || made->names == NULL ||
+        made->downs == NULL || made->depends == NULL || made->labels == NULL)
         abort();
     for (size_t i = 0; i < count; i++) {
-        (void)snprintf(made->texts[i], sizeof made->texts[i], "%08zx", i & 0xffffffffu);
-        made->names[i] = (mig_name){made->texts[i], 8};
+        (void)snprintf(made->texts[i], sizeof made->texts[i], "x%08zx", i & 0xffffffffu);
+        made->names[i] = (mig_name){made->texts[i] + 1, 8};
+        made->labels[i] = (mig_name){made->texts[i], 9};
+    }
+    for (size_t i = 0; i < count; i++) {
+        long down[2], depends;
         mig_record *record = &made->records[i];
-        record->revision = made->names[i];
-        record->down = &made->downs[2 * i];
-        record->down_count = i == 0 ? 0 : kind == MERGES && i > 2 && i % 3 == 0 ? 2 : 1;
-        size_t first = kind == CHAIN ? i - 1 : kind == STAR ? 0 : i % 3 == 2 ? i - 2 : i - 1;
-        if (i > 0)
-            made->downs[2 * i] = made->names[first];
-        if (record->down_count == 2)
-            made->downs[2 * i + 1] = made->names[i - 2];
+        edges_of(kind, i, count, &state, down, &depends);
+        *record = (mig_record){.revision = made->names[i],
+                               .down = &made->downs[2 * i],
+                               .labels = &made->labels[i],
+                               .label_count = kind == LABELS && i % 20 == 0,
+                               .depends = &made->depends[i]};
+        for (int k = 0; k < 2; k++) {
+            if (down[k] >= 0)
+                made->downs[2 * i + record->down_count++] = made->names[down[k]];
+        }
+        if (depends >= 0)
+            made->depends[record->depend_count++ + i] = made->names[depends];
     }
 }
 
-static void test_a_very_large_history_is_walked(int kind, size_t count)
+static void free_large(large *made)
+{
+    free(made->records);
+    free(made->texts);
+    free(made->names);
+    free(made->downs);
+    free(made->depends);
+    free(made->labels);
+}
+
+typedef struct cost {
+    uint64_t work;
+    size_t bytes;
+} cost;
+
+/* What building, a full walk and the rows of a run up and down take. */
+static cost walk_large(shape kind, size_t count)
 {
     large made;
+    check_alloc alloc;
     mig_graph_error error;
     mig_status status;
     mig_query query;
@@ -354,25 +459,42 @@ static void test_a_very_large_history_is_walked(int kind, size_t count)
     uint32_t written = 0;
     const range_case all = {"heads", NULL, false, NULL};
     make_large(&made, kind, count);
-    mig_graph_error_init(&error, &mig_alloc_system);
+    check_alloc_init(&alloc, 0);
+    mig_graph_error_init(&error, &alloc.alloc);
     clock_t begin = clock();
-    mig_graph *graph = build(&mig_alloc_system, made.records, count, &error, &status);
+    mig_graph *graph = build(&alloc.alloc, made.records, count, &error, &status);
     CHECK_INT(status, MIG_OK);
     mig_query_init(&query, graph, &error);
     status = ask_range(&query, &all, &found);
     CHECK_INT(status, MIG_OK);
     CHECK_INT(found.count, count);
     status = ask_rows(&query, &written);
-    CHECK_INT(status, MIG_OK);
-    CHECK(written >= 2 * count);
-    printf("%zu revisions: %.2f s\n", count, (double)(clock() - begin) / CLOCKS_PER_SEC);
+    /* there are histories whose downgrade takes a row twice, with Alembic, too */
+    bool is_alembics = kind == SHARED_DEPENDENCIES && error.kind == MIG_GRAPH_KEY;
+    CHECK(status == MIG_OK || is_alembics);
+    CHECK(written >= 2 * count || is_alembics);
+    const cost sum = {graph->work + query.work, alloc.bytes};
+    printf("%s, %zu revisions: %.2f s, %llu steps, %zu MB\n", SHAPE_NAMES[kind], count,
+           (double)(clock() - begin) / CLOCKS_PER_SEC, (unsigned long long)sum.work,
+           sum.bytes / 1000000);
     mig_query_release(&query);
     mig_graph_free(graph);
     mig_graph_error_release(&error);
-    free(made.records);
-    free(made.texts);
-    free(made.names);
-    free(made.downs);
+    CHECK_INT(alloc.live, 0);
+    free_large(&made);
+    return sum;
+}
+
+/* Twice as much for twice as many revisions, and what a logarithm adds. */
+static void test_work_and_memory_grow_as_the_history_does(shape kind, size_t count)
+{
+    const cost once = walk_large(kind, count), twice = walk_large(kind, 2 * count);
+    if (count < 10000)
+        return; /* what is there once, and does not grow, would count */
+    CHECK_MSG(twice.work < once.work * 5 / 2, "%s: %llu steps, then %llu", SHAPE_NAMES[kind],
+              (unsigned long long)once.work, (unsigned long long)twice.work);
+    CHECK_MSG(twice.bytes < once.bytes * 5 / 2, "%s: %zu bytes, then %zu", SHAPE_NAMES[kind],
+              once.bytes, twice.bytes);
 }
 
 /* valgrind, which is thirty times slower, says so in its environment */
@@ -389,8 +511,9 @@ int main(void)
     test_a_damaged_history_is_refused();
     test_a_run_up_and_down_leaves_no_row();
     test_no_failed_allocation_leaks_or_is_overlooked();
-    test_a_very_large_history_is_walked(CHAIN, of_size(1000000));
-    test_a_very_large_history_is_walked(MERGES, of_size(1000000));
-    test_a_very_large_history_is_walked(STAR, of_size(100000));
+    for (shape kind = 0; kind < SHAPES; kind++)
+        test_work_and_memory_grow_as_the_history_does(kind, of_size(20000));
+    (void)walk_large(CHAIN, of_size(1000000));
+    (void)walk_large(MERGES, of_size(1000000));
     return check_report();
 }

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
-import server
 from project import Done, Project
 from sqlalchemy.engine import URL, make_url
+
+from migrate_ext.testing import embedded as server
 
 WAYS = ("thin", "MIGRATE_EXT=0", "classic")
 NOT_CLASSIC = WAYS[:2]

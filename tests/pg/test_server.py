@@ -12,13 +12,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
-import server
+
+from migrate_ext.testing import embedded as server
 
 # Starts a server, says where, and waits to be killed.
 HOLDER = """
-import sys, time
-sys.path.insert(0, sys.argv[1])
-import server
+import time
+from migrate_ext.testing import embedded as server
 with server.temporary_server() as private:
     print(private.home, private.port, flush=True)
     time.sleep(600)
@@ -27,7 +27,7 @@ with server.temporary_server() as private:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_killed_test_run_leaves_no_server_behind(number: signal.Signals) -> None:
-    command = [sys.executable, "-c", HOLDER, str(Path(server.__file__).parent)]
+    command = [sys.executable, "-c", HOLDER]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as holder:
         assert holder.stdout is not None

@@ -63,7 +63,7 @@ def test_a_command_that_asks_the_database_imports_nothing_else(
 ) -> None:
     program = ROOT / "scripts" / "migrate-ext"
     for command in (
-        "current", "current -v", "current --check-heads", "upgrade head", "upgrade heads", "history -i", "stamp head",
+        "current", "current -v", "current --check-heads", "upgrade head", "upgrade heads", "history -i",
     ):  # fmt: skip
         assert imports([program, *command.split()], at_head) - python == CONNECTING, command
 

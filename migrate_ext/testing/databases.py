@@ -1,0 +1,474 @@
+"""Databases on one server: made, cloned and dropped, so that nothing stays behind, whoever dies.
+
+Every name tells its kind: ``migrate_ext_t_<key>`` is a template, ``migrate_ext_c_<place>_<owner>_<n>`` a database of
+one process (a clone, or a template that is being built). An owner holds an advisory lock on its number for as long as it is
+connected, so whoever can take that lock may drop what the owner left. Advisory locks belong to one database of the server:
+``place`` is the oid of the database in which they are taken.
+
+A template becomes one in one transaction: renamed, closed to connections, and described by a comment. So there is no
+half-made template, whenever a run dies.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import psycopg
+from psycopg import sql
+from sqlalchemy.engine import URL, make_url
+
+from migrate_ext.errors import CommandError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
+# The first of an advisory lock's two numbers: ours, for owners and for builders.
+_OWNER_LOCK, _BUILD_LOCK = 0x6D5F6F77, 0x6D5F6275
+TEMPLATE_PREFIX, CLONE_PREFIX = "migrate_ext_t_", "migrate_ext_c_"
+_STRATEGIES = ("wal_log", "file_copy")  # since PostgreSQL 15
+_DOOMED = 8  # databases that may wait for being dropped, per process
+_REFRESH = 3600  # seconds after which a template's use is written down again
+
+
+class TemplateGone(Exception):
+    """The template was dropped by somebody else after it was looked up."""
+
+
+class Template(NamedTuple):
+    """A finished template: its database, and what its comment says.
+
+    made, used: seconds since the epoch. strategy: the fastest way to clone it, None where the server has one only.
+    size: in bytes. settings: what ``ALTER DATABASE ... SET`` left, which clones do not inherit,
+    as (role or "", setting). run: the run that built it.
+    """
+
+    name: str
+    made: float
+    used: float
+    strategy: str | None
+    size: int
+    settings: tuple[tuple[str, str], ...]
+    run: str
+
+
+class Database:
+    """A database of a test's own.
+
+    ``name``; ``url``: for SQLAlchemy, with the project's driver; ``dsn``: the same for libpq (psycopg, ``psql``).
+    """
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self.name = str(url.database)
+        self.url = url.render_as_string(hide_password=False)
+        self.dsn = _bare(url)
+        self._connections: list[psycopg.Connection[Any]] = []
+
+    def __repr__(self) -> str:
+        return f"<Database {self.name}>"
+
+    @cached_property
+    def engine(self) -> Engine:
+        """An SQLAlchemy engine of a synchronous driver, without a pool; disposed after the test."""
+        from sqlalchemy import create_engine
+        from sqlalchemy.pool import NullPool
+
+        url = self._url
+        if url.get_dialect().is_async:
+            url = url.set(drivername="postgresql+psycopg")
+        return create_engine(url, poolclass=NullPool)
+
+    def connect(self, **options: Any) -> psycopg.Connection[Any]:
+        """A psycopg connection, closed after the test. options: as for ``psycopg.connect``."""
+        connection = psycopg.connect(self.dsn, **options)
+        self._connections.append(connection)
+        return connection
+
+    def execute(self, statement: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+        """Run one statement, committed, and give the rows of its answer, if it has any."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            cursor = connection.execute(statement, parameters)
+            return cursor.fetchall() if cursor.description is not None else []
+
+    def close(self) -> None:
+        """Close what was opened here."""
+        for connection in self._connections:
+            connection.close()
+        if "engine" in self.__dict__:
+            self.engine.dispose()
+
+
+def _bare(url: URL) -> str:
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+class Databases:
+    """One server. Connects when it is first needed, and again when the server was restarted.
+
+    url: of any database on it (forms as SQLAlchemy takes them); its user must be allowed to create databases.
+    Connections to the databases made here use the driver that `url` names. base: the database that empty ones are
+    made from. keep: drop nothing.
+    """
+
+    def __init__(self, url: str, *, base: str = "template0", keep: bool = False) -> None:
+        try:
+            self._url = make_url(url.replace("postgres://", "postgresql://", 1))
+        except Exception as error:
+            # The library's text may quote the URL, and with it the password.
+            raise CommandError(
+                "the test server's URL is not a URL that SQLAlchemy takes"
+            ) from error
+        self.base = base
+        self.keep = keep
+        self.kept: list[str] = []
+        self._owner = secrets.randbits(31)
+        self._place = 0
+        self._number = 0
+        self._admin: psycopg.Connection[Any] | None = None
+        self._broom: psycopg.Connection[Any] | None = None
+        self._sweeping = (
+            False  # an answer of the broom's is outstanding, to the drop of the first of
+        )
+        self._doomed: list[str] = []
+
+    # connections
+
+    def query(self, statement: sql.Composed | str, parameters: Any = None) -> list[tuple[Any, ...]]:
+        """Run one statement of the administration; once more if the connection turns out to be dead."""
+        for attempt in (0, 1):
+            connection = self.admin
+            try:
+                cursor = connection.execute(statement, parameters)
+                return cursor.fetchall() if cursor.description is not None else []
+            except psycopg.OperationalError:
+                if attempt or not connection.broken:
+                    raise
+        raise AssertionError
+
+    @property
+    def admin(self) -> psycopg.Connection[Any]:
+        """The connection that owns the databases made here."""
+        if self._admin is None or self._admin.closed:
+            self._admin = self._connect()
+            self._place = _one(
+                self._admin, "SELECT oid FROM pg_database WHERE datname = current_database()"
+            )
+            while not _one(
+                self._admin, "SELECT pg_try_advisory_lock(%s, %s)", _OWNER_LOCK, self._owner
+            ):
+                self._owner = secrets.randbits(31)
+        return self._admin
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        """To ``postgres``, so that all runs take their locks in one place; else to the URL's own database."""
+        options: dict[str, Any] = {"autocommit": True, "prepare_threshold": None}
+        try:
+            return psycopg.connect(_bare(self._url.set(database="postgres")), **options)
+        except psycopg.OperationalError:
+            if self._url.database in (None, "", "postgres"):
+                raise
+            return psycopg.connect(_bare(self._url), **options)
+
+    @cached_property
+    def facts(self) -> str:
+        """What of the server decides what a migrated database looks like, or who may use it."""
+        row = self.query("SELECT current_setting('server_version_num'), current_user::text")[0]
+        return repr((*row, self.base))
+
+    @property
+    def version(self) -> int:
+        """The server's version, as ``server_version_num``."""
+        return self.admin.info.server_version
+
+    # databases
+
+    def create(self, template: str | None = None, strategy: str | None = None) -> str:
+        """Make a database of our own, and return its name.
+
+        template: the name of another to copy; None: an empty one. Raises :class:`TemplateGone`.
+        """
+        self._number += 1
+        _ = self.admin  # decides owner and place
+        name = f"{CLONE_PREFIX}{self._place}_{self._owner:08x}_{self._number}"
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+            sql.Identifier(name), sql.Identifier(template or self.base)
+        )
+        if strategy is not None:
+            statement += sql.SQL(" STRATEGY {}").format(sql.Identifier(strategy))
+        try:
+            self.query(statement)
+        except psycopg.errors.InvalidCatalogName as error:
+            if template is None:
+                raise CommandError(
+                    f"the database {self.base!r} of migrate_ext_base is not there"
+                ) from error
+            raise TemplateGone(template) from error
+        return name
+
+    def clone(self, template: Template) -> str:
+        """Make a copy of a template. Raises :class:`TemplateGone`."""
+        name = self.create(template.name, template.strategy)
+        for role, setting in template.settings:
+            variable, _, value = setting.partition("=")
+            who = sql.SQL("ROLE {} IN DATABASE {}" if role else "DATABASE {}").format(
+                *([sql.Identifier(role)] if role else []), sql.Identifier(name)
+            )
+            # As pg_dump writes it: a list (search_path) is not one quoted string.
+            parts = value.split(", ") if variable in _LISTS else [value]
+            values = sql.SQL(", ").join(sql.Literal(part.strip('"')) for part in parts)
+            self.query(
+                sql.SQL("ALTER {} SET {} TO {}").format(
+                    who, sql.Identifier(*variable.split(".")), values
+                )
+            )
+        return name
+
+    def url(self, name: str) -> URL:
+        """The URL of a database here."""
+        return self._url.set(database=name)
+
+    def database(self, name: str) -> Database:
+        """How a test sees a database."""
+        return Database(self.url(name))
+
+    def drop(self, name: str) -> None:
+        """Drop a database of our own, while we go on: the server works through what is to be dropped."""
+        if self.keep:
+            self.kept.append(name)
+            return
+        self._doomed.append(name)
+        self.sweep(leave=_DOOMED)
+
+    def sweep(self, leave: int = 0) -> None:
+        """Have doomed databases dropped, and wait until no more than `leave` are left.
+
+        One that cannot be dropped is a warning; the next run tries again.
+        """
+        while self._doomed:
+            if self.version < 130000:
+                self._drop_now(self._doomed.pop(0))
+                continue
+            if self._broom is None or self._broom.closed:
+                self._broom, self._sweeping = self._connect(), False
+            pgconn = self._broom.pgconn
+            if not self._sweeping:
+                name = sql.Identifier(self._doomed[0])
+                statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name)
+                pgconn.send_query(statement.as_bytes(self._broom))
+                self._sweeping = True
+            if len(self._doomed) <= leave and _is_busy(pgconn):
+                return
+            failed = _answer(pgconn)
+            self._sweeping = False
+            if pgconn.status != psycopg.pq.ConnStatus.OK:
+                self._broom.close()  # the server was restarted: once more
+                continue
+            dropped = self._doomed.pop(0)
+            if failed:
+                warnings.warn(f"migrate_ext: {dropped} was not dropped: {failed}", stacklevel=2)
+
+    def _drop_now(self, name: str) -> None:
+        self.disconnect(name)
+        force = " WITH (FORCE)" if self.version >= 130000 else ""
+        self.query(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(sql.Identifier(name)))
+
+    def disconnect(self, name: str) -> None:
+        """End all sessions on a database: engines of ``env.py`` often keep one open in their pool."""
+        self.query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
+        )
+
+    def drop_orphans(self) -> list[str]:
+        """Drop the databases of owners that are gone, and return their names."""
+        _ = self.admin  # decides the place
+        place = f"{CLONE_PREFIX}{self._place}_"
+        names = self.query(
+            "SELECT datname::text FROM pg_database WHERE starts_with(datname::text, %s)", [place]
+        )
+        dropped = []
+        for (name,) in names:
+            owner = int(name[len(place) :].split("_")[0], 16)
+            if owner == self._owner:
+                continue
+            if self.query("SELECT pg_try_advisory_lock(%s, %s)", [_OWNER_LOCK, owner])[0][0]:
+                try:
+                    self._drop_now(name)
+                    dropped.append(name)
+                finally:
+                    self.query("SELECT pg_advisory_unlock(%s, %s)", [_OWNER_LOCK, owner])
+        return dropped
+
+    def close(self) -> None:
+        """Wait for what is being dropped, and disconnect."""
+        self.sweep()
+        for connection in (self._broom, self._admin):
+            if connection is not None:
+                connection.close()
+
+    # templates
+
+    def templates(self, names: Iterable[str] | None = None) -> dict[str, Template]:
+        """The finished templates, all or those of these names."""
+        found = self.query(
+            "SELECT datname::text, shobj_description(oid, 'pg_database') FROM pg_database "
+            "WHERE starts_with(datname::text, %s) AND (%s::text[] IS NULL OR datname = ANY(%s))",
+            [TEMPLATE_PREFIX, *[list(names) if names is not None else None] * 2],
+        )
+        return {
+            name: template for name, comment in found if (template := _described(name, comment))
+        }
+
+    @contextmanager
+    def building(self, key: str) -> Iterator[None]:
+        """Only one process of all that use this server is in this block with this key."""
+        number = int(key[:8], 16) - 2**31
+        self.query("SELECT pg_advisory_lock(%s, %s)", [_BUILD_LOCK, number])
+        try:
+            yield
+        finally:
+            if not self.admin.closed:
+                self.query("SELECT pg_advisory_unlock(%s, %s)", [_BUILD_LOCK, number])
+
+    def publish(self, build: str, name: str, run: str, *, measure: bool = False) -> Template:
+        """Make a database that is ready the template `name`.
+
+        build: its name so far. measure: how to clone it best, even if that is known for one of about its size.
+        """
+        self.disconnect(build)
+        size = int(self.query("SELECT pg_database_size(%s::text)", [build])[0][0])
+        known = [t for t in self.templates().values() if size / 2 < t.size < size * 2]
+        if known and not measure:
+            strategy = max(known, key=lambda template: template.made).strategy
+        else:
+            strategy = self._fastest_strategy(build)
+        settings = self.query(
+            "SELECT coalesce(r.rolname::text, ''), unnest(s.setconfig) FROM pg_db_role_setting s "
+            "JOIN pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole "
+            "WHERE d.datname = %s",
+            [build],
+        )
+        now = time.time()
+        template = Template(name, now, now, strategy, size, tuple(settings), run)
+        with self.admin.transaction():
+            for statement in (
+                sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
+                    sql.Identifier(build), sql.Identifier(name)
+                ),
+                sql.SQL("ALTER DATABASE {} IS_TEMPLATE true ALLOW_CONNECTIONS false").format(
+                    sql.Identifier(name)
+                ),
+                self._comment(template),
+            ):
+                self.admin.execute(statement)
+        return template
+
+    def _comment(self, template: Template) -> sql.Composed:
+        text = json.dumps({**template._asdict(), "by": "migrate_ext"})
+        return sql.SQL("COMMENT ON DATABASE {} IS {}").format(
+            sql.Identifier(template.name), sql.Literal(text)
+        )
+
+    def touch(self, template: Template) -> Template:
+        """Write down that a template is in use, if that was not done lately."""
+        now = time.time()
+        if now - template.used < _REFRESH:
+            return template
+        template = template._replace(used=now)
+        with self.building(template.name[len(TEMPLATE_PREFIX) :]):
+            if template.name in self.templates([template.name]):
+                self.query(self._comment(template))
+        return template
+
+    def drop_template(self, name: str) -> None:
+        """Drop a template; if it is gone already, nothing."""
+        try:
+            self.query(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(sql.Identifier(name)))
+        except psycopg.errors.InvalidCatalogName:
+            return
+        self._drop_now(name)
+
+    def prune(self, *, days: float, number: int) -> list[str]:
+        """Drop templates that nobody has used for `days`, and the oldest beyond `number`; return their names.
+
+        What was used within the last hour stays.
+        """
+        now = time.time()
+        by_use = sorted(self.templates().values(), key=lambda template: -template.used)
+        old = [
+            template.name
+            for index, template in enumerate(by_use)
+            if now - template.used
+            > (_REFRESH * 2 if index >= number else max(days * 86400, _REFRESH * 2))
+        ]
+        for name in old:
+            self.drop_template(name)
+        return old
+
+    def _fastest_strategy(self, build: str) -> str | None:
+        """Which way of copying is faster here for this database: each is tried, twice if they are close."""
+        if self.version < 150000:
+            return None
+        best: dict[str, float] = {}
+        for _ in range(2):
+            for strategy in _STRATEGIES:
+                begin = time.perf_counter()
+                name = self.create(build, strategy)
+                taken = time.perf_counter() - begin
+                self._drop_now(name)
+                best[strategy] = min(taken, best.get(strategy, taken))
+            if max(best.values()) > 1.5 * min(best.values()):
+                break
+        return min(best, key=lambda strategy: best[strategy])
+
+
+# Settings whose value is a list of names: each element is quoted by itself.
+_LISTS = frozenset(
+    ("search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries")
+)
+
+
+def _is_busy(pgconn: Any) -> bool:
+    try:
+        pgconn.consume_input()
+    except psycopg.OperationalError:  # lost; the answer says so
+        return False
+    return bool(pgconn.is_busy())
+
+
+def _answer(pgconn: Any) -> str | None:
+    """Wait for the answer to one command; what went wrong, if anything."""
+    failed = None
+    while (result := pgconn.get_result()) is not None:
+        if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
+            failed = result.error_message.decode(errors="replace").strip()
+    return failed
+
+
+def _one(connection: psycopg.Connection[Any], statement: str, *parameters: object) -> Any:
+    row = connection.execute(statement, parameters or None).fetchone()
+    return row and row[0]
+
+
+def _described(name: str, comment: str | None) -> Template | None:
+    """What a template's comment says; None for a database that is none of ours."""
+    try:
+        found: Mapping[str, Any] = json.loads(comment or "")
+        settings = tuple((str(role), str(setting)) for role, setting in found["settings"])
+        return Template(
+            name,
+            float(found["made"]),
+            float(found["used"]),
+            found["strategy"],
+            int(found["size"]),
+            settings,
+            str(found["run"]),
+        )
+    except (ValueError, KeyError, TypeError):
+        return None

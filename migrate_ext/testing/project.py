@@ -1,0 +1,415 @@
+"""A project's migrations as tests see them: their order, the key of each state, and how to run them on a database.
+
+Reading (:class:`History`) goes through the C core, and through Alembic's own classes where the core declines. Running
+is always Alembic: ``alembic.command`` with a ``Config``, the project's ``env.py``, and our runtime under it.
+
+``env.py`` is told its database in the three ways that are usual: the environment variables that hold the URL,
+``sqlalchemy.url`` of the configuration, and, where a test brings an engine of its own, ``Config.attributes["connection"]``.
+An ``env.py`` that connects to anything else is stopped before it sends a statement (:class:`WrongDatabase`).
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import importlib.metadata
+import io
+import json
+import logging.config
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from migrate_ext import __version__, errors
+from migrate_ext.testing.sources import Imports, read
+
+if TYPE_CHECKING:
+    from alembic.config import Config as AlembicConfig
+
+_FORMAT = "1"  # of keys and templates: another number makes all templates anew
+_URL_VARIABLE = re.compile(rb"\burl_variable\s*=\s*[\"'](\w+)[\"']")
+
+
+class WrongDatabase(Exception):
+    """``env.py`` configured another database than the one that it was given; nothing was run there."""
+
+
+class Revision(NamedTuple):
+    """One revision file: its id, those it follows, those it depends on, its labels, and where it is."""
+
+    id: str
+    down: tuple[str, ...]
+    depends_on: tuple[str, ...]
+    labels: tuple[str, ...]
+    path: str
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        return (*self.down, *self.depends_on)
+
+
+class History:
+    """All revisions in the order in which ``upgrade heads`` runs them, and the heads."""
+
+    def __init__(
+        self,
+        revisions: list[Revision],
+        heads: tuple[str, ...],
+        order: Callable[[str], list[str]],
+    ) -> None:
+        self.revisions = revisions
+        self.heads = heads
+        self._order = order
+
+    def up_to(self, target: str) -> tuple[str, ...]:
+        """The ids that ``upgrade TARGET`` runs on an empty database, in its order.
+
+        target: whatever that command takes. Raises ``CommandError`` (ours or Alembic's) when it names nothing.
+        """
+        return tuple(self._order(target))
+
+
+class State(NamedTuple):
+    """A point of the history: the revisions that have run, and a key for each of them, the last one the state's own.
+
+    Two states with equal keys are equal databases; a state begins with another if its keys do.
+    """
+
+    target: str
+    revisions: tuple[str, ...]
+    keys: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        return self.keys[-1]
+
+
+def _names(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(value)  # type: ignore[arg-type]
+
+
+class Project:
+    """The migrations that a configuration file describes.
+
+    ini, toml: paths of the configuration files, as Alembic takes them; relative paths inside them are those of the
+    folder they lie in. url_variables: environment variables in which ``env.py`` looks for its URL, besides
+    ``DATABASE_URL`` and the one that a thin ``env.py`` names. watch: patterns of further files that decide what
+    migrations do, relative to that folder.
+    """
+
+    def __init__(
+        self,
+        ini: Path,
+        toml: Path,
+        *,
+        url_variables: Sequence[str] = (),
+        watch: Sequence[str] = (),
+    ) -> None:
+        self.ini, self.toml = str(ini), str(toml)
+        self.file = self.ini if ini.exists() or not toml.exists() else self.toml
+        self.folder = os.path.dirname(self.file)
+        self.watch = watch
+        self._url_variables = url_variables
+        self._states: dict[tuple[str, str], State] = {}
+        self._history: History | None = None
+        self._env: bytes | None = None
+        self._directory = ""
+        self._prepended: list[str] = []  # by prepend_sys_path
+
+    # reading
+
+    @property
+    def history(self) -> History:
+        """The revisions. Raises what reading them raises: see :meth:`History.up_to`."""
+        if self._history is None:
+            with self._inside():
+                try:
+                    self._history = self._read()
+                except errors.Declined:
+                    self._history = self._read_with_alembic()
+        return self._history
+
+    def _read(self) -> History:
+        from migrate_ext.config import Config
+        from migrate_ext.scripts import Scripts, command_errors
+
+        config = Config(self.ini, self.toml, "alembic")
+        scripts = Scripts(config)
+        graph = scripts.graph
+        self._directory = scripts.directory
+
+        def order(target: str) -> list[str]:
+            with command_errors():
+                found = graph.iterate(target, (), implicit_base=True)
+            return [graph.revision(index) for index in reversed(found)]
+
+        by_id = {script.revision: script for script in scripts.files}
+        revisions = []
+        for id_ in order("heads"):
+            script = by_id[id_]
+            revisions.append(
+                Revision(
+                    id_,
+                    _names(script.down_revision),
+                    _names(script.depends_on),
+                    _names(script.branch_labels),
+                    script.path,
+                )
+            )
+        return History(revisions, graph.heads, order)
+
+    def _read_with_alembic(self) -> History:
+        from alembic.script import ScriptDirectory
+
+        scripts = ScriptDirectory.from_config(self.config())
+        self._directory = scripts.dir
+
+        def order(target: str) -> list[str]:
+            found = scripts.iterate_revisions(target, (), implicit_base=True)
+            return [script.revision for script in found][::-1]
+
+        revisions = []
+        for id_ in order("heads"):
+            script = scripts.get_revision(id_)
+            revisions.append(
+                Revision(
+                    id_,
+                    _names(script.down_revision),
+                    _names(script.dependencies),
+                    tuple(sorted(_names(script.branch_labels))),
+                    script.path,
+                )
+            )
+        return History(revisions, tuple(scripts.get_heads()), order)
+
+    @property
+    def env(self) -> str:
+        """The path of ``env.py``."""
+        _ = self.history
+        return os.path.join(self.folder, self._directory, "env.py")
+
+    @property
+    def url_variables(self) -> tuple[str, ...]:
+        """The environment variables that are set while ``env.py`` runs."""
+        named = [name.decode() for name in _URL_VARIABLE.findall(read(self.env))]
+        return tuple(dict.fromkeys([*self._url_variables, *named, "DATABASE_URL"]))
+
+    def state(self, target: str, server: str) -> State:
+        """The state that ``upgrade TARGET`` leads to.
+
+        server: what else the database depends on, as text.
+        """
+        if (target, server) not in self._states:
+            revisions = self.history.up_to(target)
+            with self._inside():
+                sys.path[:0] = self._prepended
+                keys = self._keys(revisions, server)
+            self._states[target, server] = State(target, revisions, keys)
+        return self._states[target, server]
+
+    def _keys(self, revisions: tuple[str, ...], server: str) -> tuple[str, ...]:
+        by_id = {revision.id: revision for revision in self.history.revisions}
+        imports = Imports()
+        files = [revision.path for revision in self.history.revisions]
+        key = hashlib.sha256(self._common(imports, set(files)) + server.encode())
+        keys = [key.hexdigest()[:32]]
+        for id_ in revisions:
+            revision = by_id[id_]
+            key = key.copy()
+            key.update(repr((revision.id, revision.down, revision.depends_on)).encode())
+            key.update(imports.digest([revision.path]))
+            key.update(imports.digest(imports.closure([revision.path])))
+            keys.append(key.hexdigest()[:32])
+        return tuple(keys)
+
+    def _common(self, imports: Imports, revision_files: set[str]) -> bytes:
+        """What every state depends on: configuration, ``env.py``, the versions of what renders SQL."""
+        versions = [importlib.metadata.version(name) for name in ("alembic", "sqlalchemy")]
+        env = os.path.abspath(self.env)
+        watched = [
+            path
+            for pattern in self.watch
+            for path in sorted(glob.glob(os.path.join(self.folder, pattern), recursive=True))
+            if os.path.isfile(path)
+        ]
+        renders = imports.that_render(imports.closure([env]) - revision_files)
+        parts = [
+            _FORMAT.encode(),
+            " ".join((*versions, __version__)).encode(),
+            read(self.ini),
+            _toml_options(self.ini, self.toml),
+            read(env),
+            imports.digest(renders),
+            imports.digest(watched),
+        ]
+        return b"".join(hashlib.sha256(part).digest() for part in parts)
+
+    # running
+
+    def config(self, url: str | None = None, output: io.StringIO | None = None) -> AlembicConfig:
+        """A new Alembic ``Config`` of the project, for the database of `url`."""
+        from alembic.config import Config
+
+        arguments: dict[str, Any] = {"output_buffer": output, "stdout": output or io.StringIO()}
+        if hasattr(Config, "get_alembic_option"):  # 1.16: it reads pyproject.toml
+            arguments["toml_file"] = self.toml if os.path.exists(self.toml) else None
+        config = Config(self.ini, **arguments)
+        if url is not None:
+            config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+        return config
+
+    def upgrade(self, url: str, target: str) -> None:
+        """``alembic upgrade TARGET`` on the database of `url`, and nowhere else.
+
+        Raises what the migrations raise; :class:`WrongDatabase`.
+        """
+        from alembic import command
+
+        self.run(url, lambda config: command.upgrade(config, target))
+
+    def run(
+        self,
+        url: str,
+        run: Callable[[AlembicConfig], object],
+        *,
+        output: io.StringIO | None = None,
+        connection: object = None,
+        prepare: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        """Call `run` with a configuration whose ``env.py`` will use the database of `url`.
+
+        output: takes what Alembic prints, and the SQL of offline mode. connection: what ``env.py`` finds in
+        ``Config.attributes["connection"]``. prepare: may change the arguments of ``context.configure``.
+        """
+        config = self.config(url, output)
+        if connection is not None:
+            config.attributes["connection"] = connection
+        with self.around(url, prepare):
+            _outside_of_loops(lambda: run(config))
+
+    @contextmanager
+    def around(
+        self, url: str, prepare: Callable[[dict[str, Any]], None] | None = None
+    ) -> Iterator[None]:
+        """All that must hold while the project's ``env.py`` runs for the database of `url`."""
+        from migrate_ext import seam
+
+        with (
+            self._inside(),
+            _environment(dict.fromkeys(self.url_variables, url)),
+            _quiet_logging(),
+            seam.executing(),
+            _only_on(url, self, prepare),
+        ):
+            yield
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        """In the configuration's folder, with ``sys.path`` put back afterwards: loading scripts prepends to it."""
+        folder, path = os.getcwd(), list(sys.path)
+        os.chdir(self.folder)
+        try:
+            yield
+            self._prepended = [entry for entry in sys.path if entry not in path] or self._prepended
+        finally:
+            sys.path[:] = path
+            os.chdir(folder)
+
+
+def _toml_options(ini: str, toml: str) -> bytes:
+    """What of ``pyproject.toml`` is Alembic's; all of it where that cannot be told."""
+    from migrate_ext.config import Config
+
+    try:
+        options = Config(ini, toml, "alembic").toml
+    except errors.Declined:
+        return read(toml)
+    return json.dumps(options, sort_keys=True, default=str).encode()
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _quiet_logging() -> Iterator[None]:
+    """``env.py`` usually calls ``fileConfig``, which closes every handler there is, pytest's own with them."""
+    configure = logging.config.fileConfig
+    logging.config.fileConfig = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        logging.config.fileConfig = configure
+
+
+@contextmanager
+def _only_on(
+    url: str, project: Project, prepare: Callable[[dict[str, Any]], None] | None
+) -> Iterator[None]:
+    """``EnvironmentContext.configure`` refuses connections to other databases."""
+    from alembic.runtime.environment import EnvironmentContext
+    from sqlalchemy.engine import make_url
+
+    expected = make_url(url).database
+    configure = EnvironmentContext.configure
+
+    def guarded(self: EnvironmentContext, *args: Any, **kw: Any) -> None:
+        if prepare is not None:
+            prepare(kw)
+        configure(self, *args, **kw)
+        connection = self.get_context().connection
+        if connection is None:
+            return
+        info = getattr(connection.connection.dbapi_connection, "info", None)
+        name = getattr(info, "dbname", None) or connection.engine.url.database
+        if name != expected:
+            raise WrongDatabase(
+                f"{project.env} connected to the database {name!r}, not to {expected!r} that the test made. "
+                f"It was offered in {', '.join(project.url_variables)}, in the option sqlalchemy.url of the "
+                "configuration and nowhere else; name the variable that it reads with the ini option "
+                "migrate_ext_url_variable (docs/testing.md)"
+            )
+
+    EnvironmentContext.configure = guarded  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        EnvironmentContext.configure = configure  # type: ignore[method-assign]
+
+
+def _outside_of_loops(run: Callable[[], object]) -> None:
+    """Call `run` where it may start an event loop: in another thread if one runs in this one."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or asyncio._get_running_loop() is None:
+        run()
+        return
+    raised: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            run()
+        except BaseException as error:  # handed over to the caller, whatever it is
+            raised.append(error)
+
+    thread = threading.Thread(target=target, name="migrate_ext")
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]

@@ -1,0 +1,129 @@
+"""What the fixtures of one pytest process share: the server, the project, its templates."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from migrate_ext.testing import plugin
+from migrate_ext.testing.databases import Database, Databases
+from migrate_ext.testing.project import Project
+from migrate_ext.testing.sources import Imports
+from migrate_ext.testing.templates import Seeds, Templates
+
+
+class Session:
+    """Makes the databases of the fixtures. config: pytest's. url: of any database on the server."""
+
+    def __init__(self, config: pytest.Config, url: str) -> None:
+        self.project = project(config)
+        self.databases = Databases(
+            _with_driver(url, self.project),
+            base=config.getini("migrate_ext_base"),
+            keep=config.getoption("migrate_ext_keep"),
+        )
+        self.templates = Templates(
+            self.databases,
+            self.project,
+            run=plugin.run_name(config),
+            rebuild=config.getoption("migrate_ext_rebuild"),
+            seeds=_seeds(config),
+            days=float(config.getini("migrate_ext_keep_days")),
+            number=int(config.getini("migrate_ext_keep_templates")),
+        )
+
+    @contextmanager
+    def migrated(self) -> Iterator[Database]:
+        """A database at ``heads`` with the seed data."""
+        with self._lent(self.templates.clone("heads", seeded=True)) as database:
+            yield database
+
+    @contextmanager
+    def migrated_at(self) -> Iterator[Callable[[str], Database]]:
+        """A function that makes databases in the states it is asked for, without seed data."""
+        made: list[Database] = []
+
+        def make(target: str) -> Database:
+            name = (
+                self.templates.empty()
+                if target == "base"
+                else self.templates.clone(target, seeded=False)
+            )
+            made.append(self.databases.database(name))
+            return made[-1]
+
+        try:
+            yield make
+        finally:
+            for database in made:
+                self._give_back(database)
+
+    @contextmanager
+    def empty(self) -> Iterator[Database]:
+        """An empty database."""
+        with self._lent(self.templates.empty()) as database:
+            yield database
+
+    @contextmanager
+    def _lent(self, name: str) -> Iterator[Database]:
+        database = self.databases.database(name)
+        try:
+            yield database
+        finally:
+            self._give_back(database)
+
+    def _give_back(self, database: Database) -> None:
+        database.close()
+        self.databases.drop(database.name)
+
+    def kept(self) -> list[str]:
+        """The URLs, without their passwords, of databases that ``--migrate-ext-keep`` left."""
+        return [repr(self.databases.url(name)) for name in self.databases.kept]
+
+    def close(self) -> None:
+        """Disconnect from the server."""
+        self.databases.close()
+
+
+def project(config: pytest.Config) -> Project:
+    """The migrations that pytest's configuration names. Fails the test when there are none."""
+    ini, toml = plugin.configuration_files(config)
+    if not ini.exists() and not toml.exists():
+        pytest.fail(
+            f"migrate_ext found no {ini}; name Alembic's configuration file with the ini option migrate_ext_config",
+            pytrace=False,
+        )
+    return Project(
+        ini,
+        toml,
+        url_variables=config.getini("migrate_ext_url_variable"),
+        watch=config.getini("migrate_ext_watch"),
+    )
+
+
+def _with_driver(url: str, project: Project) -> str:
+    """`url`, with the driver that the project uses where it names none."""
+    scheme, separator, rest = url.partition("://")
+    if "+" in scheme:
+        return url
+    configured = project.config().get_main_option("sqlalchemy.url")
+    for other in (*(os.environ.get(name) for name in project.url_variables), configured):
+        driver = (other or "").partition("://")[0]
+        if driver.startswith(("postgresql+", "postgres+")):
+            return driver + separator + rest
+    return f"postgresql+psycopg{separator}{rest}"
+
+
+def _seeds(config: pytest.Config) -> Seeds:
+    """The project's seed hooks. Their key is the content of the files they are in and of those they import."""
+    hook = config.hook.pytest_migrate_ext_seed
+    files = {impl.function.__code__.co_filename for impl in hook.get_hookimpls()}
+    if not files:
+        return Seeds([], "")
+    imports = Imports()
+    digest = imports.digest(files) + imports.digest(imports.closure(files))
+    return Seeds([lambda database: hook(database=database)], hashlib.sha256(digest).hexdigest())
