@@ -1,17 +1,159 @@
-"""The PostgreSQL drivers from inside: their ``PGconn``, their libpq, their exceptions.
+"""The PostgreSQL drivers from inside: their ``PGconn``, their libpq, their BEGIN, their exceptions.
 
 Read in psycopg 3.3 and psycopg2 2.9. A driver that is not known here keeps Alembic's own path.
 """
 
 from __future__ import annotations
 
+import logging
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 from migrate_ext import errors, libpq
 
+# psycopg2's names of libpq's diagnostic fields (PG_DIAG_*).
+_DIAGNOSTICS = {
+    "severity": ord("S"),
+    "severity_nonlocalized": ord("V"),
+    "sqlstate": ord("C"),
+    "message_primary": ord("M"),
+    "message_detail": ord("D"),
+    "message_hint": ord("H"),
+    "statement_position": ord("P"),
+    "internal_position": ord("p"),
+    "internal_query": ord("q"),
+    "context": ord("W"),
+    "schema_name": ord("s"),
+    "table_name": ord("t"),
+    "column_name": ord("c"),
+    "datatype_name": ord("d"),
+    "constraint_name": ord("n"),
+    "source_file": ord("F"),
+    "source_line": ord("L"),
+    "source_function": ord("R"),
+}
+# psycopg2's exceptions for SQLSTATEs that have none of their own, by their beginning
+# (base_exception_from_sqlstate in psycopg/pqpath.c).
+_PSYCOPG2_CLASSES = {
+    "0A": "NotSupportedError",
+    "20": "ProgrammingError",
+    "21": "ProgrammingError",
+    "22": "DataError",
+    "23": "IntegrityError",
+    "24": "InternalError",
+    "25": "InternalError",
+    "26": "OperationalError",
+    "27": "OperationalError",
+    "28": "OperationalError",
+    "2B": "InternalError",
+    "2D": "InternalError",
+    "2F": "InternalError",
+    "34": "OperationalError",
+    "38": "InternalError",
+    "39": "InternalError",
+    "3B": "InternalError",
+    "3D": "ProgrammingError",
+    "3F": "ProgrammingError",
+    "40": "OperationalError",
+    "42": "ProgrammingError",
+    "44": "ProgrammingError",
+    "5": "OperationalError",
+    "F": "InternalError",
+    "H": "OperationalError",
+    "P": "InternalError",
+    "X": "InternalError",
+}
 
-def connection_pointer(connection: Any) -> tuple[int, str] | str:
-    """A DBAPI connection's ``PGconn`` and the file to find its libpq by; a text says why not."""
+
+class Lent:
+    """A driver's open connection as the executor uses it.
+
+    ``connection``: the DBAPI connection. ``pointer``, ``library``: its ``PGconn``, and the file to
+    find its libpq by. ``notices_are_heard``: somebody listens to what the server says beside
+    results, so that Python may not run ahead of a migration's end.
+    """
+
+    def __init__(self, connection: Any, pointer: int, library: str) -> None:
+        self.connection = connection
+        self.pointer = pointer
+        self.library = library
+        self.notices_are_heard = False
+
+    def begin(self) -> str | None:
+        """The BEGIN that the driver would send now; None where the driver must send it itself."""
+        return None
+
+    def after_batch(self, discards_plans: bool) -> None:
+        """What the driver would have done had it seen the statements of a batch pass.
+
+        discards_plans: an ALTER or DROP was among them.
+        """
+
+    def error(self, failed: errors.ServerError) -> Exception:
+        """What the driver would have raised for what the server answered."""
+        raise NotImplementedError
+
+
+class Psycopg(Lent):
+    """psycopg 3. It keeps no transaction state of its own, so its BEGIN may ride in a batch."""
+
+    def __init__(self, connection: Any, pointer: int, library: str) -> None:
+        super().__init__(connection, pointer, library)
+        # SQLAlchemy's dialect has one handler on every connection, which logs at INFO.
+        handlers = [h for h in connection._notice_handlers if not _is_sqlalchemys(h)]
+        self.notices_are_heard = bool(handlers) or _sqlalchemy_logs_notices()
+
+    def begin(self) -> str | None:
+        connection = self.connection
+        if connection.autocommit or connection._num_transactions or connection._tpc:
+            return None
+        return connection._get_tx_start_command().decode()  # type: ignore[no-any-return]
+
+    def after_batch(self, discards_plans: bool) -> None:
+        if discards_plans and not self.connection.closed:
+            self.connection._prepared.clear()
+
+    def error(self, failed: errors.ServerError) -> Exception:
+        from psycopg import errors as classes
+
+        cls: Any = classes.OperationalError
+        if failed.sqlstate is not None:
+            cls = classes._class_for_state(failed.sqlstate)
+        fields = {code: value.encode() for code, value in failed.fields.items()}
+        return cls(_message(failed), info=fields)  # type: ignore[no-any-return]
+
+
+class Psycopg2(Lent):
+    """psycopg2. It skips COMMIT unless it has sent BEGIN, which it does with its first statement."""
+
+    def after_batch(self, discards_plans: bool) -> None:
+        if not self.connection.closed and self.connection.info.status == 0:  # CONNECTION_OK
+            self.connection.poll()  # moves what the server said to connection.notices; does not wait
+
+    def error(self, failed: errors.ServerError) -> Exception:
+        import psycopg2
+
+        cls: Any = psycopg2.OperationalError
+        if failed.sqlstate is not None:
+            try:
+                cls = psycopg2.errors.lookup(failed.sqlstate)
+            except KeyError:
+                name = _PSYCOPG2_CLASSES.get(failed.sqlstate[:2])
+                name = name or _PSYCOPG2_CLASSES.get(failed.sqlstate[:1], "DatabaseError")
+                cls = getattr(psycopg2, name)
+        # `diag` reads a result that only the driver can make: here it is given.
+        fields = {name: failed.fields.get(code) for name, code in _DIAGNOSTICS.items()}
+        diag = SimpleNamespace(**fields)
+        own = type(cls.__name__, (cls,), {"diag": diag, "__module__": cls.__module__})
+        raised: Any = own(_message(failed) + "\n")  # libpq's newline, which psycopg2 keeps
+        if failed.sqlstate:
+            raised.__setstate__({"pgcode": failed.sqlstate, "pgerror": f"{failed}\n"})
+        return raised  # type: ignore[no-any-return]
+
+
+def lend(connection: Any) -> Lent | str:
+    """An open DBAPI connection for the executor; a text says why it cannot be one."""
     name = type(connection).__module__.partition(".")[0]
     if name not in ("psycopg", "psycopg2"):
         return f"driver: not psycopg or psycopg2 but {name}"
@@ -20,24 +162,32 @@ def connection_pointer(connection: Any) -> tuple[int, str] | str:
 
         if connection.async_ or extensions.get_wait_callback() is not None:
             return "driver: psycopg2 with a wait callback"
-    return libpq.of_driver(connection) or f"driver: this build of {name}"
+        if type(connection.notices) is not list or _sqlalchemy_logs_notices():
+            return "driver: psycopg2 with notices that are heard"
+    found = libpq.of_driver(connection)
+    if found is None:
+        return f"driver: this build of {name}"
+    return (Psycopg if name == "psycopg" else Psycopg2)(connection, *found)
 
 
-def error(driver: Any, failed: errors.ServerError) -> BaseException:
-    """What `driver` (its DBAPI module) would have raised for what the server answered."""
-    state, text = failed.sqlstate, str(failed)
-    cls = driver.errors.lookup(state) if state else driver.OperationalError
-    # Both drivers leave the severity out of the message; psycopg drops the last newline, too.
-    message = text[8:] if text[:8] in ("ERROR:  ", "FATAL:  ", "PANIC:  ") else text
-    if driver.__name__ == "psycopg":
-        fields = {code: value.encode() for code, value in failed.fields.items()}
-        return cls(message.rstrip("\n"), info=fields)  # type: ignore[no-any-return]
-    raised = cls(message)
-    raised.__setstate__({"pgcode": state, "pgerror": text})
-    return raised  # type: ignore[no-any-return]
+def position(error: BaseException) -> str | None:
+    """Where in its statement a driver's error lies: a number of characters, from 1."""
+    diag = getattr(error, "diag", None)
+    found = getattr(diag, "statement_position", None)
+    return str(found) if found else None
 
 
-def forget_prepared_statements(connection: Any) -> None:
-    """After ALTER or DROP in a batch: what psycopg does itself when it sees such a command pass."""
-    if type(connection).__module__.split(".")[0] == "psycopg":
-        connection._prepared.clear()
+def _message(failed: errors.ServerError) -> str:
+    """Both drivers leave the severity out."""
+    text = str(failed)
+    return text[8:] if text[:8] in ("ERROR:  ", "FATAL:  ", "PANIC:  ") else text
+
+
+def _is_sqlalchemys(handler: Any) -> bool:
+    return getattr(handler, "__module__", "").startswith("sqlalchemy.")
+
+
+def _sqlalchemy_logs_notices() -> bool:
+    if "sqlalchemy.dialects.postgresql" not in sys.modules:
+        return False
+    return logging.getLogger("sqlalchemy.dialects.postgresql").isEnabledFor(logging.INFO)

@@ -1,227 +1,283 @@
-"""Collects the SQL of plain migrations and sends it in batches, on the connection that the project
-opened.
+"""Sends the SQL of plain migrations in batches, on the connection that the project opened.
 
-From the first directive of a plain migration until its version row is written, statements are
-queued; then they go to the server together, in libpq's pipeline mode, inside the driver's own
-transaction. SQLAlchemy does everything it does otherwise (autobegin, compilation, logging): its
-``do_execute`` event is the point where a statement is taken. Whatever else reaches the driver (a
-``bind.execute``, a reflection, a statement with parameters) first sends what is waiting. Any other
-migration runs as under Alembic, statement by statement.
+Python runs ahead of the server through consecutive plain migrations: a statement is rendered,
+queued, and sent as soon as the server is idle, in libpq's pipeline mode, inside the driver's own
+transaction; the next one is rendered meanwhile. Version rows go the same way. What could be seen
+from outside keeps its order: "Running upgrade a -> b" is held until what went before is confirmed,
+a warning first waits for it, and so does whatever needs the driver's connection. Any other
+migration starts with nothing waiting and runs as under Alembic, statement by statement.
+
+Private names of Alembic and SQLAlchemy are the seam's: what this module needs of them it is given.
 """
 
 from __future__ import annotations
 
-import functools
+import logging
 import sys
+import threading
+import time
+import warnings
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn, Protocol, TypeAlias
 
 import sqlalchemy
-from alembic.runtime.migration import MigrationStep
-from sqlalchemy import event
-from sqlalchemy.engine import Connection, Engine
+from alembic import util as alembic_util
+from sqlalchemy.engine import Connection
 
-from migrate_ext import _core, counters, drivers, errors, plain
+from migrate_ext import _core, counters, drivers, errors
 
 # Statements that change the session or the transaction: the driver must see them go.
 _NOT_IN_A_BATCH = frozenset(
-    "ABORT BEGIN CALL CHECKPOINT CLOSE CLUSTER COMMIT COPY DEALLOCATE DECLARE DISCARD END EXECUTE "
-    "EXPLAIN FETCH LISTEN LOAD MOVE NOTIFY PREPARE RELEASE RESET ROLLBACK SAVEPOINT SELECT SET "
-    "SHOW START TABLE UNLISTEN VACUUM VALUES WITH".split()
+    "ABORT BEGIN CHECKPOINT CLOSE CLUSTER COMMIT COPY DEALLOCATE DECLARE DISCARD END EXECUTE "
+    "FETCH LISTEN LOAD MOVE PREPARE RELEASE RESET ROLLBACK SAVEPOINT SET SHOW START UNLISTEN "
+    "VACUUM".split()
 )
 _DISCARDS_PLANS = ("ALTER", "DROP")
+_LOGGER = logging.getLogger("alembic.runtime.migration")
+
+
+class Place:
+    """Where statements come from: a step of a run. name: ``upgrade`` or ``downgrade``."""
+
+    __slots__ = ("name", "path", "revision")
+
+    def __init__(self, name: str, revision: str, path: str) -> None:
+        self.name = name
+        self.revision = revision
+        self.path = path
+
+    def note(self, line: int | None, position: str | None) -> str:
+        """``upgrade of revision x (file, line n, character p of the statement)``."""
+        where = f"{self.path}, line {line}" if line else self.path
+        if position:
+            where += f", character {position} of the statement"
+        return f"{self.name} of revision {self.revision} ({where})"
 
 
 class Statement:
-    """One statement that waits: its text as the driver would send it, and where it comes from.
+    """One statement on its way: its text as SQLAlchemy would name it, and where it comes from.
 
-    ``rows``: what the command must have affected, with the error to raise otherwise; None where
-    nobody asks.
+    ``rows``: what to say when the command does not affect exactly one row; None where nobody asks.
     """
 
-    __slots__ = ("line", "rendered", "rows", "sql")
+    __slots__ = ("line", "place", "rendered", "rows")
 
-    def __init__(self, sql: str, rendered: str, line: int | None) -> None:
-        self.sql = sql
+    def __init__(
+        self, rendered: str, place: Place | None, line: int | None, rows: str | None = None
+    ) -> None:
         self.rendered = rendered
+        self.place = place
         self.line = line
-        self.rows: str | None = None
+        self.rows = rows
 
 
-class Executor:
-    """The queue of one run on one connection; the module's text says when it waits and sends.
+class Lending(Protocol):
+    """How the seam keeps others from a connection that is ours for the moment."""
 
-    connection: in use by Alembic. pointer, library: the driver's ``PGconn`` and its libpq, see
-    :mod:`migrate_ext.drivers`.
+    def take(self) -> None:
+        """From here on, whoever needs the driver's connection calls :meth:`Executor.settle`."""
+
+    def give_back(self) -> None:
+        """The driver's connection is the driver's again."""
+
+    def is_open(self) -> bool:
+        """SQLAlchemy is in a transaction, without a savepoint."""
+
+
+class Executor(logging.Filter):
+    """The statements in flight of one run on one connection.
+
+    connection: in use by Alembic. lent: what :func:`migrate_ext.drivers.lend` gave for it.
+    lending: see :class:`Lending`.
     """
 
-    def __init__(self, connection: Connection, pointer: int, library: str) -> None:
+    def __init__(self, connection: Connection, lent: drivers.Lent, lending: Lending) -> None:
+        super().__init__()
         self.connection = connection
-        self.engine: Engine = connection.engine
-        self.session = _core.Session.borrow(
-            pointer, library, connection.connection.dbapi_connection
-        )
-        self.waiting: list[Statement] = []
-        self.collecting = False  # inside a plain migration
-        self.taking = False  # inside an execution that may be queued
-        self.step: MigrationStep | None = None
-        self.path: str | None = None
+        self.driver = lent
+        self.lending = lending
+        self.session = _core.Session.borrow(lent.pointer, lent.library, lent.connection)
+        self.place: Place | None = None
+        self.thread = threading.get_ident()
+        # Statements whose results have not come, and log records that come after their confirmation.
+        self._queue: deque[Statement | logging.LogRecord] = deque()
+        self._unsettled = 0
+        self._discards_plans = False
+        self._emitting = False
 
     # while Alembic runs its loop
 
     def __enter__(self) -> Executor:
-        for name, listener in self._listeners():
-            event.listen(self.engine, name, listener)
+        _LOGGER.filters.insert(0, self)
+        _watch_warnings(self)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for name, listener in self._listeners():
-            event.remove(self.engine, name, listener)
-        self.waiting.clear()
-        self.session.close()
-
-    def _listeners(self) -> tuple[tuple[str, Callable[..., Any]], ...]:
-        return (
-            ("do_execute", self._do_execute),
-            ("do_execute_no_params", self._do_execute_no_params),
-            ("do_executemany", self._do_executemany),
-        )
-
-    def migration(self, step: MigrationStep, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function`, which carries out `step`, with its statements waiting if it is plain."""
-
-        @functools.wraps(function)
-        def migrate(**kw: Any) -> None:
-            revision = getattr(step, "revision", None)
-            if revision is None:  # a stamp
-                function(**kw)
-                return
-            self.step, self.path = step, revision.path
-            reason = _reason_not_plain(revision.path, function.__name__)
-            self.collecting = reason is None
-            if reason is not None:
-                counters.plain(f"migration: {reason}")
-            try:
-                function(**kw)
-            except Exception as error:
-                # What was sent before Python failed comes first, as it would have under Alembic.
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            if error is None:
                 self.settle()
-                self._note(error, errors.line_in(revision.path, error))
-                raise
+            else:
+                self.abandon()
+        finally:
+            _LOGGER.removeFilter(self)
+            _watch_warnings(None)
+            self.session.close()
 
-        return migrate
-
-    def settle(self) -> None:
-        """The end of a migration and its version row: send what waits, collect no more."""
-        self.collecting = False
-        self.flush()
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Hold what this thread logs while something before it is not confirmed."""
+        if not self._unsettled or self._emitting or threading.get_ident() != self.thread:
+            return True
+        self._queue.append(record)
+        return False
 
     # statements
 
-    def take(self, execute: Callable[[], Any]) -> Any:
-        """What `execute`, which runs a construct whose result nobody reads, gives; None: queued."""
-        queued = len(self.waiting)
-        self.taking = True
-        try:
-            result = execute()
-        finally:
-            self.taking = False
-        return None if len(self.waiting) > queued else result
+    @property
+    def unsettled(self) -> bool:
+        """Something is in flight or waits to be sent."""
+        return self._unsettled > 0
 
-    def _do_execute(
-        self, cursor: Any, statement: str, parameters: Any, context: Any
-    ) -> bool | None:
-        if self.taking and not parameters and self._queue(statement, context.compiled):
-            return True
-        self._plain()
-        return None
+    def submit(self, rendered: str, line: int | None, rows: str | None = None) -> bool:
+        """Queue one statement; False (counted, with the reason) when it must go the driver's way.
 
-    def _do_execute_no_params(self, cursor: Any, statement: str, context: Any) -> None:
-        self._plain()
-
-    def _do_executemany(self, cursor: Any, statement: str, parameters: Any, context: Any) -> None:
-        self._plain()
-
-    def _plain(self) -> None:
-        """A statement goes the driver's way: after those that wait."""
-        self.flush()
-        counters.plain_statements += 1
-        counters.plain_waits += 1
-
-    def _queue(self, rendered: str, compiled: Any) -> bool:
-        if compiled is None or getattr(compiled, "effective_returning", None):
-            counters.plain("statement: SQLAlchemy reads its result")
-            return False
+        rendered: as SQLAlchemy would hand it to the driver. line: in the migration's file. rows: see
+        :class:`Statement`. Raises what the driver would have raised for an earlier statement.
+        """
         # SQLAlchemy doubles percent signs for the driver, which undoes it. A single one is none of
         # SQLAlchemy's.
-        sql = rendered.replace("%%", "%")
-        if sql.count("%") * 2 != rendered.count("%"):
-            counters.plain("statement: a single percent sign")
-            return False
+        sql = rendered
+        if "%" in rendered:
+            sql = rendered.replace("%%", "%")
+            if sql.count("%") * 2 != rendered.count("%"):
+                counters.plain("statement: a single percent sign")
+                return False
         kind, keyword = _core.statement_kind(sql)
         if kind != "one" or keyword in _NOT_IN_A_BATCH:
             counters.plain(f"statement: {keyword if kind == 'one' else kind}")
             return False
-        if not self.session.in_transaction:
-            counters.plain("statement: the first of a transaction")
+        if keyword in ("SELECT", "WITH", "CALL") and "set_config" in sql.lower():
+            counters.plain("statement: set_config")
             return False
-        self.waiting.append(Statement(sql, rendered, self._line()))
+        begin = None
+        if not self._unsettled:
+            if not self.lending.is_open():
+                counters.plain("statement: not in SQLAlchemy's transaction")
+                return False
+            if not self.session.in_transaction:
+                begin = self.driver.begin()
+                if begin is None:
+                    counters.plain("statement: the first of a transaction")
+                    return False
+                self._append(Statement(begin, self.place, None))
+        self._append(Statement(rendered, self.place, line, rows))
+        try:
+            results = self.session.submit(sql, begin)
+        except errors.Declined as reason:
+            if self.session.unsettled:
+                self.abandon()
+                raise
+            self._clear()
+            counters.plain(f"statement: {reason}")
+            return False
+        except BaseException as error:
+            self._failed(error)
+        self._confirm(results)
+        if self.session.full:
+            self._advance(self.session.make_room)
         return True
 
-    def _line(self) -> int | None:
-        """The line of the migration file that is being executed."""
-        frame = sys._getframe(1)
-        while frame is not None:
-            if frame.f_code.co_filename == self.path:
-                return frame.f_lineno
-            frame = frame.f_back  # type: ignore[assignment]
-        return None
+    def _append(self, statement: Statement) -> None:
+        if not self._unsettled:
+            self.lending.take()
+        self._unsettled += 1
+        self._queue.append(statement)
 
-    def expect_one_row(self, message: str) -> None:
-        """If the version row's statement waits: it must affect one row, else `message; n found`."""
-        if self.waiting:
-            self.waiting[-1].rows = message
+    def settle(self) -> None:
+        """Wait for all that was submitted. Raises what the driver would have raised for it."""
+        if self._unsettled:
+            self._advance(self.session.settle)
 
-    def flush(self) -> None:
-        """Send what waits, in one batch, and wait for its results.
+    def abandon(self) -> None:
+        """Cancel and forget what is in flight: an exception is on its way."""
+        self._queue.clear()
+        if self._unsettled:
+            self.session.abandon()
+            self._give_back()
 
-        Raises what the driver would have raised for the first statement that failed.
-        """
-        if not self.waiting:
-            return
-        waiting, self.waiting = self.waiting, []
+    def _advance(self, step: Callable[[], list[tuple[str, int]]]) -> None:
         try:
-            results = self.session.run_batch([statement.sql for statement in waiting])
-        except errors.ServerError as error:
-            failed = waiting[max(error.index, 0)]
-            wrapped = self._driver_error(error, failed)
-            self._note(wrapped, failed.line)
-            if wrapped.connection_invalidated:
-                # As SQLAlchemy does: a rollback on the lost connection would raise, and hide this.
-                self.session.close()
-                self.connection.invalidate(wrapped)
-            raise wrapped from None
-        if any(tag.startswith(_DISCARDS_PLANS) for tag, _ in results):
-            drivers.forget_prepared_statements(self.connection.connection.dbapi_connection)
-        for statement, (_, rows) in zip(waiting, results, strict=True):
+            results = step()
+        except BaseException as error:
+            self._failed(error)
+        self._confirm(results)
+
+    def _confirm(self, results: list[tuple[str, int]] | tuple[tuple[str, int], ...]) -> None:
+        """Take results of the statements that come first; let out what was held behind them."""
+        queue = self._queue
+        for tag, rows in results:
+            statement = queue.popleft()
+            assert isinstance(statement, Statement)
+            self._unsettled -= 1
+            if tag.startswith(_DISCARDS_PLANS):
+                self._discards_plans = True
             if statement.rows is not None and rows != 1:
-                raise errors.CommandError(f"{statement.rows}; {rows} found")
+                self._unsettled += 1  # for abandon(): the connection is not given back yet
+                self.abandon()
+                raise alembic_util.CommandError(f"{statement.rows}; {rows} found")
+            while queue and isinstance(queue[0], logging.LogRecord):
+                self._emit(queue.popleft())
+        if results and not self._unsettled:
+            self._give_back()
+
+    def _emit(self, record: Any) -> None:
+        record.created = time.time()
+        record.msecs = int(record.created * 1000) % 1000
+        self._emitting = True
+        try:
+            _LOGGER.handle(record)
+        finally:
+            self._emitting = False
+
+    def _give_back(self) -> None:
+        self._unsettled = 0
+        self.lending.give_back()
+        self.driver.after_batch(self._discards_plans)
+        self._discards_plans = False
+
+    def _clear(self) -> None:
+        self._queue.clear()
+        if self._unsettled:
+            self._give_back()
 
     # errors
 
-    def _driver_error(
-        self, error: errors.ServerError, statement: Statement
-    ) -> sqlalchemy.exc.DBAPIError:
+    def _failed(self, error: BaseException) -> NoReturn:
+        """A step of the session raised `error`: raise what the project would have got."""
+        if not isinstance(error, errors.ServerError):
+            self.abandon()
+            raise error
+        self._confirm(error.partial)
+        failed = next(item for item in self._queue if isinstance(item, Statement))
+        self._clear()
+        original = self.driver.error(error)
+        wrapped = self._wrapped(original, failed)
+        note(wrapped, failed.place, failed.line)
+        if wrapped.connection_invalidated:
+            # As SQLAlchemy does: a rollback on the lost connection would raise, and hide this.
+            self.session.close()
+            self.connection.invalidate(wrapped)
+        raise wrapped from original
+
+    def _wrapped(self, original: Any, statement: Statement) -> sqlalchemy.exc.DBAPIError:
         """The exception that SQLAlchemy would have raised around the driver's own."""
         dialect = self.connection.dialect
-        driver = dialect.loaded_dbapi
-        original: Any = drivers.error(driver, error)
         wrapped: sqlalchemy.exc.DBAPIError = sqlalchemy.exc.DBAPIError.instance(
             statement.rendered,
             {},
             original,
-            driver.Error,
-            hide_parameters=self.engine.hide_parameters,
+            dialect.loaded_dbapi.Error,
+            hide_parameters=self.connection.engine.hide_parameters,
             connection_invalidated=dialect.is_disconnect(
                 original, self.connection.connection.dbapi_connection, None
             ),
@@ -229,23 +285,43 @@ class Executor:
         )
         return wrapped
 
-    def _note(self, error: BaseException, line: int | None) -> None:
-        """Attach to `error` which revision, file and line it belongs to."""
-        if self.step is None or hasattr(error, "migration_step"):
-            return
-        revision = self.step.revision.revision  # type: ignore[attr-defined]
-        where = f"{self.path}, line {line}" if line else self.path
-        step = f"{self.step.name} of revision {revision} ({where})"
-        error.__dict__["migration_step"] = step
-        if sys.version_info >= (3, 11):
-            error.add_note(f"[migrate_ext: in {step}]")
+
+def note(error: BaseException, place: Place | None, line: int | None) -> None:
+    """Attach to `error` which revision, file, line and position it belongs to."""
+    if place is None or hasattr(error, "migration_step"):
+        return
+    step = place.note(line, drivers.position(getattr(error, "orig", error)))
+    error.__dict__["migration_step"] = step
+    if sys.version_info >= (3, 11):
+        error.add_note(f"[migrate_ext: in {step}]")
 
 
-def _reason_not_plain(path: str, function: str) -> str | None:
-    """As :func:`migrate_ext.plain.reason_not_plain` for a file; without the line, to be counted."""
-    try:
-        with open(path, "rb") as file:
-            reason = plain.reason_not_plain(file.read(), function)
-    except (OSError, SyntaxError, ValueError):
-        return "its source cannot be read"
-    return reason and reason.partition(": ")[2]
+# Warnings are printed at once, where Alembic would have printed its log lines before.
+_Show: TypeAlias = Callable[..., None]
+_watchers: dict[int, Executor] = {}
+_watchers_lock = threading.Lock()
+_show_before: _Show | None = None
+
+
+def _show_warning(*arguments: Any, **keywords: Any) -> None:
+    executor = _watchers.get(threading.get_ident())
+    if executor is not None:
+        executor.settle()
+    assert _show_before is not None
+    _show_before(*arguments, **keywords)
+
+
+def _watch_warnings(executor: Executor | None) -> None:
+    """Let this thread's warnings wait for `executor`; None: no more."""
+    global _show_before
+    with _watchers_lock:
+        if executor is not None:
+            _watchers[threading.get_ident()] = executor
+            if warnings.showwarning is not _show_warning:
+                _show_before = warnings.showwarning
+                warnings.showwarning = _show_warning
+        else:
+            _watchers.pop(threading.get_ident(), None)
+            if not _watchers and warnings.showwarning is _show_warning:
+                assert _show_before is not None
+                warnings.showwarning = _show_before

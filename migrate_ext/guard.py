@@ -186,6 +186,7 @@ class Guard:
         self.planned: frozenset[str | None] | None = None  # the version rows we count on
         self.step: Any = None
         self.in_body = False
+        self.plan_is_there = False  # none of the project's code runs between two steps
         self.done: list[str] = []  # revisions whose step is finished
         self.committed: list[str] = []
         self.half_done = False  # the present step has committed something of its own
@@ -406,7 +407,9 @@ class Guard:
             if problem:
                 raise CommandError(problem)
             self.planned = frozenset(rows)
-            for step in find(heads, context):
+            steps = find(heads, context)
+            self.plan_is_there = isinstance(steps, (list, tuple))
+            for step in steps:
                 if not self.started:
                     raise Unlocked
                 self.step, self.half_done = step, False
@@ -425,6 +428,7 @@ class Guard:
                 self.in_body = False
             self.done.append(_name(self.step))
 
+        migrate.migrate_ext_body = function  # type: ignore[attr-defined]  # for the executor
         return migrate
 
     def stepped(self, heads: Iterable[str]) -> None:

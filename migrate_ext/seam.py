@@ -10,11 +10,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from types import ModuleType
+from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any
 
 import sqlalchemy
@@ -38,8 +39,8 @@ from sqlalchemy.pool import NullPool, Pool
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.sql.visitors import Visitable
 
-from migrate_ext import counters, direct, drivers, errors, revision, runs, scripts
-from migrate_ext.executor import Executor
+from migrate_ext import counters, direct, drivers, errors, plain, revision, runs, scripts
+from migrate_ext.executor import Executor, Place, note
 from migrate_ext.handover import Settings
 
 # -------------------------------------------------------------------------------------------------
@@ -332,28 +333,302 @@ def _subclasses(*classes: type) -> Iterator[type]:
 # The executor's hooks
 
 
-def _executor_for(context: MigrationContext) -> Executor | None:
+def _refusal(connection: Connection) -> str | None:
+    """Why statements must go the driver's way on a connection, as it is now."""
+    if type(connection) is not Connection:
+        return "connection: not SQLAlchemy's own class"
+    if connection.dialect.name != "postgresql":
+        return f"database: {connection.dialect.name}"
+    if connection._has_events or connection.engine._has_events:
+        dispatch = connection.dispatch
+        if any(getattr(dispatch, name) for name in _EVENTS):
+            return "connection: event listeners"
+    if connection.dialect._has_events:
+        return "dialect: event listeners"
+    if connection._echo:
+        return "connection: echo"
+    if not _QUIET_OPTIONS.issuperset(connection._execution_options):
+        return "connection: execution options"
+    return None
+
+
+# Events that could change a statement, or look at it. (The lock listens to commits.)
+_EVENTS = ("before_execute", "after_execute", "before_cursor_execute", "after_cursor_execute")
+
+# Execution options that change nothing of what is sent.
+_QUIET_OPTIONS = frozenset(["isolation_level", "compiled_cache"])
+
+# Methods of an impl that send, or decide what is sent.
+_SENDING = (
+    "_exec execute alter_column add_column drop_column add_constraint drop_constraint rename_table "
+    "create_table drop_table create_index create_table_comment drop_table_comment "
+    "create_column_comment drop_index bulk_insert"
+).split()
+
+
+def _overridden(context: MigrationContext) -> str | None:
+    """Whose code would see a directive pass, if it is not all Alembic's own."""
+    for name in _SENDING:
+        if not getattr(context.impl, name).__module__.startswith("alembic."):
+            return f"impl: {name} is overridden"
+    for (target, _), function in Operations._to_impl._registry.items():
+        if target.__module__ == "alembic.operations.ops" and not function.__module__.startswith(
+            "alembic."
+        ):
+            return f"operation: {target.__name__} is replaced"
+    return None
+
+
+class _Lending:
+    """Keeps others from the driver's connection while statements are in flight on it.
+
+    All that reaches the driver through SQLAlchemy's connection looks at its ``_dbapi_connection``,
+    and asks ``_revalidate_connection`` when there is none. Statements are counted here, too.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.proxied = connection.connection
+        self.executor: Executor | None = None
+
+    def __enter__(self) -> None:
+        self.connection.__dict__.update(
+            _revalidate_connection=self._revalidate,
+            _execute_context=self._execute_context,
+            _commit_impl=self._commit,
+        )
+
+    def __exit__(self, *_: object) -> None:
+        for name in ("_revalidate_connection", "_execute_context", "_commit_impl"):
+            del self.connection.__dict__[name]
+
+    def take(self) -> None:
+        self.connection._dbapi_connection = None
+
+    def give_back(self) -> None:
+        self.connection._dbapi_connection = self.proxied
+
+    def is_open(self) -> bool:
+        connection = self.connection
+        transaction = connection._transaction
+        return (
+            connection._dbapi_connection is self.proxied
+            and transaction is not None
+            and transaction.is_active
+            and connection._nested_transaction is None
+        )
+
+    def _settle(self) -> bool:
+        if self.executor is None or not self.executor.unsettled:
+            return False
+        self.executor.settle()
+        return True
+
+    def _revalidate(self) -> Any:
+        if self._settle():
+            return self.proxied
+        return Connection._revalidate_connection(self.connection)
+
+    def _execute_context(self, *args: Any, **kw: Any) -> Any:
+        self._settle()
+        counters.plain_statements += 1
+        # The driver sends its BEGIN first, and waits for it.
+        executor = self.executor
+        begins = executor is not None and not executor.session.in_transaction
+        counters.plain_waits += 2 if begins and not self._is_autocommit() else 1
+        return Connection._execute_context(self.connection, *args, **kw)
+
+    def _commit(self) -> None:
+        self._settle()
+        counters.plain_waits += 1
+        Connection._commit_impl(self.connection)
+
+    def _is_autocommit(self) -> bool:
+        return bool(getattr(self.proxied.dbapi_connection, "autocommit", False))
+
+
+class _Run:
+    """One ``run_migrations`` of a context, with its statements on their way through `executor`."""
+
+    def __init__(self, context: MigrationContext, executor: Executor) -> None:
+        assert context._migrations_fn is not None and context.connection is not None
+        self.context = context
+        self.connection = context.connection
+        self.executor = executor
+        self.find_steps = context._migrations_fn
+        self.exec = context.impl._exec
+        self.overridden = _overridden(context)
+        self.code: CodeType | None = None  # of the plain function that is running
+        self.versions: dict[str, str | None] = {}
+
+    def steps(self, *arguments: Any) -> Iterable[Any]:
+        """The steps to run, each with its function wrapped."""
+        found = self.find_steps(*arguments)
+        steps = iter(found)
+        while True:
+            if not self._are_there(found):  # somebody's code runs between the migrations
+                self.executor.settle()
+            step = next(steps, None)
+            if step is None:
+                return
+            function = step.migration_fn
+            step.migration_fn = self._migration(step, function)
+            try:
+                yield step
+            finally:
+                step.migration_fn = function
+
+    def _are_there(self, steps: Iterable[Any]) -> bool:
+        guard = getattr(self.context, "_migrate_ext_guard", None)
+        return isinstance(steps, (list, tuple)) or (guard is not None and guard.plan_is_there)
+
+    def _migration(self, step: MigrationStep, function: Callable[..., Any]) -> Callable[..., Any]:
+        def migrate(**kw: Any) -> None:
+            revision = getattr(step, "revision", None)
+            if revision is None:  # a stamp
+                function(**kw)
+                return
+            own = getattr(function, "migrate_ext_body", function)
+            place = Place(function.__name__, revision.revision, revision.path)
+            self.executor.place = place
+            reason = self._reason_to_wait(own, revision.path)
+            try:
+                if reason is not None:
+                    counters.plain(f"migration: {reason}")
+                    self.executor.settle()
+                else:
+                    self.code = own.__code__
+                function(**kw)
+            except Exception as error:
+                # What was sent before Python failed comes first, as it would have under Alembic.
+                self.executor.settle()
+                note(error, place, errors.line_in(revision.path, error))
+                raise
+            except BaseException:
+                self.executor.abandon()
+                raise
+            finally:
+                self.code = None
+
+        migrate.__name__ = function.__name__
+        migrate.__doc__ = function.__doc__
+        return migrate
+
+    def _reason_to_wait(self, function: Callable[..., Any], path: str) -> str | None:
+        reason = self.overridden or _refusal(self.connection)
+        if reason is None and not plain.looks_plain(function):
+            code = getattr(function, "__code__", None)
+            if code is None or code.co_filename != path:
+                return "not the file's own function"
+            reason = plain.reason_not_plain_in(path, function.__name__)
+        return reason
+
+    def exec_directive(self, construct: Any, *args: Any, **kw: Any) -> Any:
+        """Takes the place of the impl's ``_exec``."""
+        if self.code is not None and not any(args) and not kw:
+            rendered = self._rendered(construct)
+            if rendered is not None and self.executor.submit(rendered, self._line()):
+                return None
+        return self.exec(construct, *args, **kw)
+
+    def _rendered(self, construct: Any) -> str | None:
+        """A construct as SQLAlchemy would hand it to the driver; None where it sends more than text."""
+        if isinstance(construct, str):
+            construct = sqlalchemy.text(construct)
+        if isinstance(construct, sqlalchemy.TextClause):
+            if construct._bindparams:
+                counters.plain("statement: with parameters")
+                return None
+        elif not isinstance(construct, sqlalchemy.schema.DDLElement):
+            counters.plain("statement: SQLAlchemy reads its result")
+            return None
+        if construct._execution_options:
+            counters.plain("statement: execution options")
+            return None
+        return str(construct.compile(dialect=self.connection.dialect))
+
+    def _line(self) -> int | None:
+        """The line that the plain function is at."""
+        frame = sys._getframe(2)
+        while frame is not None and frame.f_code is not self.code:
+            frame = frame.f_back  # type: ignore[assignment]
+        return frame and frame.f_lineno
+
+    # the version table
+
+    def write_version(self, maintainer: HeadMaintainer, method: str, *versions: str) -> bool:
+        """Queue what a method of the maintainer would send; False: it must do that itself."""
+        if _refusal(self.connection) is not None or not all(map(_is_quiet_name, versions)):
+            return False
+        if method not in self.versions:
+            self.versions[method] = self._version_statement(method, len(versions))
+        rendered = self.versions[method]
+        if rendered is None:
+            return False
+        table = self.context.version_table
+        rows = None
+        if method == "_delete_version":
+            rows = f"deleting '{versions[0]}' in '{table}'"
+        elif method == "_update_version":
+            rows = f"updating '{versions[0]}' to '{versions[1]}' in '{table}'"
+        if rows is not None:
+            rows = f"Online migration expected to match one row when {rows}"
+        for name, version in zip(_STAND_INS, versions, strict=False):
+            rendered = rendered.replace(name, version)
+        return self.executor.submit(rendered, None, rows)
+
+    def _version_statement(self, method: str, count: int) -> str | None:
+        """What Alembic's method sends, with stand-ins for the versions; None if that is not plain."""
+        original = _originals[HeadMaintainer, method]
+        if original.__module__ != "alembic.runtime.migration":
+            return None
+        sent: list[Any] = []
+        context = SimpleNamespace(
+            as_sql=True,
+            impl=SimpleNamespace(_exec=sent.append),
+            _version=self.context._version,
+        )
+        versions = _STAND_INS[:count]
+        heads = () if method == "_insert_version" else versions[:1]
+        original(HeadMaintainer(context, heads), *versions)  # type: ignore[arg-type]
+        compiled = sent[0].compile(dialect=self.connection.dialect, column_keys=[])
+        rendered = str(compiled)
+        plain = len(sent) == 1 and not compiled.binds
+        return rendered if plain and all(rendered.count(v) == 1 for v in versions) else None
+
+    def after_step(self) -> None:
+        """A step and its version rows are done: settle where somebody is about to look."""
+        context = self.context
+        if (
+            context.on_version_apply_callbacks
+            or context._transaction_per_migration
+            or not context.impl.transactional_ddl
+            or self.executor.driver.notices_are_heard
+        ):
+            self.executor.settle()
+
+
+_STAND_INS = ("migrate_ext_stand_in_1", "migrate_ext_stand_in_2")
+_is_quiet_name = re.compile(r"[A-Za-z0-9_.-]+").fullmatch
+
+
+def _executor_for(context: MigrationContext) -> tuple[_Lending, Executor] | None:
     """An executor for `context`; None (counted, with the reason) where Alembic's path must do."""
     connection = context.connection
     if context.as_sql or connection is None:
         return None
-    found: tuple[int, str] | str
-    if type(connection) is not Connection:
-        found = "connection: not SQLAlchemy's own class"
-    elif connection.dialect.name != "postgresql":
-        found = f"database: {connection.dialect.name}"
-    elif runs.has_listeners(context) or connection.engine._has_events:
-        found = "connection: event listeners"
-    elif connection.dialect._has_events:
-        found = "dialect: event listeners"
-    elif connection._echo:
-        found = "connection: echo"
-    else:
-        found = drivers.connection_pointer(connection.connection.dbapi_connection)
-    if isinstance(found, str):
-        counters.plain(found)
-        return None
-    return Executor(connection, *found)
+    found = _refusal(connection)
+    if found is None and "_execute_context" in connection.__dict__:
+        found = "connection: in use by another run"
+    if found is None:
+        lent = drivers.lend(connection.connection.dbapi_connection)
+        if not isinstance(lent, str):
+            lending = _Lending(connection)
+            lending.executor = Executor(connection, lent, lending)
+            return lending, lending.executor
+        found = lent
+    counters.plain(found)
+    return None
 
 
 def _run_migrations(self: MigrationContext, **kw: Any) -> None:
@@ -376,65 +651,59 @@ def _end_transaction(self: _ProxyTransaction, type_: Any, value: Any, traceback:
 
 def _run_batched(self: MigrationContext, **kw: Any) -> None:
     run_migrations = _originals[MigrationContext, "run_migrations"]
-    executor = _executor_for(self)
-    if executor is None:
+    found = _executor_for(self)
+    if found is None:
         run_migrations(self, **kw)
         return
-    find_steps = self._migrations_fn
-    exec_ = self.impl._exec
-    assert find_steps is not None
-
-    def steps(*arguments: Any) -> Iterable[Any]:
-        for step in find_steps(*arguments):
-            step.migration_fn = executor.migration(step, step.migration_fn)
-            yield step
-
-    def exec_directive(construct: Any, *args: Any, **kw: Any) -> Any:
-        if executor.collecting and not any(args) and not kw:
-            return executor.take(lambda: exec_(construct))
-        return exec_(construct, *args, **kw)
-
-    self._migrations_fn = steps
-    self.impl._exec = exec_directive  # type: ignore[method-assign]
-    self.impl._migrate_ext = executor  # type: ignore[attr-defined]
-    try:
-        with executor:
+    lending, executor = found
+    run, impl = _Run(self, executor), self.impl
+    with lending, executor:
+        self._migrations_fn = run.steps
+        impl._exec = run.exec_directive  # type: ignore[method-assign]
+        impl._migrate_ext = run  # type: ignore[attr-defined]
+        try:
             run_migrations(self, **kw)
-    finally:
-        self._migrations_fn = find_steps
-        del self.impl._exec, self.impl._migrate_ext  # type: ignore[attr-defined]
+        finally:
+            self._migrations_fn = run.find_steps
+            del impl._exec, impl._migrate_ext  # type: ignore[attr-defined]
 
 
-def _executor_of(maintainer: HeadMaintainer) -> Executor | None:
+def _run_of(maintainer: HeadMaintainer) -> _Run | None:
     return getattr(maintainer.context.impl, "_migrate_ext", None)
 
 
+def _insert_version(self: HeadMaintainer, version: str) -> None:
+    run = _run_of(self)
+    if run and version not in self.heads and run.write_version(self, "_insert_version", version):
+        self.heads.add(version)
+    else:
+        _originals[HeadMaintainer, "_insert_version"](self, version)
+
+
 def _delete_version(self: HeadMaintainer, version: str) -> None:
-    _originals[HeadMaintainer, "_delete_version"](self, version)
-    executor = _executor_of(self)
-    if executor is not None:
-        executor.expect_one_row(
-            "Online migration expected to match one row when deleting "
-            f"'{version}' in '{self.context.version_table}'"
-        )
+    run = _run_of(self)
+    if run and version in self.heads and run.write_version(self, "_delete_version", version):
+        self.heads.remove(version)
+    else:
+        _originals[HeadMaintainer, "_delete_version"](self, version)
 
 
 def _update_version(self: HeadMaintainer, from_: str, to_: str) -> None:
-    _originals[HeadMaintainer, "_update_version"](self, from_, to_)
-    executor = _executor_of(self)
-    if executor is not None:
-        executor.expect_one_row(
-            "Online migration expected to match one row when updating "
-            f"'{from_}' to '{to_}' in '{self.context.version_table}'"
-        )
+    run = _run_of(self)
+    known = from_ in self.heads and to_ not in self.heads
+    if run and known and run.write_version(self, "_update_version", from_, to_):
+        self.heads.remove(from_)
+        self.heads.add(to_)
+    else:
+        _originals[HeadMaintainer, "_update_version"](self, from_, to_)
 
 
 def _update_to_step(self: HeadMaintainer, step: MigrationStep) -> None:
     _originals[HeadMaintainer, "update_to_step"](self, step)
     runs.update_to_step(self)
-    executor = _executor_of(self)
-    if executor is not None:
-        executor.settle()
+    run = _run_of(self)
+    if run is not None:
+        run.after_step()
 
 
 # What stands in whose place while the hooks are installed, and what stood there before.
@@ -443,6 +712,7 @@ _HOOKS: tuple[tuple[type, str, Callable[..., Any]], ...] = (
     (MigrationContext, "begin_transaction", _begin_transaction),
     (MigrationContext, "autocommit_block", _autocommit_block),
     (_ProxyTransaction, "__exit__", _end_transaction),
+    (HeadMaintainer, "_insert_version", _insert_version),
     (HeadMaintainer, "_delete_version", _delete_version),
     (HeadMaintainer, "_update_version", _update_version),
     (HeadMaintainer, "update_to_step", _update_to_step),

@@ -2,27 +2,35 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/sqllex.h"
 
 void mig_batch_init(mig_batch *batch, const mig_alloc *alloc)
 {
     memset(batch, 0, sizeof *batch);
-    mig_arena_init(&batch->arena, alloc);
+    batch->alloc = alloc;
     batch->failed = MIG_BATCH_NONE;
+}
+
+static void release_text(mig_batch *batch, mig_statement *statement)
+{
+    batch->alloc->release(batch->alloc->ctx, statement->sql);
+    statement->sql = NULL;
 }
 
 void mig_batch_release(mig_batch *batch)
 {
-    const mig_alloc *alloc = batch->arena.alloc;
+    const mig_alloc *alloc = batch->alloc;
+    for (size_t i = batch->head; i < batch->count; i++)
+        release_text(batch, &batch->statements[i]);
     alloc->release(alloc->ctx, batch->statements);
-    mig_arena_release(&batch->arena);
     mig_batch_init(batch, alloc);
 }
 
 static mig_status grow(mig_batch *batch, mig_error *error)
 {
-    const mig_alloc *alloc = batch->arena.alloc;
+    const mig_alloc *alloc = batch->alloc;
     if (batch->capacity > SIZE_MAX / 4)
         return mig_fail(error, MIG_ENOMEM, "out of memory");
     size_t capacity = batch->capacity == 0 ? 16 : batch->capacity * 2;
@@ -37,10 +45,70 @@ static mig_status grow(mig_batch *batch, mig_error *error)
     return MIG_OK;
 }
 
-mig_status mig_batch_add(mig_batch *batch, const char *sql, size_t length, mig_error *error)
+void mig_batch_drop(mig_batch *batch, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        release_text(batch, &batch->statements[batch->head + i]);
+    batch->head += count;
+    /* Move the rest to the front when half is gone: each statement is moved once on average. */
+    size_t gone = batch->head;
+    if (gone == 0 || gone < batch->count - gone)
+        return;
+    batch->count -= gone;
+    memmove(batch->statements, batch->statements + gone, batch->count * sizeof *batch->statements);
+    batch->head = 0;
+    batch->done -= gone;
+    batch->sent -= gone;
+    batch->last = batch->last > gone ? batch->last - gone : 0;
+    if (batch->failed != MIG_BATCH_NONE)
+        batch->failed -= gone;
+}
+
+size_t mig_batch_good(const mig_batch *batch)
+{
+    return batch->done < batch->failed ? batch->done : batch->failed;
+}
+
+void mig_batch_pop(mig_batch *batch, size_t count)
+{
+    for (; count > 0; count--) {
+        mig_statement *statement = &batch->statements[--batch->count];
+        batch->unsent_bytes -= statement->length;
+        release_text(batch, statement);
+    }
+}
+
+static mig_status add(mig_batch *batch, const char *sql, size_t length, mig_statement **added,
+                      mig_error *error)
 {
     if (length > 0 && memchr(sql, '\0', length) != NULL)
         return mig_fail(error, MIG_EINVAL, "a statement holds a zero byte");
+    if (batch->count == batch->capacity) {
+        mig_status status = grow(batch, error);
+        if (status != MIG_OK)
+            return status;
+    }
+    char *copy = length < SIZE_MAX ? batch->alloc->allocate(batch->alloc->ctx, length + 1) : NULL;
+    if (copy == NULL)
+        return mig_fail(error, MIG_ENOMEM, "out of memory");
+    if (length > 0)
+        memcpy(copy, sql, length);
+    copy[length] = '\0';
+    mig_statement *statement = &batch->statements[batch->count++];
+    memset(statement, 0, sizeof *statement);
+    statement->sql = copy;
+    statement->length = length;
+    statement->rows = -1;
+    for (size_t i = 0; i < length && !statement->beyond_ascii; i++)
+        statement->beyond_ascii = (unsigned char)sql[i] >= 0x80;
+    batch->unsent_bytes += length;
+    *added = statement;
+    return MIG_OK;
+}
+
+mig_status mig_batch_add(mig_batch *batch, const char *sql, size_t length, mig_error *error)
+{
+    mig_statement *statement;
     mig_sql_info info = mig_sqllex_classify(sql, length, true);
     if (mig_sqllex_ends_transaction(&info))
         return mig_fail(error, MIG_EDECLINED, "%s changes the transaction", info.keyword);
@@ -49,65 +117,52 @@ mig_status mig_batch_add(mig_batch *batch, const char *sql, size_t length, mig_e
     /* A SET earlier in the batch may change what a backslash means: both readings must agree. */
     if (!alone && length > 0 && memchr(sql, '\\', length) != NULL)
         alone = mig_sqllex_classify(sql, length, false).kind != info.kind;
-    if (batch->count == batch->capacity) {
-        mig_status status = grow(batch, error);
-        if (status != MIG_OK)
-            return status;
-    }
-    mig_statement *statement = &batch->statements[batch->count];
-    memset(statement, 0, sizeof *statement);
-    statement->sql = mig_arena_copy(&batch->arena, sql, length);
-    if (statement->sql == NULL)
-        return mig_fail(error, MIG_ENOMEM, "out of memory");
-    for (size_t i = 0; i < length && !batch->beyond_ascii; i++)
-        batch->beyond_ascii = (unsigned char)sql[i] >= 0x80;
-    statement->length = length;
-    statement->alone = alone;
-    statement->rows = -1;
-    batch->count++;
-    return MIG_OK;
+    mig_status status = add(batch, sql, length, &statement, error);
+    if (status == MIG_OK)
+        statement->alone = alone;
+    return status;
 }
 
-/* The statements [first, last) on their way through one pipeline, up to one Sync. */
-typedef struct part {
-    mig_batch *batch;
-    mig_session *session;
-    size_t last;
-    size_t sent;   /* the next one to send */
-    size_t done;   /* the next one to hear about */
-    bool answered; /* there was a result for `done` */
-    bool sync_sent;
-    bool synced;
-    /* The first failure that the server told; what libpq says about the line afterwards is less. */
-    mig_status failure;
-    mig_error failure_error;
-    mig_diagnostics diagnostics;
-    mig_error *error;
-} part;
-
-static void take_failure(part *p, const PGresult *result)
+mig_status mig_batch_add_begin(mig_batch *batch, const char *sql, mig_error *error)
 {
-    if (p->failure != MIG_OK)
+    mig_statement *statement;
+    if (batch->head != batch->count)
+        return mig_fail(error, MIG_EINVAL, "a transaction cannot begin in the middle of a batch");
+    mig_status status = add(batch, sql, strlen(sql), &statement, error);
+    if (status == MIG_OK)
+        statement->begins = true;
+    return status;
+}
+
+bool mig_batch_is_full(const mig_batch *batch)
+{
+    return batch->unsent_bytes > MIG_BATCH_PART_BYTES ||
+           batch->count - batch->sent > MIG_BATCH_PART_STATEMENTS;
+}
+
+static void take_failure(mig_batch *batch, mig_session *session, const PGresult *result)
+{
+    if (batch->failure != MIG_OK)
         return;
-    p->failure = mig_session_failed(p->session, result, &p->failure_error);
-    p->diagnostics = p->session->diagnostics;
+    batch->failure = mig_session_failed(session, result, &batch->failure_error);
+    batch->diagnostics = session->diagnostics;
 }
 
-static void take_result(part *p, PGresult *result)
+static void take_result(mig_batch *batch, mig_session *session, PGresult *result)
 {
-    const mig_libpq *pq = &p->session->pq;
+    const mig_libpq *pq = &session->pq;
     int state = (int)pq->PQresultStatus(result);
     if (state == MIG_PGRES_PIPELINE_SYNC) {
-        p->synced = true;
+        batch->synced = true;
         return;
     }
-    if (p->done >= p->sent) {
+    if (batch->done >= batch->sent) {
         /* Nobody asked: the server has something to say of its own, such as its shutdown. */
-        take_failure(p, result);
+        take_failure(batch, session, result);
         return;
     }
-    mig_statement *statement = &p->batch->statements[p->done];
-    p->answered = true;
+    mig_statement *statement = &batch->statements[batch->done];
+    batch->answered = true;
     if (state == MIG_PGRES_PIPELINE_ABORTED) {
         statement->state = MIG_STATEMENT_ABORTED;
     } else if (state == PGRES_COMMAND_OK || state == PGRES_TUPLES_OK ||
@@ -120,30 +175,30 @@ static void take_result(part *p, PGresult *result)
         statement->tag[length] = '\0';
     } else {
         statement->state = MIG_STATEMENT_ERROR;
-        if (p->failure == MIG_OK)
-            p->batch->failed = p->done;
-        take_failure(p, result);
+        if (batch->failure == MIG_OK)
+            batch->failed = batch->done;
+        take_failure(batch, session, result);
         /* libpq can leave COPY neither way in a pipeline; the lexer keeps it out, this is the last
          * resort. */
         if (state == PGRES_COPY_IN || state == PGRES_COPY_OUT || state == PGRES_COPY_BOTH)
-            mig_session_break(p->session);
+            mig_session_break(session);
     }
 }
 
 /* Takes what is there without waiting. */
-static void take_results(part *p)
+static void take_results(mig_batch *batch, mig_session *session)
 {
-    const mig_libpq *pq = &p->session->pq;
+    const mig_libpq *pq = &session->pq;
     bool ended = false;
-    while (!p->synced && !pq->PQisBusy(p->session->conn)) {
-        PGresult *result = pq->PQgetResult(p->session->conn);
+    while (!batch->synced && !pq->PQisBusy(session->conn)) {
+        PGresult *result = pq->PQgetResult(session->conn);
         if (result != NULL) {
-            take_result(p, result);
+            take_result(batch, session, result);
             pq->PQclear(result);
             ended = false;
-        } else if (p->answered) {
-            p->answered = false;
-            p->done++;
+        } else if (batch->answered) {
+            batch->answered = false;
+            batch->done++;
             ended = false;
         } else if (ended) {
             return; /* nothing more is there */
@@ -154,99 +209,38 @@ static void take_results(part *p)
 }
 
 /* Hands statements to libpq until they are all sent or the socket is full. */
-static mig_status send_some(part *p, bool *pending)
+static mig_status send_some(mig_batch *batch, mig_session *session, mig_error *error)
 {
-    const mig_libpq *pq = &p->session->pq;
-    mig_status status = mig_session_flush(p->session, pending, p->error);
-    while (status == MIG_OK && !*pending && !p->sync_sent) {
-        bool stop = p->failure != MIG_OK || p->session->interrupted;
-        if (p->sent < p->last && !stop) {
-            const char *sql = p->batch->statements[p->sent].sql;
-            if (!pq->PQsendQueryParams(p->session->conn, sql, 0, NULL, NULL, NULL, NULL, 0))
-                return mig_session_failed(p->session, NULL, p->error);
-            p->sent++;
-            p->session->unread = true;
+    const mig_libpq *pq = &session->pq;
+    mig_status status = mig_session_flush(session, &batch->writing, error);
+    while (status == MIG_OK && !batch->writing && !batch->sync_sent) {
+        bool stop = batch->failure != MIG_OK || session->interrupted;
+        if (batch->sent < batch->last && !stop) {
+            mig_statement *statement = &batch->statements[batch->sent];
+            if (!pq->PQsendQueryParams(session->conn, statement->sql, 0, NULL, NULL, NULL, NULL, 0))
+                return mig_session_failed(session, NULL, error);
+            release_text(batch, statement);
+            batch->unsent_bytes -= statement->length;
+            batch->sent++;
+            session->unread = true;
             /* What libpq has not written yet stays in its buffer: look each time, so that it stays
              * small. */
-            status = p->sent % 64 == 0 || p->batch->statements[p->sent - 1].length > 8192
-                         ? mig_session_flush(p->session, pending, p->error)
-                         : MIG_OK;
+            if (batch->sent % 64 == 0 || statement->length > 8192)
+                status = mig_session_flush(session, &batch->writing, error);
         } else {
-            if (!pq->PQpipelineSync(p->session->conn))
-                return mig_session_failed(p->session, NULL, p->error);
-            p->sync_sent = true;
-            p->session->unread = true;
-            status = mig_session_flush(p->session, pending, p->error);
+            if (!pq->PQpipelineSync(session->conn))
+                return mig_session_failed(session, NULL, error);
+            batch->sync_sent = true;
+            session->unread = true;
+            status = mig_session_flush(session, &batch->writing, error);
         }
     }
     return status;
 }
 
-/* Sends and reads by turns, as far as the socket lets us, until the answer to Sync. */
-static mig_status run_part(part *p)
+static size_t end_of_part(const mig_batch *batch)
 {
-    mig_status status = MIG_OK;
-    while (!p->synced && status == MIG_OK) {
-        bool pending = false;
-        status = send_some(p, &pending);
-        take_results(p); /* also when the line was cut: the server may have said why */
-        if (status == MIG_OK && !p->synced)
-            status = mig_session_wait(p->session, pending, p->error);
-    }
-    if (status != MIG_OK)
-        take_results(p);
-    if (p->failure == MIG_OK)
-        return status;
-    *p->error = p->failure_error;
-    p->session->diagnostics = p->diagnostics;
-    return p->failure;
-}
-
-static mig_status run_pipeline(mig_batch *batch, mig_session *session, size_t first, size_t last,
-                               mig_error *error)
-{
-    part p = {.batch = batch,
-              .session = session,
-              .last = last,
-              .sent = first,
-              .done = first,
-              .failure = MIG_OK,
-              .error = error};
-    mig_status status = mig_session_enter(session, error);
-    if (status != MIG_OK)
-        return status;
-    if (!session->pq.PQenterPipelineMode(session->conn)) {
-        status = mig_session_failed(session, NULL, error);
-        mig_session_leave(session);
-        return status;
-    }
-    status = run_part(&p);
-    if (!p.synced)
-        mig_session_break(session);
-    mig_session_leave(session);
-    if (session->interrupted)
-        return mig_fail(error, MIG_EINTR, "interrupted");
-    if (status != MIG_OK && batch->failed == MIG_BATCH_NONE)
-        batch->failed = p.done < last ? p.done : last - 1; /* the line was cut while it ran */
-    return status;
-}
-
-static mig_status run_alone(mig_batch *batch, mig_session *session, size_t i, mig_error *error)
-{
-    mig_statement *statement = &batch->statements[i];
-    mig_status status =
-        mig_session_execute(session, statement->sql, statement->tag, &statement->rows, error);
-    if (status == MIG_EDECLINED || status == MIG_EINTR)
-        return status;
-    statement->state = status == MIG_OK ? MIG_STATEMENT_OK : MIG_STATEMENT_ERROR;
-    if (status != MIG_OK)
-        batch->failed = i;
-    return status;
-}
-
-static size_t end_of_part(const mig_batch *batch, size_t first)
-{
-    size_t i = first, bytes = 0;
+    size_t first = batch->sent, i = first, bytes = 0;
     while (i < batch->count && !batch->statements[i].alone &&
            i - first < MIG_BATCH_PART_STATEMENTS) {
         if (i > first && batch->statements[i].length > MIG_BATCH_PART_BYTES - bytes)
@@ -259,42 +253,196 @@ static size_t end_of_part(const mig_batch *batch, size_t first)
     return i;
 }
 
-mig_status mig_batch_run(mig_batch *batch, mig_session *session, mig_error *error)
+static mig_status check_transaction(const mig_batch *batch, mig_session *session, mig_error *error)
 {
-    mig_error local;
-    mig_status status = MIG_OK;
-    if (error == NULL)
-        error = &local;
-    status = mig_session_check(session, error);
+    mig_status status = mig_session_check(session, error);
     if (status != MIG_OK)
         return status;
     if (!session->pq.has_pipeline)
         return mig_fail(error, MIG_EDECLINED, "this libpq (%d) has no pipelines",
                         session->pq.version);
-    const char *encoding = session->pq.PQparameterStatus(session->conn, "client_encoding");
-    if (batch->beyond_ascii && (encoding == NULL || strcmp(encoding, "UTF8") != 0))
-        return mig_fail(error, MIG_EDECLINED, "the connection's encoding is not UTF8");
-    size_t i = 0;
-    while (i < batch->count && status == MIG_OK) {
-        if (!mig_session_in_transaction(session)) {
-            if (i == 0)
-                return mig_fail(error, MIG_EINVAL, "not in a transaction");
-            return mig_fail(error, MIG_EDECLINED,
-                            "statement %zu of the batch ended the transaction", i);
-        }
-        if (batch->statements[i].alone) {
-            status = run_alone(batch, session, i, error);
-            i++;
-        } else {
-            size_t last = end_of_part(batch, i);
-            status = run_pipeline(batch, session, i, last, error);
-            i = last;
-        }
+    if (batch->statements[batch->sent].begins
+            ? session->pq.PQtransactionStatus(session->conn) == PQTRANS_IDLE
+            : mig_session_in_transaction(session))
+        return MIG_OK;
+    if (!batch->ran)
+        return mig_fail(error, MIG_EINVAL, "not in a transaction");
+    return mig_fail(error, MIG_EDECLINED, "a statement of the batch ended the transaction");
+}
+
+static mig_status start_part(mig_batch *batch, mig_session *session, mig_error *error)
+{
+    const mig_libpq *pq = &session->pq;
+    mig_status status = check_transaction(batch, session, error);
+    if (status != MIG_OK)
+        return status;
+    size_t last = end_of_part(batch);
+    const char *encoding = pq->PQparameterStatus(session->conn, "client_encoding");
+    if (encoding == NULL || strcmp(encoding, "UTF8") != 0)
+        for (size_t i = batch->sent; i < last; i++)
+            if (batch->statements[i].beyond_ascii)
+                return mig_fail(error, MIG_EDECLINED, "the connection's encoding is not UTF8");
+    status = mig_session_enter(session, error);
+    if (status != MIG_OK)
+        return status;
+    if (!pq->PQenterPipelineMode(session->conn)) {
+        status = mig_session_failed(session, NULL, error);
+        mig_session_leave(session);
+        return status;
     }
-    if (batch->failed != MIG_BATCH_NONE)
-        for (size_t j = batch->failed; j < batch->count; j++)
-            if (batch->statements[j].state == MIG_STATEMENT_PENDING)
-                batch->statements[j].state =
-                    j == batch->failed ? MIG_STATEMENT_ERROR : MIG_STATEMENT_ABORTED;
+    batch->last = last;
+    batch->parts++;
+    batch->ran = true;
+    batch->flying = true;
+    batch->writing = false;
+    batch->answered = false;
+    batch->sync_sent = false;
+    batch->synced = false;
+    return MIG_OK;
+}
+
+static void abort_rest(mig_batch *batch)
+{
+    for (size_t i = batch->failed; i < batch->count; i++)
+        if (batch->statements[i].state == MIG_STATEMENT_PENDING)
+            batch->statements[i].state =
+                i == batch->failed ? MIG_STATEMENT_ERROR : MIG_STATEMENT_ABORTED;
+}
+
+/* The part is over: answered in full, or (with `status`) the line was cut. The connection is the
+ * driver's again. */
+static mig_status end_part(mig_batch *batch, mig_session *session, mig_status status,
+                           mig_error *error)
+{
+    if (!batch->synced)
+        mig_session_break(session);
+    mig_session_leave(session);
+    batch->flying = false;
+    if (session->interrupted)
+        return mig_fail(error, MIG_EINTR, "interrupted");
+    if (batch->failure != MIG_OK) {
+        *error = batch->failure_error;
+        session->diagnostics = batch->diagnostics;
+        status = batch->failure;
+    }
+    if (status != MIG_OK) {
+        if (batch->failed == MIG_BATCH_NONE) /* the line was cut while it ran */
+            batch->failed = batch->done < batch->last ? batch->done : batch->last - 1;
+        abort_rest(batch);
+    }
     return status;
+}
+
+/* Sends and reads what can be without waiting. */
+static mig_status advance(mig_batch *batch, mig_session *session, mig_status status,
+                          mig_error *error)
+{
+    if (status == MIG_OK)
+        status = send_some(batch, session, error);
+    take_results(batch, session); /* also when the line was cut: the server may have said why */
+    return batch->synced || status != MIG_OK ? end_part(batch, session, status, error) : MIG_OK;
+}
+
+static bool may_start(const mig_batch *batch)
+{
+    return !batch->flying && batch->sent < batch->count && !batch->statements[batch->sent].alone;
+}
+
+/* A flight may have been cut short by others: the driver closed its connection, or we are a fork.
+ */
+static mig_status check_flight(mig_batch *batch, const mig_session *session, mig_error *error)
+{
+    if (!batch->flying || (session->conn != NULL && session->pid == getpid()))
+        return MIG_OK;
+    batch->flying = false;
+    return mig_fail(error, MIG_EINVAL, "the connection was closed while a batch was running");
+}
+
+mig_status mig_batch_poll(mig_batch *batch, mig_session *session, mig_error *error)
+{
+    mig_error local;
+    if (error == NULL)
+        error = &local;
+    mig_status status = check_flight(batch, session, error);
+    if (status == MIG_OK && batch->flying) {
+        if (!session->pq.PQconsumeInput(session->conn))
+            status = mig_session_failed(session, NULL, error);
+        status = advance(batch, session, status, error);
+    }
+    if (status == MIG_OK && may_start(batch)) {
+        status = start_part(batch, session, error);
+        if (status == MIG_OK)
+            status = advance(batch, session, status, error);
+    }
+    return status;
+}
+
+static mig_status run_alone(mig_batch *batch, mig_session *session, mig_error *error)
+{
+    mig_status status = check_transaction(batch, session, error);
+    if (status != MIG_OK)
+        return status;
+    mig_statement *statement = &batch->statements[batch->sent];
+    batch->ran = true;
+    batch->parts++;
+    status = mig_session_execute(session, statement->sql, statement->tag, &statement->rows, error);
+    if (status == MIG_EDECLINED || status == MIG_EINTR)
+        return status;
+    release_text(batch, statement);
+    batch->unsent_bytes -= statement->length;
+    statement->state = status == MIG_OK ? MIG_STATEMENT_OK : MIG_STATEMENT_ERROR;
+    if (status != MIG_OK) {
+        batch->failed = batch->sent;
+        abort_rest(batch);
+    }
+    batch->done = ++batch->sent;
+    return status;
+}
+
+/* Until all is done, or (`room`) until no more waits than may. */
+static mig_status wait_until(mig_batch *batch, mig_session *session, bool room, mig_error *error)
+{
+    mig_error local;
+    if (error == NULL)
+        error = &local;
+    mig_status status = check_flight(batch, session, error);
+    while (status == MIG_OK && (batch->flying || batch->sent < batch->count)) {
+        if (batch->flying) {
+            status = mig_session_wait(session, batch->writing, error);
+            status = advance(batch, session, status, error);
+        } else if (may_start(batch)) {
+            status = start_part(batch, session, error);
+            if (status == MIG_OK)
+                status = advance(batch, session, status, error);
+        } else {
+            status = run_alone(batch, session, error);
+        }
+        if (room && status == MIG_OK && !mig_batch_is_full(batch))
+            break;
+    }
+    return status;
+}
+
+mig_status mig_batch_run(mig_batch *batch, mig_session *session, mig_error *error)
+{
+    return wait_until(batch, session, false, error);
+}
+
+mig_status mig_batch_make_room(mig_batch *batch, mig_session *session, mig_error *error)
+{
+    return mig_batch_is_full(batch) ? wait_until(batch, session, true, error) : MIG_OK;
+}
+
+void mig_batch_abandon(mig_batch *batch, mig_session *session)
+{
+    mig_error error;
+    if (check_flight(batch, session, &error) != MIG_OK || !batch->flying)
+        return;
+    mig_session_stop(session);
+    mig_status status = MIG_OK;
+    while (batch->flying) {
+        status = advance(batch, session, status, &error);
+        if (batch->flying)
+            status = mig_session_wait(session, batch->writing, &error);
+    }
 }

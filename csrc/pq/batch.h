@@ -1,18 +1,25 @@
 /*
- * Many statements, one wait: the executor over libpq's pipeline mode.
+ * Many statements, few waits: the executor over libpq's pipeline mode.
  *
- * Statements are added, then run in order on a session that is inside a transaction, looked at
- * before each part. Each has its own result. A statement that may not go into a pipeline goes alone
- * between two parts, as a simple query, as a driver would send it: strings of several statements,
- * those the lexer is not sure about, and COPY. Transaction control is refused when it is added: it
- * is the caller's or the driver's.
+ * Statements are added and run in order on a session that is inside a transaction, looked at before
+ * each part. Each has its own result. mig_batch_poll sends what there is as soon as the server is
+ * idle, reads what has come, and never waits: the caller prepares the next statements meanwhile.
+ * mig_batch_run waits until all is done, mig_batch_make_room until little enough is left.
  *
- * The first error ends the run: later statements are MIG_STATEMENT_ABORTED, and the transaction is
- * left as the server left it (failed). Parts are bounded by MIG_BATCH_PART_*, and the socket is
- * read while it is written, so that neither full buffers nor memory can stop it. Pipeline mode is
- * left however the run ends.
+ * Between the calls a part may be in flight: then the session is entered, in pipeline mode, and
+ * nobody else may use the connection. mig_batch_run and mig_batch_abandon end that; after a failure
+ * it is ended, too.
  *
- * Ownership: the caller owns the struct; statements are copied into its arena. Cost: O(bytes).
+ * A statement that may not go into a pipeline goes alone between two parts, as a simple query, as a
+ * driver would send it: strings of several statements, those the lexer is not sure about, and COPY.
+ * Only mig_batch_run sends those. Transaction control is refused when it is added.
+ *
+ * The first error ends the batch: later statements are MIG_STATEMENT_ABORTED, and the transaction
+ * is left as the server left it (failed). Parts are bounded by MIG_BATCH_PART_*, and the socket is
+ * read while it is written, so that neither full buffers nor memory can stop it.
+ *
+ * Ownership: the caller owns the struct, which owns copies of the statements until they are sent.
+ * One thread at a time. Cost: O(bytes).
  */
 #ifndef MIG_PQ_BATCH_H
 #define MIG_PQ_BATCH_H
@@ -33,31 +40,69 @@ typedef enum mig_statement_state {
 } mig_statement_state;
 
 typedef struct mig_statement {
-    const char *sql;
+    char *sql; /* NULL once it was sent */
     size_t length;
-    bool alone; /* not in a pipeline */
+    bool alone;        /* not in a pipeline */
+    bool begins;       /* opens the transaction: mig_batch_add_begin */
+    bool beyond_ascii; /* has a byte that only means something in UTF-8 */
     mig_statement_state state;
     long long rows; /* affected; -1 where the tag has no number */
     char tag[MIG_TAG_SIZE];
 } mig_statement;
 
+/* All indexes are into `statements`. */
 typedef struct mig_batch {
-    mig_arena arena;
+    const mig_alloc *alloc;
     mig_statement *statements;
+    size_t head; /* those before it were dropped */
     size_t count;
     size_t capacity;
-    bool beyond_ascii; /* a statement has a byte that only means something in UTF-8 */
-    size_t failed;     /* index of the first error, or MIG_BATCH_NONE */
+    size_t failed; /* the first error, or MIG_BATCH_NONE */
+    size_t done;   /* the next one to hear about */
+    size_t sent;   /* the next one to send */
+    size_t last;   /* end of the part in flight */
+    size_t unsent_bytes;
+    uint64_t parts; /* sent so far */
+    bool ran;       /* something was sent */
+    bool flying;    /* a part is in flight */
+    bool writing;   /* the socket was full: wait until it can be written, too */
+    bool answered;  /* there was a result for `done` */
+    bool sync_sent;
+    bool synced;
+    /* The first failure that the server told; what libpq says about the line afterwards is less. */
+    mig_status failure;
+    mig_error failure_error;
+    mig_diagnostics diagnostics;
 } mig_batch;
 
 void mig_batch_init(mig_batch *batch, const mig_alloc *alloc);
-void mig_batch_release(mig_batch *batch); /* leaves an empty batch that can be used again */
+/* Leaves an empty batch that can be used again. Nothing may be in flight. */
+void mig_batch_release(mig_batch *batch);
 
 /* MIG_EINVAL: a zero byte. MIG_EDECLINED: transaction control. */
 mig_status mig_batch_add(mig_batch *batch, const char *sql, size_t length, mig_error *error);
+/* The driver's own BEGIN, first in an empty batch, where the driver would send it now. */
+mig_status mig_batch_add_begin(mig_batch *batch, const char *sql, mig_error *error);
 
-/* MIG_ESERVER: batch->failed and session->diagnostics say more. MIG_EDECLINED: nothing was sent, or
- * (with statements still pending) one of them ended the transaction. */
+/* What mig_batch_poll and the others may answer: MIG_ESERVER: batch->failed and
+ * session->diagnostics say more. MIG_EINTR. MIG_EINVAL: not in a transaction. MIG_EDECLINED:
+ * nothing was sent, or (with statements still pending) one of them ended the transaction. */
+mig_status mig_batch_poll(mig_batch *batch, mig_session *session, mig_error *error);
 mig_status mig_batch_run(mig_batch *batch, mig_session *session, mig_error *error);
+mig_status mig_batch_make_room(mig_batch *batch, mig_session *session, mig_error *error);
+
+/* Cancels what runs and ends the part in flight; sends nothing more. */
+void mig_batch_abandon(mig_batch *batch, mig_session *session);
+
+/* More is waiting to be sent than one part holds: time to wait. */
+bool mig_batch_is_full(const mig_batch *batch);
+
+/* The end of those whose results are there and good. While a failed part is still on its way, what
+ * comes after the failure counts as not yet heard of. */
+size_t mig_batch_good(const mig_batch *batch);
+/* Takes back the last `count` statements that were added and not sent. */
+void mig_batch_pop(mig_batch *batch, size_t count);
+/* Forgets the first `count` statements, whose results are there. */
+void mig_batch_drop(mig_batch *batch, size_t count);
 
 #endif

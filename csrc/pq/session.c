@@ -119,6 +119,13 @@ mig_status mig_session_failed(mig_session *session, const PGresult *result, mig_
         text = session->pq.PQerrorMessage(session->conn);
     if (*text == '\0')
         text = "the connection to the server was lost";
+    size_t length = strlen(text);
+    while (length > 0 && text[length - 1] == '\n')
+        length--;
+    char *message = mig_arena_copy(&session->arena, text, length);
+    if (message == NULL)
+        return mig_fail(error, MIG_ENOMEM, "out of memory");
+    session->diagnostics.message = message;
     return fail_with_text(error, MIG_ESERVER, text);
 }
 
@@ -148,6 +155,12 @@ static void cancel_on_server(mig_session *session)
         return;
     (void)session->pq.PQcancel(cancel, text, sizeof text);
     session->pq.PQfreeCancel(cancel);
+}
+
+void mig_session_stop(mig_session *session)
+{
+    session->interrupted = true;
+    cancel_on_server(session);
 }
 
 void mig_session_break(mig_session *session)

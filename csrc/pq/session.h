@@ -38,6 +38,7 @@ typedef struct mig_diagnostics {
     size_t count;
     int codes[MIG_DIAGNOSTIC_FIELDS]; /* PG_DIAG_* */
     const char *texts[MIG_DIAGNOSTIC_FIELDS];
+    const char *message; /* all that libpq says, which an error may have cut; NULL: see the error */
     struct mig_diagnostics *next; /* in a list of notices */
 } mig_diagnostics;
 
@@ -122,6 +123,8 @@ mig_status mig_session_result(mig_session *session, PGresult **result, mig_error
 /* Fills diagnostics and `error` from a failed result, or from the connection if `result` is NULL.
  */
 mig_status mig_session_failed(mig_session *session, const PGresult *result, mig_error *error);
+/* As if the hook had said stop: cancels on the server; what is in flight is still to be read. */
+void mig_session_stop(mig_session *session);
 /* Makes the connection unusable for anybody. */
 void mig_session_break(mig_session *session);
 

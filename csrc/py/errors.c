@@ -196,7 +196,8 @@ PyObject *mig_py_raise_server(const mig_error *error, const mig_diagnostics *dia
     PyObject *cls = mig_py_error_class("ServerError"), *text = NULL, *exception = NULL;
     if (cls == NULL)
         goto done;
-    text = PyUnicode_DecodeUTF8(error->msg, (Py_ssize_t)strlen(error->msg), "replace");
+    const char *message = diagnostics->message != NULL ? diagnostics->message : error->msg;
+    text = PyUnicode_DecodeUTF8(message, (Py_ssize_t)strlen(message), "replace");
     if (text == NULL)
         goto done;
     exception = PyObject_CallOneArg(cls, text);

@@ -6,6 +6,7 @@
 #include "py/module.h"
 
 #include <stdbool.h>
+#include <unistd.h>
 
 #include "pq/batch.h"
 #include "pq/session.h"
@@ -16,6 +17,7 @@ typedef struct session_object {
     PyObject_HEAD mig_session session;
     bool ready;            /* `session` was initialised */
     bool busy;             /* a call is under way */
+    mig_batch batch;       /* what submit() has queued and sent */
     PyThreadState *thread; /* of that call, while it runs without the GIL */
     PyObject *owner;       /* keeps the driver's connection alive */
 } session_object;
@@ -71,6 +73,8 @@ static mig_py_counters *leave(session_object *self)
     mig_py_counters *counters = &mig_py_state_of_type(Py_TYPE(self))->counters;
     counters->waits += self->session.waits;
     self->session.waits = 0;
+    counters->batches += self->batch.parts;
+    self->batch.parts = 0;
     return counters;
 }
 
@@ -95,6 +99,7 @@ static session_object *new_session(PyTypeObject *type, mig_libpq *pq)
     }
     mig_hook hook = {let_python_see_signals, self};
     mig_session_init(&self->session, pq, &mig_alloc_system, hook);
+    mig_batch_init(&self->batch, &mig_alloc_system);
     self->ready = true;
     return self;
 }
@@ -213,8 +218,14 @@ static int session_traverse(session_object *self, visitproc visit, void *arg)
 
 static int session_clear(session_object *self)
 {
-    if (self->ready)
+    if (self->ready) {
+        /* Nobody may be given the answers to what is in flight, and here nobody can wait. */
+        if (self->batch.flying && self->session.conn != NULL && self->session.pid == getpid())
+            mig_session_break(&self->session);
+        self->batch.flying = false;
+        mig_batch_release(&self->batch);
         mig_session_release(&self->session);
+    }
     Py_CLEAR(self->owner);
     return 0;
 }
@@ -230,8 +241,10 @@ static void session_dealloc(session_object *self)
 
 static PyObject *session_close(session_object *self, PyObject *Py_UNUSED(ignored))
 {
-    if (refuse_if_busy(self) < 0)
+    if (enter(self) < 0)
         return NULL;
+    mig_batch_abandon(&self->batch, &self->session);
+    (void)leave(self);
     (void)session_clear(self);
     Py_RETURN_NONE;
 }
@@ -300,12 +313,14 @@ static PyObject *session_rollback(session_object *self, PyObject *Py_UNUSED(igno
     return without_answer(self, mig_session_rollback);
 }
 
-/* (tag, rows) of the first `count` statements. */
-static PyObject *results_of(const mig_batch *batch, size_t count)
+/* (tag, rows) of the statements from `head` up to `end`. */
+static PyObject *results_of(const mig_batch *batch, size_t end)
 {
+    size_t count = end - batch->head;
     PyObject *list = PyList_New((Py_ssize_t)count);
     for (size_t i = 0; list != NULL && i < count; i++) {
-        PyObject *item = Py_BuildValue("sL", batch->statements[i].tag, batch->statements[i].rows);
+        const mig_statement *statement = &batch->statements[batch->head + i];
+        PyObject *item = Py_BuildValue("sL", statement->tag, statement->rows);
         if (item == NULL)
             Py_CLEAR(list);
         else
@@ -330,6 +345,22 @@ static int add_statements(mig_batch *batch, PyObject *statements)
     return 0;
 }
 
+/* What a batch ended with: MIG_EINTR has its exception already. */
+static PyObject *raise_of_batch(session_object *self, const mig_batch *batch, mig_status status,
+                                const mig_error *error)
+{
+    if (status != MIG_ESERVER || batch->failed == MIG_BATCH_NONE)
+        return raise(self, error);
+    PyObject *before = results_of(batch, batch->failed);
+    PyObject *partial = before != NULL ? PyList_AsTuple(before) : NULL;
+    if (partial != NULL)
+        (void)mig_py_raise_server(error, &self->session.diagnostics,
+                                  (Py_ssize_t)(batch->failed - batch->head), partial);
+    Py_XDECREF(partial);
+    Py_XDECREF(before);
+    return NULL;
+}
+
 static PyObject *session_run_batch(session_object *self, PyObject *argument)
 {
     mig_batch batch;
@@ -345,23 +376,90 @@ static PyObject *session_run_batch(session_object *self, PyObject *argument)
     mig_py_counters *counters = leave(self);
     counters->batches += batch.count > 0;
     counters->statements += batch.count;
-    if (status == MIG_OK) {
-        result = results_of(&batch, batch.count);
-    } else if (status != MIG_ESERVER || batch.failed == MIG_BATCH_NONE) {
-        (void)raise(self, &error); /* MIG_EINTR: the exception is there already */
-    } else {
-        PyObject *before = results_of(&batch, batch.failed);
-        PyObject *partial = before != NULL ? PyList_AsTuple(before) : NULL;
-        if (partial != NULL)
-            (void)mig_py_raise_server(&error, &self->session.diagnostics, (Py_ssize_t)batch.failed,
-                                      partial);
-        Py_XDECREF(partial);
-        Py_XDECREF(before);
-    }
+    result = status == MIG_OK ? results_of(&batch, batch.count)
+                              : raise_of_batch(self, &batch, status, &error);
 done:
     mig_batch_release(&batch);
     Py_DECREF(statements);
     return result;
+}
+
+/* The results that have come since the last time. After a failure the batch is empty. */
+static PyObject *come_in(session_object *self, mig_status status, const mig_error *error)
+{
+    mig_batch *batch = &self->batch;
+    if (status != MIG_OK) {
+        raise_of_batch(self, batch, status, error);
+        if (!batch->flying)
+            mig_batch_release(batch);
+        return NULL;
+    }
+    size_t end = mig_batch_good(batch);
+    PyObject *results = results_of(batch, end);
+    if (results != NULL)
+        mig_batch_drop(batch, end - batch->head);
+    return results;
+}
+
+static PyObject *advance_batch(session_object *self,
+                               mig_status (*function)(mig_batch *, mig_session *, mig_error *))
+{
+    mig_error error;
+    if (enter(self) < 0)
+        return NULL;
+    mig_status status = function(&self->batch, &self->session, &error);
+    (void)leave(self);
+    return come_in(self, status, &error);
+}
+
+static PyObject *session_submit(session_object *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"sql", "begin", NULL};
+    const char *sql, *begin = NULL;
+    Py_ssize_t length;
+    mig_error error;
+    mig_batch *batch = &self->batch;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s#|z:submit", names, &sql, &length, &begin) ||
+        refuse_if_busy(self) < 0)
+        return NULL;
+    size_t count = batch->count;
+    mig_status status = begin != NULL ? mig_batch_add_begin(batch, begin, &error) : MIG_OK;
+    if (status == MIG_OK)
+        status = mig_batch_add(batch, sql, (size_t)length, &error);
+    if (status == MIG_OK && batch->statements[batch->count - 1].alone)
+        status = mig_fail(&error, MIG_EDECLINED, "not one statement that may go into a pipeline");
+    if (status != MIG_OK) {
+        mig_batch_pop(batch, batch->count - count);
+        return mig_py_raise(&error);
+    }
+    mig_py_state_of_type(Py_TYPE(self))->counters.statements += batch->count - count;
+    return advance_batch(self, mig_batch_poll);
+}
+
+static PyObject *session_poll(session_object *self, PyObject *Py_UNUSED(ignored))
+{
+    return advance_batch(self, mig_batch_poll);
+}
+
+static PyObject *session_settle(session_object *self, PyObject *Py_UNUSED(ignored))
+{
+    return advance_batch(self, mig_batch_run);
+}
+
+static PyObject *session_make_room(session_object *self, PyObject *Py_UNUSED(ignored))
+{
+    return advance_batch(self, mig_batch_make_room);
+}
+
+static PyObject *session_abandon(session_object *self, PyObject *Py_UNUSED(ignored))
+{
+    if (enter(self) < 0)
+        return NULL;
+    mig_batch_abandon(&self->batch, &self->session);
+    (void)leave(self);
+    if (!self->batch.flying)
+        mig_batch_release(&self->batch);
+    Py_RETURN_NONE;
 }
 
 static PyObject *session_notices(session_object *self, PyObject *Py_UNUSED(ignored))
@@ -543,6 +641,29 @@ static PyObject *get_in_transaction(session_object *self, void *Py_UNUSED(closur
     return PyBool_FromLong(mig_session_in_transaction(&self->session));
 }
 
+static PyObject *get_unsettled(session_object *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSize_t(self->batch.count - self->batch.head);
+}
+
+static PyObject *get_full(session_object *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(mig_batch_is_full(&self->batch));
+}
+
+static PyObject *get_socket(session_object *self, void *Py_UNUSED(closure))
+{
+    const mig_session *s = &self->session;
+    if (forget_if_closed(self) < 0)
+        return NULL;
+    return PyLong_FromLong(s->conn != NULL ? s->pq.PQsocket(s->conn) : -1);
+}
+
+static PyObject *get_writing(session_object *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(self->batch.flying && self->batch.writing);
+}
+
 static PyObject *get_server_version(session_object *self, void *Py_UNUSED(closure))
 {
     const mig_session *s = &self->session;
@@ -591,6 +712,19 @@ static PyMethodDef session_methods[] = {
      "run_batch(statements: Sequence[str]) -> list[tuple[str, int]]\n\n"
      "Command tag and affected rows (-1: none) of each. Raises ServerError with index and "
      "partial."},
+    {"submit", KEYWORDS(session_submit),
+     "submit(sql: str, begin: str | None = None) -> list[tuple[str, int]]\n\n"
+     "Queue a statement, after `begin` (the driver's BEGIN), and go on as poll() does. Declined: "
+     "it may not wait, and was not queued."},
+    {"poll", PLAIN(session_poll), METH_NOARGS,
+     "poll() -> list[tuple[str, int]]\n\nSend what waits if the server is idle. Gives the results "
+     "that have come, in order; never waits. Raises as run_batch; then nothing is left."},
+    {"settle", PLAIN(session_settle), METH_NOARGS,
+     "settle() -> list[tuple[str, int]]\n\nWait until all is done; the connection is free then."},
+    {"make_room", PLAIN(session_make_room), METH_NOARGS,
+     "make_room() -> list[tuple[str, int]]\n\nIf `full`, wait until it is not."},
+    {"abandon", PLAIN(session_abandon), METH_NOARGS,
+     "abandon() -> None\n\nCancel what runs on the server, and forget what waits."},
     {"notices", PLAIN(session_notices), METH_NOARGS,
      "notices() -> list[dict[int, str]]\n\nThose since the last call, by PG_DIAG_* code."},
     {"parameter", PLAIN(session_parameter), METH_VARARGS, "parameter(name: str) -> str | None"},
@@ -612,6 +746,11 @@ static PyMethodDef session_methods[] = {
 
 static PyGetSetDef session_getset[] = {
     {"in_transaction", (getter)get_in_transaction, NULL, NULL, NULL},
+    {"unsettled", (getter)get_unsettled, NULL,
+     "How many submitted statements have not given their results.", NULL},
+    {"full", (getter)get_full, NULL, "More waits to be sent than should: make_room().", NULL},
+    {"socket", (getter)get_socket, NULL, "To wait for in an event loop; -1 when closed.", NULL},
+    {"writing", (getter)get_writing, NULL, "Wait until it can be written, too.", NULL},
     {"server_version", (getter)get_server_version, NULL, NULL, NULL},
     {"backend_pid", (getter)get_backend_pid, NULL, NULL, NULL},
     {"library_version", (getter)get_library_version, NULL, NULL, NULL},
