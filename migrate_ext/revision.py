@@ -96,6 +96,8 @@ _ORIGINAL_REVISION = _attributes(Revision, _REVISION_METHODS)
 # By these names, because a test or a user may put our classes in their places.
 _AlembicMap = revision.RevisionMap
 _AlembicStep = migration.RevisionStep
+_AlembicDirectory = base.ScriptDirectory
+_alembics_load_revisions = _AlembicDirectory._load_revisions
 _alembics_from_config = vars(base.ScriptDirectory)["from_config"].__func__
 
 
@@ -370,7 +372,11 @@ class ScriptDirectory(base.ScriptDirectory):
             self.revision_map = RevisionMap(self._load_revisions)
 
     def _load_revisions(self) -> Iterator[base.Script]:
-        if self.sourceless or _attributes(base.Script, _SCRIPT_METHODS) != _ORIGINAL_SCRIPT:
+        is_patched = (
+            _attributes(base.Script, _SCRIPT_METHODS) != _ORIGINAL_SCRIPT
+            or _AlembicDirectory._load_revisions is not _alembics_load_revisions
+        )
+        if self.sourceless or is_patched:
             counters.plain("script directory: sourceless, or a method is patched")
             yield from super()._load_revisions()
             return

@@ -165,15 +165,15 @@ class Scripts:
         return maintainer.operations
 
 
-class _Anything:
+class Anything:
     """A MigrationContext that takes every statement."""
 
     as_sql = True
 
-    def __getattr__(self, name: str) -> _Anything:
+    def __getattr__(self, name: str) -> Anything:
         return self
 
-    def __call__(self, *args: object, **kwargs: object) -> _Anything:
+    def __call__(self, *args: object, **kwargs: object) -> Anything:
         return self
 
     def __eq__(self, other: object) -> bool:
@@ -182,7 +182,7 @@ class _Anything:
 
 class _Recorder(_migration.HeadMaintainer):  # type: ignore[misc]
     def __init__(self, heads: Any) -> None:
-        super().__init__(_Anything(), heads)
+        super().__init__(Anything(), heads)
         self.operations: list[list[tuple[str, ...]]] = []
 
     def _insert_version(self, version: str) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from types import SimpleNamespace
+from pathlib import Path
+from types import FunctionType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import ordered_alembic
 import pytest
+from alembic import util
 from alembic.runtime import migration as alembic_migration
 from alembic.script import base as alembic_base
 from alembic.script import revision as alembic_revision
@@ -121,3 +124,154 @@ def test_a_changed_map_is_answered_by_alembic() -> None:
     map_.add_revision(Revision("ffff1", "dddd1"))
     assert QUESTIONS["walk"](map_)[0] in ("ffff1", "eeee1")
     assert set(map_.heads) == {"eeee1", "ffff1"}
+
+
+def test_heads_that_somebody_sets_are_the_heads() -> None:
+    answers = []
+    for cls in (alembic_revision.RevisionMap, migrate_ext.RevisionMap):
+        map_: Any = cls(revisions)
+        assert map_.heads == ("dddd1", "eeee1")
+        map_.heads = map_._real_heads = ("bbbb1",)
+        answers.append([r.revision for r in map_.iterate_revisions("heads", "base")])
+    assert answers == [["bbbb1", "aaaa1"]] * 2
+
+
+@pytest.mark.parametrize("name", ["iterate_revisions", "_get_all_current", "_topological_sort"])
+def test_a_patch_on_alembics_class_is_honoured_where_ours_covers_it(name: str) -> None:
+    calls: list[str] = []
+    original = getattr(alembic_revision.RevisionMap, name)
+
+    def method(self: Any, *args: Any, **kw: Any) -> Any:
+        calls.append(name)
+        return original(self, *args, **kw)
+
+    map_ = migrate_ext.RevisionMap(revisions)
+    with mock.patch.object(alembic_revision.RevisionMap, name, method):
+        asked = "current" if name == "_get_all_current" else "walk"
+        assert QUESTIONS[asked](map_) == QUESTIONS[asked](migrate_ext.RevisionMap(revisions))
+    assert calls
+
+
+# --- Directories, files and steps -----------------------------------------------------------------------------------
+
+
+def is_method(name: str, value: object) -> bool:
+    kinds = (property, FunctionType, util.memoized_property)
+    return isinstance(value, kinds) and not re.fullmatch(r"__\w+__", name)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A script directory of `revisions`."""
+    made = tmp_path_factory.mktemp("scripts")
+    (made / "versions").mkdir()
+    for revision in revisions():
+        lines = [
+            f'"""{revision.revision} is made."""',
+            f"revision = {revision.revision!r}",
+            f"down_revision = {revision.down_revision!r}",
+            f"branch_labels = {tuple(revision.branch_labels) or None!r}",
+            f"depends_on = {revision.dependencies!r}",
+            "def upgrade(): pass",
+            "def downgrade(): pass",
+        ]
+        (made / "versions" / f"{revision.revision}.py").write_text("\n".join(lines))
+    return made
+
+
+def rows_of(scripts: Any, steps: list[Any], heads: tuple[str, ...]) -> list[list[str]]:
+    """The version rows after each step."""
+    maintainer = alembic_migration.HeadMaintainer(ordered_alembic.Anything(), heads)  # type: ignore[arg-type]
+    rows = []
+    for step in steps:
+        maintainer.update_to_step(step)
+        rows.append(sorted(maintainer.heads))
+    return rows
+
+
+def use_directory(scripts: Any) -> list[Any]:
+    """Whatever a command asks a ScriptDirectory, its files and its steps."""
+    up = scripts._upgrade_revs("heads", ())
+    down = scripts._downgrade_revs("base", ("dddd1", "eeee1"))
+    stamp = scripts._stamp_revs("heads", ())
+    return [
+        [(s.revision, s.doc, s.longdoc, s.log_entry, s.is_head) for s in scripts.walk_revisions()],
+        [s.cmd_format(True, True, True, True) for s in scripts.iterate_revisions("dddd1", "base")],
+        [s.cmd_format(False, include_branches=True) for s in scripts.get_revisions("heads")],
+        scripts.get_heads(),
+        scripts.get_bases(),
+        scripts.get_revision("cccc").revision,
+        sorted(s.revision for s in scripts.get_all_current(("dddd1",))),
+        scripts.as_revision_number("left@head"),
+        Path(scripts.versions).name,
+        [(step.is_upgrade, step.from_revisions, step.to_revisions, step.doc) for step in up],
+        [(step.info.up_revision_ids, step.info.down_revision_ids) for step in down],
+        [(step.is_upgrade, step.from_revisions, step.to_revisions) for step in stamp],
+        rows_of(scripts, up, ()),
+        rows_of(scripts, down, ("dddd1", "eeee1")),
+        rows_of(scripts, stamp, ()),
+    ]
+
+
+def seen(value: Any, calls: list[str]) -> Any:
+    """`value`, a function or a property, counting its calls."""
+    get = value if isinstance(value, FunctionType) else value.fget
+
+    def method(self: Any, *args: Any, **kw: Any) -> Any:
+        calls.append("called")
+        return get(self, *args, **kw)
+
+    return method if isinstance(value, FunctionType) else property(method)
+
+
+def in_any_order(answer: Any) -> Any:
+    """Texts, and lists of names, whatever the order of Alembic's sets was."""
+    if isinstance(answer, str):
+        return sorted(re.split(r"[\s,()]+", answer))
+    if isinstance(answer, (list, tuple)):
+        made = [in_any_order(item) for item in answer]
+        return sorted(made) if all(isinstance(item, str) for item in answer) else made
+    return answer
+
+
+CLASSES = [
+    alembic_base.ScriptDirectory,
+    alembic_base.Script,
+    Revision,
+    alembic_migration.RevisionStep,
+    alembic_migration.StampStep,
+    alembic_migration.HeadMaintainer,
+]
+PLACES = [
+    (cls, name) for cls in CLASSES for name, value in vars(cls).items() if is_method(name, value)
+]
+
+
+@pytest.mark.parametrize(("cls", "name"), PLACES, ids=[f"{c.__name__}.{n}" for c, n in PLACES])
+def test_a_patch_of_alembics_directory_files_and_steps_is_honoured(
+    folder: Path, cls: type, name: str
+) -> None:
+    outcomes = []
+    for directory in (alembic_base.ScriptDirectory, migrate_ext.ScriptDirectory):
+        calls: list[str] = []
+        with mock.patch.object(cls, name, seen(vars(cls)[name], calls)):
+            answer = use_directory(directory(folder))
+        outcomes.append((in_any_order(answer), bool(calls)))
+    assert outcomes[0] == outcomes[1]
+
+
+DIRECTORY = [n for n, v in vars(alembic_base.ScriptDirectory).items() if is_method(n, v)]
+
+
+@pytest.mark.parametrize("name", DIRECTORY)
+def test_a_directory_that_overrides_a_method_is_used_by_all_the_others(
+    folder: Path, name: str
+) -> None:
+    outcomes = []
+    for directory in (alembic_base.ScriptDirectory, migrate_ext.ScriptDirectory):
+        calls: list[str] = []
+        value = vars(alembic_base.ScriptDirectory)[name]
+        value = vars(directory).get(name, value)
+        made = type("Made", (directory,), {name: seen(value, calls)})
+        outcomes.append((in_any_order(use_directory(made(folder))), bool(calls)))
+    assert outcomes[0] == outcomes[1]

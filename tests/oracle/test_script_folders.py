@@ -7,12 +7,15 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+from alembic import util
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 import migrate_ext
+from migrate_ext import _core
 
 
 def write(folder: Path, name: str, revision: object, down: object, **more: object) -> Path:
@@ -67,13 +70,34 @@ FOLDERS: dict[str, Callable[[Path], object]] = {
     "a list of parents": lambda f: (chain(f), write(f, "three", "cccc1", ["bbbb1"])),
     "an expression": lambda f: append(f, "revision = 'bb' + 'bb2'\n"),
     "a file of 10 MB": lambda f: append(f, "# " + "x" * 10_000_000 + "\n"),
+    "a file of 10 MB without a line's end": lambda f: (f / "one.py").write_text("x" * 10_000_000),
+    "a string of 10 MB": lambda f: append(f, f"x = {'y' * 10_000_000!r}\n"),
     "NUL bytes": lambda f: append(f, b"# \0\n"),
+    "NUL bytes only": lambda f: (f / "one.py").write_bytes(bytes(4096)),
+    "a NUL byte in an id": lambda f: write(f, "one", "aa\0aa", None),
+    "an empty file": lambda f: (f / "one.py").write_text(""),
     "not UTF-8": lambda f: append(f, b"# \xff\n"),
     "a syntax error at the top": lambda f: append(f, "revision = = 1\n"),
     "an exception at import": lambda f: append(f, "revision = 1 / 0\n"),
     "no revision": lambda f: (f / "odd.py").write_text("x = 1\n"),
     "an id from the file's name": lambda f: (f / "abc123.py").write_text("down_revision = None\n"),
     "no down_revision": lambda f: (f / "one.py").write_text("revision = 'aaaa1'\n"),
+    "a cycle with a way in and out": lambda f: (
+        write(f, "one", "aaaa1", None),
+        write(f, "two", "bbbb1", ("aaaa1", "cccc1")),
+        write(f, "three", "cccc1", "bbbb1"),
+        write(f, "four", "dddd1", "cccc1"),
+    ),
+    "a dependency cycle under one head": lambda f: (
+        write(f, "one", "aaaa1", None),
+        write(f, "two", "bbbb1", "aaaa1", depends_on="cccc1"),
+        write(f, "three", "cccc1", "bbbb1"),
+        write(f, "four", "dddd1", "cccc1"),
+    ),
+    "an id that is a symbol": lambda f: (write(f, "one", "base", None), write(f, "two", "x", "base")),
+    "an empty dependency": lambda f: (write(f, "one", "aaaa1", None, depends_on="")),
+    "a link to itself": lambda f: (f / "one.py").symlink_to(f / "one.py"),
+    "a folder named as a file": lambda f: (chain(f), (f / "three.py").mkdir()),
     "a link to nothing": lambda f: (f / "one.py").symlink_to(f / "gone.py"),
     "a link to a file": lambda f: (chain(f), (f / "three.py").symlink_to(f / "two.py")),
     "other files": lambda f: (
@@ -133,3 +157,43 @@ def test_reading_a_chain_executes_nothing(tmp_path: Path) -> None:
     scripts = migrate_ext.ScriptDirectory.from_config(config)
     assert [script.doc for script in scripts.walk_revisions()] == ["two", "one"]
     assert all(isinstance(script, migrate_ext.Script) for script in scripts.walk_revisions())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not read")
+def test_an_unreadable_file_is_refused_as_alembic_does(tmp_path: Path) -> None:
+    folder = tmp_path / "versions"
+    folder.mkdir()
+    chain(folder)
+    (folder / "two.py").chmod(0)
+    for parent in [folder, *folder.parents]:
+        if parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o055)
+    before = os.geteuid()
+    os.seteuid(65534)
+    try:
+        theirs = outcome(ScriptDirectory, folder, recursive=False, twice=False)
+        ours = outcome(migrate_ext.ScriptDirectory, folder, recursive=False, twice=False)
+    finally:
+        os.seteuid(before)
+    assert theirs[0][0] is PermissionError  # type: ignore[index]
+    assert ours == theirs
+
+
+def test_a_file_that_vanishes_while_it_is_read_is_refused_as_alembic_does(tmp_path: Path) -> None:
+    def read(cls: Any, place: Any, name: str) -> tuple[object, list[str]]:
+        folder = tmp_path / cls.__module__ / "versions"
+        folder.mkdir(parents=True)
+        chain(folder)
+        original = getattr(place, name)
+
+        def vanish(*args: Any, **kw: Any) -> Any:
+            (folder / "two.py").unlink(missing_ok=True)
+            return original(*args, **kw)
+
+        with mock.patch.object(place, name, vanish):
+            (kind, words), texts = outcome(cls, folder, recursive=False, twice=False)  # type: ignore[misc]
+        return (kind, [word for word in words if "/" not in word]), texts
+
+    theirs = read(ScriptDirectory, util, "load_python_file")
+    assert theirs[0][0] in (ImportError, FileNotFoundError)  # type: ignore[index]
+    assert read(migrate_ext.ScriptDirectory, _core, "scan_files") == theirs
