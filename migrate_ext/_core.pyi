@@ -74,6 +74,10 @@ class Session:
     def version_create(
         self, table: str, schema: str | None = None, primary_key: bool = True
     ) -> None: ...
+    @staticmethod
+    def version_create_sql(
+        table: str, schema: str | None = None, primary_key: bool = True
+    ) -> str: ...
     def version_purge(self, table: str, schema: str | None = None) -> None: ...
     def version_sql(
         self, operation: tuple[str, ...], table: str, schema: str | None = None

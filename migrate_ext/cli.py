@@ -155,6 +155,12 @@ def run(argv: Sequence[str], prog: str) -> None:
         from migrate_ext import limits  # few give these
 
         argv = limits.take_options(argv)
+    if "init" in argv:
+        from migrate_ext import starting  # once in a project's life
+
+        if starting.is_ours(list(argv)):
+            starting.run(list(argv))
+            return
     off = os.environ.get("MIGRATE_EXT") == "0"
     if off:
         declined = "MIGRATE_EXT=0"

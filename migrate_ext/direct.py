@@ -164,6 +164,11 @@ class Run:
     def _serve(
         self, table: VersionTable, scripts: Scripts, settings: Settings, url: str
     ) -> str | None:
+        if "plan" in self.options.flags:
+            from migrate_ext import preview  # imports Alembic and SQLAlchemy
+
+            preview.show(self, table, scripts, settings)
+            return None
         if self.options.command in ("upgrade", "downgrade"):
             return self._migrate(table, scripts, settings)
         if self.options.command == "stamp":
@@ -314,6 +319,11 @@ class VersionTable:
         if not self._exists and self.session.version_heads(self.name, self.schema) is None:
             self.session.version_create(self.name, self.schema, self.primary_key)
         self._exists = True
+
+    @property
+    def missing(self) -> bool:
+        """Whether :meth:`heads` has seen no such table."""
+        return not self._exists
 
     def purge(self) -> None:
         self.session.version_purge(self.name, self.schema)

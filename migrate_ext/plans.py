@@ -37,6 +37,7 @@ _HARMLESS = frozenset(
 )
 # The oldest server for which SQLAlchemy renders the same as for the newest.
 _OLDEST_SERVER = 120000
+_POSITION = ord("P")  # PG_DIAG_STATEMENT_POSITION
 # Statements sent together: so many are confirmed before "Running upgrade ..." appears for them.
 _PART = 128
 
@@ -351,6 +352,6 @@ def _expectation(operation: _core._VersionOperation, table: str) -> str | None:
 def _placed(error: errors.ServerError, sql: str, step: Step, line: int) -> errors.ServerError:
     """`error`, with the statement, the migration, its file and line, as the rendering way has them."""
     error.statement = sql
-    where = f"{step.path}, line {line}" if line else step.path
-    error.migration_step = f"{step.name} of revision {step.revision} ({where})"
+    position = error.fields.get(_POSITION)
+    error.migration_step = errors.place(step.name, step.revision, step.path, line or None, position)
     return error

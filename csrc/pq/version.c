@@ -237,6 +237,19 @@ mig_status mig_version_read(mig_session *session, const mig_version_table *table
     return status;
 }
 
+const char *mig_version_create_sql(const mig_version_table *table, bool primary_key,
+                                   mig_arena *arena)
+{
+    const char *name = qualified(table, arena);
+    const char *raw_key = CONCAT(arena, table->table, "_pkc");
+    const char *key = raw_key != NULL ? identifier(raw_key, arena) : NULL;
+    if (name == NULL || key == NULL)
+        return NULL;
+    return CONCAT(arena, "\nCREATE TABLE ", name, " (\n\tversion_num VARCHAR(32) NOT NULL",
+                  primary_key ? ", \n\tCONSTRAINT " : "", primary_key ? key : "",
+                  primary_key ? " PRIMARY KEY (version_num)" : "", "\n)\n\n");
+}
+
 mig_status mig_version_create(mig_session *session, const mig_version_table *table,
                               bool primary_key, mig_error *error)
 {
@@ -244,13 +257,7 @@ mig_status mig_version_create(mig_session *session, const mig_version_table *tab
     long long affected;
     mig_arena arena;
     mig_arena_init(&arena, session->arena.alloc);
-    const char *name = qualified(table, &arena), *sql = NULL;
-    const char *raw_key = CONCAT(&arena, table->table, "_pkc");
-    const char *key = raw_key != NULL ? identifier(raw_key, &arena) : NULL;
-    if (name != NULL && key != NULL)
-        sql = CONCAT(&arena, "\nCREATE TABLE ", name, " (\n\tversion_num VARCHAR(32) NOT NULL",
-                     primary_key ? ", \n\tCONSTRAINT " : "", primary_key ? key : "",
-                     primary_key ? " PRIMARY KEY (version_num)" : "", "\n)\n\n");
+    const char *sql = mig_version_create_sql(table, primary_key, &arena);
     mig_status status = sql != NULL ? mig_session_execute(session, sql, tag, &affected, error)
                                     : mig_fail(error, MIG_ENOMEM, "out of memory");
     mig_arena_release(&arena);

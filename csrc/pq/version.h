@@ -44,6 +44,9 @@ typedef struct mig_version_operation {
 
 mig_status mig_version_read(mig_session *session, const mig_version_table *table, mig_arena *arena,
                             mig_version_rows *rows, mig_error *error);
+/* What mig_version_create sends; NULL when out of memory. */
+const char *mig_version_create_sql(const mig_version_table *table, bool primary_key,
+                                   mig_arena *arena);
 mig_status mig_version_create(mig_session *session, const mig_version_table *table,
                               bool primary_key, mig_error *error);
 mig_status mig_version_purge(mig_session *session, const mig_version_table *table,

@@ -537,6 +537,23 @@ static PyObject *session_version_create(session_object *self, PyObject *args, Py
     Py_RETURN_NONE;
 }
 
+static PyObject *session_version_create_sql(PyObject *Py_UNUSED(cls), PyObject *args,
+                                            PyObject *kwargs)
+{
+    static char *names[] = {"table", "schema", "primary_key", NULL};
+    mig_version_table table = {NULL, NULL};
+    int primary_key = 1;
+    mig_arena arena;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|zp:version_create_sql", names, &table.table,
+                                     &table.schema, &primary_key))
+        return NULL;
+    mig_arena_init(&arena, &mig_alloc_system);
+    const char *sql = mig_version_create_sql(&table, primary_key != 0, &arena);
+    PyObject *text = sql != NULL ? text_or_none(sql) : PyErr_NoMemory();
+    mig_arena_release(&arena);
+    return text;
+}
+
 static PyObject *session_version_purge(session_object *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"table", "schema", NULL};
@@ -733,6 +750,10 @@ static PyMethodDef session_methods[] = {
      "None: there is no such table."},
     {"version_create", KEYWORDS(session_version_create),
      "version_create(table: str, schema: str | None = None, primary_key: bool = True) -> None"},
+    {"version_create_sql", (PyCFunction)(void (*)(void))session_version_create_sql,
+     METH_VARARGS | METH_KEYWORDS | METH_STATIC,
+     "version_create_sql(table: str, schema: str | None = None, primary_key: bool = True) -> str"
+     "\n\nWhat version_create sends."},
     {"version_purge", KEYWORDS(session_version_purge),
      "version_purge(table: str, schema: str | None = None) -> None"},
     {"version_sql", KEYWORDS(session_version_sql),
