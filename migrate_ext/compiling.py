@@ -274,11 +274,11 @@ class Compiled:
 
 
 def compile_file(
-    path: str, settings: Settings, metadata: sqlalchemy.MetaData, spoiled: str | None
+    path: str, source: bytes, settings: Settings, metadata: sqlalchemy.MetaData, spoiled: str | None
 ) -> list[Compiled]:
-    """Both functions of a revision file. spoiled: why none of any file is constant, if so."""
-    with open(path, "rb") as file:
-        source = file.read()
+    """Both functions of a revision file. source: all of it, which is what is executed. spoiled: why
+    none of any file is constant, if so.
+    """
     found: list[Compiled] = []
     for name in ("upgrade", "downgrade"):
         reason = spoiled or reason_not_constant(source, name)
@@ -286,16 +286,28 @@ def compile_file(
             found.append(Compiled(name, None, reason))
             continue
         try:
-            function = getattr(scripts.load(path), name)
             # Twice, from the start: what is not the same both times is not constant.
-            items = Recorder(path, settings, metadata).run(function)
-            again = getattr(scripts.load(path), name)
-            if Recorder(path, settings, metadata).run(again) != items:
+            items, again = (
+                Recorder(path, settings, metadata).run(_load(path, source)[name]) for _ in "12"
+            )
+            if again != items:
                 raise NotConstant("it renders something else the second time")
             found.append(Compiled(name, items))
-        except (NotConstant, errors.BrokenFile) as error:
+        except NotConstant as error:
             found.append(Compiled(name, None, str(error)))
     return found
+
+
+def _load(path: str, source: bytes) -> dict[str, Any]:
+    """The names of a revision file, from the bytes whose hash is kept: bytecode that was cached
+    could be of others.
+    """
+    names: dict[str, Any] = {"__name__": "migration", "__file__": path}
+    try:
+        exec(compile(source, path, "exec", dont_inherit=True), names)
+    except Exception as error:
+        raise NotConstant(str(errors.BrokenFile(path, error))) from error
+    return names
 
 
 def _text(keys: list[str], revisions: list[tuple[str, str, list[Compiled]]]) -> str:
@@ -330,16 +342,17 @@ def compile_project(run: direct.Run, settings: Settings) -> None:
     metadata = seam.metadata(settings)
     keys += _inputs(before, base)
     spoiled = seam.foreign_rendering()
-    hashes = _core.hash_files(found.paths)
     revisions: list[tuple[str, str, list[Compiled]]] = []
     said: list[str] = []
     count = 0
-    for index, hash_ in enumerate(hashes):
+    for index, path_ in enumerate(found.paths):
         revision = found.graph.revision(index)
-        functions = compile_file(found.paths[index], settings, metadata, spoiled)
-        if hash_ is None or "\n" in revision or "\n" in found.paths[index]:
+        with open(path_, "rb") as file:
+            source = file.read()
+        functions = compile_file(path_, source, settings, metadata, spoiled)
+        if "\n" in revision:
             continue
-        revisions.append((revision, hash_, functions))
+        revisions.append((revision, hashlib.sha256(source).hexdigest(), functions))
         for function in functions:
             count += function.items is not None
             if function.items is None:
@@ -348,7 +361,7 @@ def compile_project(run: direct.Run, settings: Settings) -> None:
                 )
     text = _text(keys, revisions)
     _core.read_plan(text.encode())  # what we cannot read ourselves is not written
-    said.append(f"{count} of {2 * len(hashes)} functions are constant\n")
+    said.append(f"{count} of {2 * len(found.paths)} functions are constant\n")
     if "check" in run.options.flags:
         try:
             with open(path, "rb") as file:

@@ -96,7 +96,9 @@ def show(run: direct.Run, table: direct.VersionTable, scripts: Scripts, settings
         lines.append(f"{_terminated(created)}\n\n")
     for index, writes in zip(indexes, operations, strict=True):
         path = scripts.paths[index]
-        up, down = compiling.compile_file(path, settings, metadata, spoiled)
+        with open(path, "rb") as file:
+            source = file.read()
+        up, down = compiling.compile_file(path, source, settings, metadata, spoiled)
         function = up if is_upgrade else down
         step = plans.Step(scripts, index, is_upgrade, function.items or [])
         lines.append(f"-- {step.log}\n-- {path}\n")

@@ -42,7 +42,11 @@ def compiled(
     )
     settings = Settings("X", "x:y", None, dict(configure))
     upgrade, _ = compiling.compile_file(
-        str(path), settings, metadata or sa.MetaData(), seam.foreign_rendering()
+        str(path),
+        path.read_bytes(),
+        settings,
+        metadata or sa.MetaData(),
+        seam.foreign_rendering(),
     )
     return upgrade
 
