@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import server
 from project import Project
 from sqlalchemy.engine import make_url
+
+from migrate_ext.testing import embedded as server
 
 
 class Proxy:
