@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -142,7 +143,10 @@ def test_the_sample_by_its_plan(
     theirs = Project(tmp_path / "rendered", make_database(), "MIGRATE_EXT=0")
     ours.compile()
     total = 0
-    for command in [("upgrade", "+2")] * 8 + [("upgrade", "head")] + [("downgrade", "-3")] * 5:
+    order = re.findall(r"-> (\w+)", theirs.run("history").stdout)[::-1]
+    targets = [("upgrade", revision) for revision in order[1::2]]
+    targets += [("upgrade", "head"), ("downgrade", order[9]), ("downgrade", order[0])]
+    for command in targets:
         done = theirs.run(*command)
         count, _ = ours.planned(*command, code=done.code)
         total += count
