@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import random
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -157,6 +158,10 @@ class Unlocked(Exception):
     """A step is to be run by a command of which we did not know that it runs any."""
 
 
+class Repair(Exception):
+    """An index must be dropped, outside a transaction, before the next step."""
+
+
 class Guard:
     """The lock, and the limits, of one run; and what of it was committed.
 
@@ -182,6 +187,8 @@ class Guard:
         self.pooled = limits.pooler == "transaction"
         self.key = 0
         self.started = False
+        self.invalid = False  # there are indexes that are not valid
+        self.to_drop: list[str] = []
         self.restore = ""
         self.planned: frozenset[str | None] | None = None  # the version rows we count on
         self.step: Any = None
@@ -225,6 +232,7 @@ class Guard:
         else:
             if not self.pooled:
                 self._take_for_session(waiting)
+            self._drop("CONCURRENTLY ")
             self.opened()
 
     def opened(self) -> None:
@@ -261,6 +269,14 @@ class Guard:
         """The run is over; the transaction may go on, and keeps the lock to its end."""
         if not self.started:
             return
+        try:
+            self._finish()
+        except Exception:
+            if self.line.status != "lost":
+                raise
+            # The lock has gone with the session; what failed before, or will, tells why.
+
+    def _finish(self) -> None:
         event.remove(self.connection, "commit", self._committing)
         event.remove(self.connection, "rollback", self._rolling_back)
         self.started = False
@@ -290,6 +306,7 @@ class Guard:
                 self.line.ask, self.table, self.schema, for_session=True, backend_pid=pid
             )
             self.key = tried.key
+            self.invalid = tried.invalid
             if tried.had is None:
                 self.pooled = True
                 return
@@ -323,6 +340,7 @@ class Guard:
             self.key = tried.key
             if tried.had:
                 self.held = "transaction"
+                self.invalid = tried.invalid
                 self._limit("true")
                 return
             if tried.isolation != "read committed":
@@ -413,10 +431,44 @@ class Guard:
                 if not self.started:
                     raise Unlocked
                 self.step, self.half_done = step, False
+                if self.invalid:
+                    self._look_for_what_is_left(step)
                 step.migration_fn = self._body(step.migration_fn)
                 yield step
 
         return found
+
+    def _look_for_what_is_left(self, step: Any) -> None:
+        """The first step of a run is the one that another may have left half done."""
+        self.invalid = False
+        path = getattr(getattr(step, "revision", None), "path", None)
+        if path is None:
+            return
+        with open(path, encoding="utf-8", errors="replace") as file:
+            words = set(re.split(r"\W+", file.read()))
+        left = [row for row in self.line.ask(_core.LOCK_SQL_INVALID) if row[1] in words]
+        for name, _, table in left:
+            lock.say(
+                "warning",
+                f"{_name(step)} was interrupted before: it left the INVALID index {name} of "
+                f"{table}"
+                + (", which is dropped first" if self.limits.repair else "; --repair drops it"),
+            )
+        if left and self.limits.repair:
+            self.to_drop = [str(row[0]) for row in left]
+            raise Repair
+
+    def drop_here(self) -> None:
+        """What :class:`Repair` asked for, in the transaction that the project has open."""
+        self._drop("")
+
+    def _drop(self, how: str) -> None:
+        """Drop what :class:`Repair` asked for; how: ``CONCURRENTLY`` where that can be."""
+        names, self.to_drop = self.to_drop, []
+        for name in names:
+            self.line.ask(f"DROP INDEX {how}IF EXISTS {name}")
+            lock.say("warning", f"Dropped the INVALID index {name}")
+            self.invalid = False
 
     def _body(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)

@@ -13,6 +13,9 @@ environment variable (``MIGRATE_EXT_LOCK_TIMEOUT``), else a key of the project's
     ``none``: it does not; ``auto``, the default: found out.
 ``ddl_lock_timeout``, ``statement_timeout``
     PostgreSQL's ``lock_timeout`` and ``statement_timeout`` for the statements of the run.
+``repair``
+    ``true``: an INVALID index that the next migration left when it was interrupted is dropped
+    first (``--repair``).
 ``retries``
     how often a migration is repeated that failed because of those, a deadlock or a serialization
     failure; 0, the default: never.
@@ -31,14 +34,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _COMMANDS = ("upgrade", "downgrade", "stamp")
-_NAMES = ("lock", "lock_timeout", "pooler", "ddl_lock_timeout", "statement_timeout", "retries")
+_NAMES = (
+    "lock",
+    "lock_timeout",
+    "pooler",
+    "ddl_lock_timeout",
+    "statement_timeout",
+    "retries",
+    "repair",
+)
 
 # What the command line gave.
 given: dict[str, str] = {}
 
 
 class Limits:
-    """The settings of one run; see the module's text. ``repair``: ``--repair`` was given."""
+    """The settings of one run; see the module's text."""
 
     __slots__ = (
         "ddl_lock_timeout",
@@ -91,7 +102,6 @@ def read(option: Callable[[str], str | None]) -> Limits:
     Raises :class:`~migrate_ext.errors.CommandError` for a value that makes no sense.
     """
     limits = Limits()
-    limits.repair = given.get("repair") == "true"
     for name in _NAMES:
         key = f"migrate_ext_{name}"
         value = given.get(name)
@@ -109,7 +119,7 @@ def read(option: Callable[[str], str | None]) -> Limits:
 def _checked(name: str, value: str, where: str) -> object:
     import re  # few settings are given
 
-    if name == "lock":
+    if name in ("lock", "repair"):
         if value.lower() in ("true", "yes", "on", "1", "false", "no", "off", "0"):
             return value.lower() in ("true", "yes", "on", "1")
         expected = "true or false"

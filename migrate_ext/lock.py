@@ -25,11 +25,16 @@ _SAY_AGAIN = 30.0  # seconds until a waiter says again for whom it waits
 
 
 class Tried(NamedTuple):
-    """The answer to a try. ``had``: None where a pooler shares the session with others."""
+    """The answer to a try. ``had``: None where a pooler shares the session with others.
+
+    ``invalid``: the database has an index that is not valid. ``exists``: the version table does.
+    """
 
     key: int
     had: bool | None
     isolation: str
+    invalid: bool
+    exists: bool
 
 
 def try_lock(
@@ -41,13 +46,20 @@ def try_lock(
     be one.
     """
     sql = _core.lock_sql_try(table, schema, for_session, backend_pid)
-    key, had, isolation, kind = ask(sql)[0]
+    key, had, isolation, kind, invalid = ask(sql)[0]
     if kind not in ("table", "missing"):
         name = f"{schema}.{table}" if schema else table
         view = "is a view that cannot be written"
         why = view if kind == "read-only view" else f"has {kind}"
         raise CommandError(no_version_table(name, why))
-    return Tried(int(key or 0), None if had is None else had in ("t", "true"), isolation or "")
+    yes = ("t", "true")
+    return Tried(
+        int(key or 0),
+        None if had is None else had in yes,
+        isolation or "",
+        invalid in yes,
+        kind == "table",
+    )
 
 
 class Waiting:

@@ -108,13 +108,15 @@ def _database_error(error: BaseException, original: BaseException) -> int:
     """error: ours or SQLAlchemy's. original: the one that has the server's message and SQLSTATE."""
     statement = getattr(error, "statement", None)
     state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
-    if statement is None and state is None:
+    outcome = getattr(error, "migration_outcome", "")
+    if statement is None and state is None and not outcome:
         return _connect_error(original)
     message = _one_paragraph(str(original)).removeprefix("ERROR:  ")
     _say(f"FAILED: {_where(error)}{message}")
     if statement is not None:
         _say(f"[SQL: {statement.strip()}]")
-    _say(f"{f'SQLSTATE {state}. ' if state else ''}Nothing of the open transaction was kept.")
+    kept = "" if "in doubt" in outcome else "Nothing of the open transaction was kept."
+    _say(f"{f'SQLSTATE {state}. ' if state else ''}{kept}".strip())
     if state == "42501":
         _say(
             "hint: GRANT the role what it lacks (CREATE ON SCHEMA, to make tables), or use another"

@@ -6,7 +6,9 @@ Touches private names of ``alembic/runtime/migration.py`` (read in 1.13 and 1.20
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -39,7 +41,13 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
     context._migrate_ext_listeners = listeners  # type: ignore[attr-defined]
     context._migrate_ext_guard = guard  # type: ignore[attr-defined]
     try:
-        _repeat(context, guard, migrate)
+        with _terminable():
+            _repeat(context, guard, migrate)
+    except Terminated as error:
+        ended = SystemExit(128 + signal.SIGTERM)
+        text = "Terminated by SIGTERM: the open transaction is rolled back. "
+        _tell(ended, text + guard.outcome())
+        raise ended from error
     except CommandError as error:
         told = alembic.util.CommandError(str(error))
         _tell(told, guard.outcome())
@@ -55,6 +63,28 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
             guard.line.close()
             guard.connection._has_events = listeners
             del context._migrate_ext_listeners  # type: ignore[attr-defined]
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM; as for Ctrl-C, drivers cancel the running statement on the server."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM unwinds the run, so that the server stops working for it, and is not fatal at once."""
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def terminate(*_: Any) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def has_listeners(context: MigrationContext) -> bool:
@@ -81,7 +111,7 @@ def _guard_for(context: MigrationContext) -> Guard | None:
     else:
         line = guards.line_of(connection)
     if isinstance(line, str):
-        if limits.lock and "destination_rev" in context.opts and line not in _said:
+        if limits.lock and _runs_steps(context) and line not in _said:
             _said.add(line)
             lock.say("info", f"No lock against other runs on {line}.")
         return None
@@ -94,6 +124,17 @@ def _guard_for(context: MigrationContext) -> Guard | None:
         context.version_table_schema,
         str(heads.compile(dialect=connection.dialect)),
     )
+
+
+def _runs_steps(context: MigrationContext) -> bool:
+    """Whether the command is one that runs migrations or stamps: not ``current``, ``history``,
+    ``show``, ``check`` or autogenerate. A program's own function may be; it is not asked.
+    """
+    opts = context.opts
+    if "destination_rev" in opts:
+        return True
+    looks = opts.get("dont_mutate") or opts.get("revision_context") is not None
+    return not looks and getattr(opts.get("fn"), "__module__", None) != "alembic.command"
 
 
 def _option_of(context: MigrationContext) -> Callable[[str], str | None]:
@@ -111,8 +152,7 @@ def _option_of(context: MigrationContext) -> Callable[[str], str | None]:
 
 def _repeat(context: MigrationContext, guard: Guard, migrate: Callable[[], None]) -> None:
     tries = 0
-    # Commands that only look have no destination; others may have steps all the same.
-    if "destination_rev" in context.opts:
+    if _runs_steps(context):
         guard.start()
     while True:
         try:
@@ -120,6 +160,13 @@ def _repeat(context: MigrationContext, guard: Guard, migrate: Callable[[], None]
             return
         except guards.Unlocked:
             guard.start()
+            continue
+        except guards.Repair:
+            if not context._in_external_transaction:
+                _rewind(context)
+                guard.again()
+            else:
+                guard.drop_here()
             continue
         except guards.Moved:
             lock.say("info", "The database has moved meanwhile: planning again.")
@@ -244,7 +291,8 @@ def _heads_after(guard: Guard) -> frozenset[Any]:
                 if tried.had:
                     break
                 waiting.again(tried.key)
-            return frozenset(row[0] for row in line.ask(guard.heads_sql))
+            rows = line.ask(guard.heads_sql) if tried.exists else []
+            return frozenset(row[0] for row in rows)
         finally:
             line.close()
 

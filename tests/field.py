@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -336,27 +336,40 @@ def find_pooler() -> str | None:
 class Proxy:
     """A TCP proxy on 127.0.0.1 that cuts a connection after so many bytes.
 
-    after: bytes in both directions together, over all connections; None: never. ``total``: bytes seen.
+    after: bytes in both directions together, over all connections; None: never. before, behind: cut when the
+    client says these bytes, without or with passing them on. ``total``: bytes seen.
     """
 
-    def __init__(self, port: int, after: int | None = None) -> None:
+    def __init__(
+        self, port: int, after: int | None = None, *, before: bytes = b"", behind: bytes = b""
+    ) -> None:
         self.to, self.after, self.total, self.cut = port, after, 0, False
+        self.before, self.behind = before, behind
         self.lock = threading.Lock()
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = int(self.listener.getsockname()[1])
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.ends: list[socket.socket] = [self.listener]
+        self.threads: list[threading.Thread] = []
+        self._start(self._accept)
+
+    def _start(self, function: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=function, args=arguments, daemon=True)
+        self.threads.append(thread)
+        thread.start()
 
     def _accept(self) -> None:
         while True:
             try:
                 client, _ = self.listener.accept()
+                self.ends.append(client)
                 server = socket.create_connection(("127.0.0.1", self.to))
+                self.ends.append(server)
             except OSError:
                 return
             for a, b in ((client, server), (server, client)):
-                threading.Thread(target=self._pump, args=(a, b), daemon=True).start()
+                self._start(self._pump, a, b, a is client)
 
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+    def _pump(self, source: socket.socket, target: socket.socket, asks: bool) -> None:
         try:
             while data := source.recv(65536):
                 with self.lock:
@@ -365,8 +378,11 @@ class Proxy:
                         left = max(0, min(left, self.after - self.total))
                     self.total += len(data)
                     now = left < len(data)
-                    if now:
-                        self.cut = True
+                    if asks and not self.cut and self.before and self.before in data:
+                        left, now = 0, True
+                    if asks and not self.cut and self.behind and self.behind in data:
+                        now = True
+                    self.cut = self.cut or now
                 target.sendall(data[:left])
                 if now:
                     break
@@ -377,9 +393,13 @@ class Proxy:
                 end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
+        for end in self.ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        for thread in self.threads:
+            thread.join(20)
+        for end in self.ends:
+            end.close()
 
 
 # --- pgbouncer ------------------------------------------------------------------------------------------------------

@@ -109,7 +109,8 @@ mig_status mig_lock_sql_try(const mig_version_table *table, bool for_session, in
             "WHEN t.relkind IN ('v', 'm')\n"
             "AND pg_catalog.pg_relation_is_updatable(t.oid, true) & 28 <> 28 THEN 'read-only view'"
             "\n"
-            "ELSE 'table' END FROM version_table t), 'missing')\n"
+            "ELSE 'table' END FROM version_table t), 'missing'),\n"
+            "(EXISTS (SELECT FROM pg_catalog.pg_index WHERE NOT indisvalid))::text\n"
             "FROM lock",
             name,
             by_path ? "pg_catalog.pg_table_is_visible(c.oid) AND n.nspname <> 'pg_catalog'"
@@ -134,3 +135,14 @@ mig_status mig_lock_sql_holders(int64_t key, mig_arena *arena, const char **sql,
                   (uint32_t)(bits >> 32), (uint32_t)(bits & UINT32_MAX));
     return *sql != NULL ? MIG_OK : mig_fail(error, MIG_ENOMEM, "out of memory");
 }
+
+const char mig_lock_sql_invalid[] =
+    "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), "
+    "c.relname::text, t.relname::text\n"
+    "FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid\n"
+    "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace\n"
+    "JOIN pg_catalog.pg_class t ON t.oid = i.indrelid\n"
+    "WHERE NOT i.indisvalid AND c.relkind = 'i' AND n.nspname <> 'pg_toast'\n"
+    "AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index p\n"
+    "WHERE p.index_relid = i.indexrelid)\n"
+    "ORDER BY 1";

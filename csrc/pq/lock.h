@@ -25,7 +25,8 @@
 /*
  * Try the lock, for the session or for the open transaction; answered with one row of texts: the
  * key, 't' or 'f' (had or not; NULL: refused, the session is another's, see below), the isolation
- * level, and what the version table is ("table", "missing", "no version_num", "read-only view").
+ * level, what the version table is ("table", "missing", "no version_num", "read-only view"), and
+ * 't' where the database has an index that is not valid (see mig_lock_sql_invalid).
  *
  * backend_pid is what the server told when the connection was made. A pooler that shares server
  * sessions between transactions gives its own number there; then a session's lock would stay with a
@@ -37,5 +38,9 @@ mig_status mig_lock_sql_try(const mig_version_table *table, bool for_session, in
 /* One row a holder: pid, application_name, since when it is connected (NULL where we may not know).
  * The rest of the questions about a key: see lock.py. */
 mig_status mig_lock_sql_holders(int64_t key, mig_arena *arena, const char **sql, mig_error *error);
+
+/* The indexes that an interrupted CREATE INDEX CONCURRENTLY left, and that nobody is building: the
+ * name as SQL, the bare name, the table's name. */
+extern const char mig_lock_sql_invalid[];
 
 #endif

@@ -144,5 +144,7 @@ static PyMethodDef methods[] = {
 
 int mig_py_add_sql(PyObject *module)
 {
+    if (PyModule_AddStringConstant(module, "LOCK_SQL_INVALID", mig_lock_sql_invalid) < 0)
+        return -1;
     return PyModule_AddFunctions(module, methods);
 }

@@ -62,6 +62,8 @@ static void test_each_question_is_its_own(void)
     CHECK(strstr(sql, "l.classid = 4294967295 AND l.objid = 4294967294\n") != NULL);
     CHECK_INT(mig_lock_sql_holders(INT64_C(0x100000002), &arena, &sql, &error), MIG_OK);
     CHECK(strstr(sql, "l.classid = 1 AND l.objid = 2\n") != NULL);
+    CHECK_INT(mig_sqllex_classify(mig_lock_sql_invalid, strlen(mig_lock_sql_invalid), true).kind,
+              MIG_SQL_ONE);
     mig_arena_release(&arena);
 }
 

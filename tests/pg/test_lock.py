@@ -284,7 +284,7 @@ with engine.connect() as connection:
 
 
 def test_commands_from_a_program_lock_as_well(tmp_path: Path, database_url: str) -> None:
-    """One that gives no destination is found out by its first step."""
+    """Also those that give no destination to Alembic."""
     project = Field(tmp_path / "project", database_url, count=2)
     (project.folder / "env.py").write_text("")
     program = f"""

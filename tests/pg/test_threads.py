@@ -1,0 +1,116 @@
+"""Two runs in two threads of one program: each on its own connection, each whole."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from field import Field
+
+from migrate_ext import _core, libpq, seam
+
+
+def migrate(project: Field, url: str, target: str) -> None:
+    """As a program does it that calls no command."""
+    script = ScriptDirectory(str(project.folder))
+
+    def steps(heads: object, _: object) -> object:
+        if target == "base":
+            return script._downgrade_revs("base", heads)
+        return script._upgrade_revs(target, heads)
+
+    engine = sa.create_engine(url)
+    try:
+        with engine.connect() as connection:
+            context = MigrationContext.configure(
+                connection,
+                opts={
+                    "fn": steps,
+                    "script": script,
+                    "transaction_per_migration": project.mode != "one",
+                },
+            )
+            with context.begin_transaction():
+                context.run_migrations(operations=Operations(context))
+    finally:
+        engine.dispose()
+
+
+BODY = """\
+    operations.create_table("t{n}", sa.Column("id", sa.Integer, primary_key=True), sa.Column("a", sa.Text))
+    operations.execute("INSERT INTO ran VALUES ({n})")"""
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+@pytest.mark.parametrize("same", [True, False], ids=["one database", "two databases"])
+def test_two_contexts_in_two_threads(
+    tmp_path: Path, make_database: object, driver: str, same: bool
+) -> None:
+    urls = [make_database() for _ in range(1 if same else 2)]  # type: ignore[operator]
+    projects = [Field(tmp_path / str(n), urls[n % len(urls)], count=15) for n in range(2)]
+    for project in projects:
+        for path in (project.folder / "versions").glob("*.py"):
+            text = path.read_text().replace("def upgrade():", "def upgrade(operations):")
+            text = text.replace("def downgrade():", "def downgrade(operations):")
+            path.write_text(text.replace("    op.", "    operations."))
+    failed: list[BaseException] = []
+
+    def run(project: Field) -> None:
+        try:
+            migrate(project, project.url.replace("+psycopg:", f"+{driver}:"), "heads")
+        except BaseException as error:
+            failed.append(error)
+
+    seam.install()
+    try:
+        threads = [threading.Thread(target=run, args=(project,)) for project in projects]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    finally:
+        seam.uninstall()
+    assert failed == []
+    assert [project.state() for project in projects] == [15, 15]
+
+
+def test_sessions_leave_nothing_behind(database_url: str) -> None:
+    """Blocks of the interpreter, over calls that answer and calls that fail."""
+    import contextlib
+    import gc
+    import sys
+
+    session = _core.Session.connect(_core.parse_url(database_url), libpq.find())
+
+    def call() -> None:
+        session.query("select 1, null, 'x'")
+        with contextlib.suppress(Exception):
+            session.query("select 1/0")
+        session.begin()
+        session.version_create("v")
+        session.version_apply([("insert", "a"), ("update", "a", "b")], "v")
+        session.version_heads("v")
+        session.run_batch(["select 1", "do $$begin raise notice 'x'; end$$"])
+        with contextlib.suppress(Exception):
+            session.run_batch(["select 1", "select 1/0", "select 2"])
+        session.rollback()
+        session.notices()
+
+    count = getattr(sys, "gettotalrefcount", sys.getallocatedblocks)
+    for _ in range(10):
+        call()
+    grown = []
+    for _ in range(3):
+        gc.collect()
+        before = count()
+        for _ in range(50):
+            call()
+        gc.collect()
+        grown.append(count() - before)
+    session.close()
+    assert min(grown) < 25, grown
