@@ -144,6 +144,9 @@ def say(level: str, text: str) -> None:
     """
     import logging  # few runs have anything to say
 
+    from migrate_ext import logs
+
+    logs.in_full()
     logger: logging.Logger | None = logging.getLogger("alembic.runtime.migration")
     assert logger is not None
     getattr(logger, level)("%s", text)
