@@ -35,6 +35,7 @@ $(VENV)/.made:
 
 $(VENV)/.demo $(VENV)/.test: $(VENV)/.%: $(VENV)/.made pyproject.toml setup.py
 	@echo "Installing migrate_ext and what 'make $*' needs into $(VENV); this takes a minute, once"
+	@rm -rf *.egg-info  # of an older build: in this folder it would hide the entry points of the newer
 	@$(PIP) "setuptools>=77" && $(PIP) --editable ".[$*]"
 	@touch $@
 

@@ -20,7 +20,10 @@ from alembic.script import ScriptDirectory
 from alembic.script.revision import Revision
 from alembic.script.revision import RevisionMap as AlembicMap
 
-from migrate_ext import RevisionMap, _core
+from migrate_ext import RevisionMap, _core, uninstall
+
+uninstall()  # Alembic's side is Alembic's own
+assert AlembicMap.iterate_revisions.__module__ == "alembic.script.revision"
 
 Record = tuple[str, Any, Any, Any]
 

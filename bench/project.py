@@ -26,18 +26,21 @@ depends_on: Union[str, Sequence[str], None] = None
 
 def upgrade() -> None:
     """Upgrade schema."""
-    op.create_table(
-        "t{number}",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("name", sa.String(length=50), server_default="x", nullable=False),
-        sa.PrimaryKeyConstraint("id"),
-    )
+{body}
 
 
 def downgrade() -> None:
     """Downgrade schema."""
     op.drop_table("t{number}")
 '''
+
+CREATE_TABLE = """\
+    op.create_table(
+        "t{number}",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=50), server_default="x", nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )"""
 
 _ENV = """from migrate_ext import environment
 
@@ -59,8 +62,11 @@ with engine.connect() as connection:
 """
 
 
-def make(folder: Path, revisions: int) -> Path:
-    """A project with `revisions` linear revisions of one CREATE TABLE each; ``classic.ini`` names a classic ``env.py``."""
+def make(folder: Path, revisions: int, body: str = CREATE_TABLE) -> Path:
+    """A project with `revisions` linear revisions of one CREATE TABLE each; ``classic.ini`` names a classic ``env.py``.
+
+    body: of each ``upgrade()`` instead, indented; ``{number}`` in it is the revision's.
+    """
     for location, env in (("thin", _ENV), ("classic", _CLASSIC_ENV)):
         (folder / location).mkdir(parents=True)
         (folder / location / "env.py").write_text(env)
@@ -78,7 +84,11 @@ def make(folder: Path, revisions: int) -> Path:
         revision = f"{number:012x}"
         (folder / "versions" / f"{revision}_step_{number}.py").write_text(
             _REVISION.format(
-                number=number, revision=revision, parent=parent or "", down_revision=parent
+                number=number,
+                revision=revision,
+                parent=parent or "",
+                down_revision=parent,
+                body=body.replace("{number}", str(number)),
             )
         )
         parent = revision

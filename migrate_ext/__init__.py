@@ -1,43 +1,59 @@
 """migrate_ext: Alembic migrations on a C core.
 
-A project meets two names: :func:`environment`, which a thin ``env.py`` calls, and :func:`stats`,
-which tells what the core did. Everything else is behind the commands. Importing this imports
-nothing.
+A project that installs it needs none of these names: Alembic >= 1.18 finds ``migrate_ext.plugin`` by itself. For the others
+there are :func:`install` and :func:`uninstall`. :func:`environment` is what a thin ``env.py`` calls, and :func:`stats` tells what
+the core did. The classes are Alembic's own by name, over the C graph. Nothing is imported before it is asked for: neither
+Alembic nor the core, without which ``import alembic`` must still work.
 """
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # typing's own costs its import
+TYPE_CHECKING = False  # typing's own costs more than all the rest of this file
 if TYPE_CHECKING:
     from migrate_ext.counters import stats
     from migrate_ext.handover import environment
+    from migrate_ext.plugin import install, uninstall
+    from migrate_ext.revision import (
+        HeadMaintainer,
+        Revision,
+        RevisionMap,
+        RevisionStep,
+        Script,
+        ScriptDirectory,
+        StampStep,
+    )
 
-__all__ = ["__version__", "environment", "stats"]
+__all__ = [
+    "HeadMaintainer",
+    "Revision",
+    "RevisionMap",
+    "RevisionStep",
+    "Script",
+    "ScriptDirectory",
+    "StampStep",
+    "__version__",
+    "environment",
+    "install",
+    "stats",
+    "uninstall",
+]
 
 __version__ = "0.1.0"
 
-# What is not needed to start a command comes when it is asked for.
-_LATER = {"environment": "handover", "stats": "counters"}
-# Alembic's revision classes over the C graph; importing them imports Alembic, so they come when they are asked for.
-_REVISION_CLASSES = frozenset(
-    (
-        "HeadMaintainer",
-        "Revision",
-        "RevisionMap",
-        "RevisionStep",
-        "Script",
-        "ScriptDirectory",
-        "StampStep",
-    )
-)
+_MODULES = {
+    "environment": "handover",
+    "install": "plugin",
+    "stats": "counters",
+    "uninstall": "plugin",
+}
 
 
 def __getattr__(name: str) -> object:
-    module = _LATER.get(name)
-    if module is not None:
-        return getattr(__import__(f"migrate_ext.{module}", fromlist=[name]), name)
-    if name in _REVISION_CLASSES:
-        from migrate_ext import revision
-
-        return getattr(revision, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Not importlib.import_module, whose import costs as much as all of a thin env.py.
+    if name not in _MODULES:
+        __import__("alembic")  # whose import may bring us in, and must not find us half imported
+    module = __import__(f"{__name__}.{_MODULES.get(name, 'revision')}", fromlist=[name])
+    found = globals()[name] = getattr(module, name)
+    return found

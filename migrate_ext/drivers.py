@@ -129,7 +129,10 @@ class Psycopg2(Lent):
 
     def after_batch(self, discards_plans: bool) -> None:
         if not self.connection.closed and self.connection.info.status == 0:  # CONNECTION_OK
-            self.connection.poll()  # moves what the server said to connection.notices; does not wait
+            # Moves what the server said to the list, without waiting. SQLAlchemy's dialect logs it at
+            # INFO (then we are not here, see lend) and empties the list, after each statement.
+            self.connection.poll()
+            self.connection.notices.clear()
 
     def error(self, failed: errors.ServerError) -> Exception:
         import psycopg2

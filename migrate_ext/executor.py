@@ -96,6 +96,9 @@ class Executor(logging.Filter):
         self.lending = lending
         self.session = _core.Session.borrow(lent.pointer, lent.library, lent.connection)
         self.place: Place | None = None
+        # Nothing is sent before settle(): where each migration is waited for anyway, one wait is
+        # less than two.
+        self.gathers = False
         self.thread = threading.get_ident()
         # Statements whose results have not come, and log records that come after their confirmation.
         self._queue: deque[Statement | logging.LogRecord] = deque()
@@ -169,7 +172,7 @@ class Executor(logging.Filter):
                 self._append(Statement(begin, self.place, None))
         self._append(Statement(rendered, self.place, line, rows))
         try:
-            results = self.session.submit(sql, begin)
+            results = self.session.submit(sql, begin, not self.gathers)
         except errors.Declined as reason:
             if self.session.unsettled:
                 self.abandon()

@@ -1,9 +1,10 @@
 """Alembic's revision classes over the C graph: ``RevisionMap``, ``Script``, ``ScriptDirectory``, ``RevisionStep``.
 
 They are subclasses, so that ``isinstance`` holds, people can subclass and patch them, and each method that is
-not here is Alembic's own. A question goes to the graph only while nobody has overridden or patched a method that
-Alembic's answer would have called; otherwise Alembic's code answers, over the same revisions. This file is the seam
-to ``alembic/script/revision.py``, ``alembic/script/base.py`` and the steps of ``alembic/runtime/migration.py`` (read
+not here is Alembic's own. ``REPLACEMENTS`` is what seam.py puts into Alembic's own classes when the runtime is installed:
+the same functions, which therefore call ``_alembics_...`` where a subclass would call ``super()``. A question goes to the graph
+only while nobody has overridden or patched a method that Alembic's answer would have called; otherwise Alembic's code answers,
+over the same revisions. This file is the seam to ``alembic/script/revision.py``, ``alembic/script/base.py`` and the steps of ``alembic/runtime/migration.py`` (read
 in 1.13 and 1.20.1): private names of those are touched here and nowhere else.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +24,6 @@ from alembic.script import base, revision
 from alembic.script.revision import Revision
 
 from migrate_ext import _core, counters, cycles, errors
-from migrate_ext.scripts import is_revision_file
 
 __all__ = [
     "HeadMaintainer",
@@ -86,7 +87,7 @@ _REVISION_METHODS = (
 )
 
 
-def _attributes(cls: type, names: Iterable[str]) -> tuple[object, ...]:
+def _attributes(cls: object, names: Iterable[str]) -> tuple[object, ...]:
     return tuple(getattr(cls, name, None) for name in names)
 
 
@@ -95,16 +96,42 @@ _ORIGINAL_REVISION = _attributes(Revision, _REVISION_METHODS)
 
 # By these names, because a test or a user may put our classes in their places.
 _AlembicMap = revision.RevisionMap
-_AlembicStep = migration.RevisionStep
+_AlembicScript = base.Script
 _AlembicDirectory = base.ScriptDirectory
+_AlembicStep = migration.RevisionStep
+
+# What stands in those classes before anything is put in its place.
+_alembics_revision_map = vars(_AlembicMap)["_revision_map"].fget
+_alembics_iterate = _AlembicMap.iterate_revisions
+_alembics_topological_sort = _AlembicMap._topological_sort
+_alembics_all_current = _AlembicMap._get_all_current
+_is_revision_file = base._only_source_rev_file.match
+_alembics_longdoc = vars(_AlembicScript)["longdoc"].fget
 _alembics_load_revisions = _AlembicDirectory._load_revisions
-_alembics_from_config = vars(base.ScriptDirectory)["from_config"].__func__
+_alembics_from_config = vars(_AlembicDirectory)["from_config"].__func__
+_alembics_merge_branch_idents = _AlembicStep.merge_branch_idents
+_alembics_unmerge_to_revisions = _AlembicStep._unmerge_to_revisions
 
 
 class _Map(dict[Any, "Revision | None"]):
-    """``_revision_map``: once somebody changes it, the graph no longer knows what is in it."""
+    """``_revision_map``: once somebody changes it, the graph no longer knows what is in it.
+
+    ``nodes``: the revisions, by their index in ``graph``. ``ends``: what :func:`_ends` was when it was built.
+    """
 
     is_changed = False
+
+    def __init__(
+        self,
+        items: dict[Any, Revision | None],
+        graph: _core.Graph,
+        nodes: list[Revision],
+        ends: tuple[object, ...],
+    ) -> None:
+        super().__init__(items)
+        self.graph = graph
+        self.nodes = nodes
+        self.ends = ends
 
     def _changing(name: str) -> Callable[..., Any]:  # type: ignore[misc]
         method = getattr(dict, name)
@@ -131,14 +158,10 @@ class _Map(dict[Any, "Revision | None"]):
 class RevisionMap(_AlembicMap):
     """Alembic's ``RevisionMap``, built and walked in time linear in revisions and edges."""
 
-    _graph: _core.Graph | None = None
-    _nodes: list[Revision]
-    _ends: tuple[object, ...]
-
     @util.memoized_property
     def _revision_map(self) -> Any:
         found = list(self._generator())
-        graph = self._build(found)
+        graph = _build(self, found)
         if graph is None:
             return _alembics_map(self, found)
         map_: dict[Any, Revision | None] = {}
@@ -162,124 +185,150 @@ class RevisionMap(_AlembicMap):
         self._real_heads = graph.real_heads
         self.bases = graph.bases
         self._real_bases = graph.real_bases
-        self._nodes = found
-        self._graph = graph
-        self._ends = _ends(self)
-        return _Map(map_)
+        return _Map(map_, graph, found, _ends(self))
 
-    def _build(self, found: Sequence[Revision]) -> _core.Graph | None:
-        """The graph of `found`, or None where Alembic must build the map, and fail in its own way."""
-        if not self._is_untouched() or not all(map(_is_plain, {type(node) for node in found})):
-            counters.plain("revision map: a method is overridden")
-            return None
-        records = [
-            (
-                node.revision,
-                node._versioned_down_revisions,
-                node._orig_branch_labels,
-                util.to_tuple(node.dependencies, default=()),
-            )
-            for node in found
-        ]
-        try:
-            return _core.Graph(cast("list[_core._Record]", records), revision)
-        except (
-            errors.Declined,
-            errors.MissingRevision,
-            revision.RevisionError,
-            TypeError,
-            ValueError,
-        ) as reason:
-            counters.plain(f"revision map: {type(reason).__name__}")
-            return None
+    def iterate_revisions(self, *args: Any, **kw: Any) -> Iterator[Revision]:
+        return _as_it_is("iterate_revisions")(self, *args, **kw)  # type: ignore[no-any-return]
 
-    def _is_untouched(self) -> bool:
-        """Whether all that Alembic's answers call is what it was when this module was loaded."""
-        return (
-            _attributes(type(self), _MAP_METHODS) == _ORIGINAL_MAP
-            and _attributes(_AlembicMap, _OURS) == _ALEMBICS_MAP
-            and _attributes(Revision, _REVISION_METHODS) == _ORIGINAL_REVISION
-            and self.__dict__.keys().isdisjoint(_PATCHABLE)
-        )
+    def _get_all_current(self, *args: Any, **kw: Any) -> set[Any]:
+        return _as_it_is("_get_all_current")(self, *args, **kw)  # type: ignore[no-any-return]
 
-    def _native(self) -> _core.Graph | None:
-        """The graph, if a question may go to it."""
-        map_ = self._revision_map  # builds it
-        if self._graph is None:
-            return None
-        if map_.is_changed or _ends(self) != self._ends or not self._is_untouched():
-            counters.plain("revision map: changed, or a method is overridden")
-            return None
-        return self._graph
-
-    def iterate_revisions(
-        self,
-        upper: Any,
-        lower: Any,
-        implicit_base: bool = False,
-        inclusive: bool = False,
-        assert_relative_length: bool = True,
-        select_for_downgrade: bool = False,
-    ) -> Iterator[Revision]:
-        graph = self._native()
-        flags = (implicit_base, inclusive, assert_relative_length, select_for_downgrade)
-        if graph is None or not (_is_identifier(upper) and _is_identifier(lower)):
-            yield from super().iterate_revisions(upper, lower, *flags)
-            return
-        try:
-            indexes = graph.iterate(upper, lower, *flags)
-        except errors.Declined as reason:
-            counters.plain(f"revision map: {reason}")
-            yield from super().iterate_revisions(upper, lower, *flags)
-            return
-        for index in indexes:
-            yield self._nodes[index]
-
-    def _get_all_current(self, id_: tuple[str, ...]) -> set[Any]:
-        graph = self._native()
-        if graph is None or not _is_identifier(id_):
-            return super()._get_all_current(id_)
-        try:
-            return {self._nodes[index] for index in graph.all_current(id_)}
-        except errors.Declined as reason:
-            counters.plain(f"revision map: {reason}")
-            return super()._get_all_current(id_)
-
-    def _topological_sort(self, revisions: Collection[Revision], heads: Any) -> list[str]:
-        if self._graph is None or self._revision_map.is_changed:  # the graph has no circles
-            map_ = self._revision_map
-            below = {
-                node.revision: node._normalized_down_revisions for node in map_.values() if node
-            }
-            todo = {node.revision for node in revisions}
-            circle = cycles.endless(below, todo, [node.revision for node in heads])
-            if circle is not None:
-                down = {name: map_[name]._versioned_down_revisions for name in circle if map_[name]}
-                is_down = bool(cycles.circles(down))
-                kind = revision.CycleDetected if is_down else revision.DependencyCycleDetected
-                raise kind(sorted(circle))
-        return super()._topological_sort(revisions, heads)
+    def _topological_sort(self, *args: Any, **kw: Any) -> list[str]:
+        return _as_it_is("_topological_sort")(self, *args, **kw)  # type: ignore[no-any-return]
 
 
-_ORIGINAL_MAP = _attributes(RevisionMap, _MAP_METHODS)
-# What RevisionMap covers of Alembic's: there, a patch would not be seen in ours.
-_OURS = tuple(vars(RevisionMap).keys() & set(_MAP_METHODS))
-_ALEMBICS_MAP = _attributes(_AlembicMap, _OURS)
+def _as_it_is(name: str) -> Callable[..., Any]:
+    """What stands in Alembic's class, somebody's patch for one; ours in the place of Alembic's own."""
+    found = getattr(_AlembicMap, name)
+    return _MAP_REPLACEMENTS[name] if found is _ALEMBICS_MAP[name] else found  # type: ignore[no-any-return]
+
+
+def _iterate_revisions(
+    self: _AlembicMap,
+    upper: Any,
+    lower: Any,
+    implicit_base: bool = False,
+    inclusive: bool = False,
+    assert_relative_length: bool = True,
+    select_for_downgrade: bool = False,
+) -> Iterator[Revision]:
+    native = _native(self)
+    flags = (implicit_base, inclusive, assert_relative_length, select_for_downgrade)
+    if native is None or not (_is_identifier(upper) and _is_identifier(lower)):
+        yield from _alembics_iterate(self, upper, lower, *flags)
+        return
+    try:
+        indexes = native.graph.iterate(upper, lower, *flags)
+    except errors.Declined as reason:
+        counters.plain(f"revision map: {reason}")
+        yield from _alembics_iterate(self, upper, lower, *flags)
+        return
+    for index in indexes:
+        yield native.nodes[index]
+
+
+def _get_all_current(self: _AlembicMap, id_: tuple[str, ...]) -> set[Any]:
+    native = _native(self)
+    if native is None or not _is_identifier(id_):
+        return _alembics_all_current(self, id_)
+    try:
+        return {native.nodes[index] for index in native.graph.all_current(id_)}
+    except errors.Declined as reason:
+        counters.plain(f"revision map: {reason}")
+        return _alembics_all_current(self, id_)
+
+
+def _topological_sort(self: _AlembicMap, revisions: Collection[Revision], heads: Any) -> list[str]:
+    map_ = self._revision_map
+    if type(map_) is not _Map or map_.is_changed:  # the graph has no circles
+        below = {node.revision: node._normalized_down_revisions for node in map_.values() if node}
+        todo = {node.revision for node in revisions}
+        circle = cycles.endless(below, todo, [node.revision for node in heads])
+        if circle is not None:
+            found = [node for node in map(map_.get, circle) if node is not None]
+            down = {node.revision: node._versioned_down_revisions for node in found}
+            is_down = bool(cycles.circles(down))
+            kind = revision.CycleDetected if is_down else revision.DependencyCycleDetected
+            raise kind(sorted(circle))
+    return _alembics_topological_sort(self, revisions, heads)
+
+
+# What is put into Alembic's class; what it had before; and what all that is called may be: ours, and where it is installed.
+_MAP_REPLACEMENTS: dict[str, Any] = {
+    "_revision_map": vars(RevisionMap)["_revision_map"],
+    "iterate_revisions": _iterate_revisions,
+    "_get_all_current": _get_all_current,
+    "_topological_sort": _topological_sort,
+}
+_ALEMBICS_MAP = {name: getattr(_AlembicMap, name) for name in _MAP_REPLACEMENTS}
+_OWN_METHODS = _attributes(RevisionMap, _MAP_METHODS)
+_INSTALLED_METHODS = tuple(
+    _MAP_REPLACEMENTS.get(name, getattr(_AlembicMap, name, None)) for name in _MAP_METHODS
+)
 _ENDS = ("_real_bases", "_real_heads", "bases", "heads")
 _PATCHABLE = frozenset(_MAP_METHODS) - {"_revision_map", *_ENDS}
 
 
-def _ends(map_: RevisionMap) -> tuple[object, ...]:
+def _ends(map_: _AlembicMap) -> tuple[object, ...]:
     """The heads and bases of a map as they are now: Alembic's answers read them."""
     return tuple(map_.__dict__.get(name) for name in _ENDS)
 
 
-def _alembics_map(map_: RevisionMap, found: list[Revision]) -> Any:
+def _build(map_: _AlembicMap, found: Sequence[Revision]) -> _core.Graph | None:
+    """The graph of `found`, or None where Alembic must build the map, and fail in its own way."""
+    if not _is_untouched(map_) or not all(map(_is_plain, {type(node) for node in found})):
+        counters.plain("revision map: a method is overridden")
+        return None
+    records = [
+        (
+            node.revision,
+            node._versioned_down_revisions,
+            node._orig_branch_labels,
+            util.to_tuple(node.dependencies, default=()),
+        )
+        for node in found
+    ]
+    try:
+        return _core.Graph(cast("list[_core._Record]", records), revision)
+    except (
+        errors.Declined,
+        errors.MissingRevision,
+        revision.RevisionError,
+        TypeError,
+        ValueError,
+    ) as reason:
+        counters.plain(f"revision map: {type(reason).__name__}")
+        return None
+
+
+def _is_untouched(map_: _AlembicMap) -> bool:
+    """Whether all that Alembic's answers call is what it was when this module was loaded."""
+    return (
+        _attributes(type(map_), _MAP_METHODS) in (_OWN_METHODS, _INSTALLED_METHODS)
+        and _attributes(_AlembicMap, _MAP_REPLACEMENTS)
+        in (tuple(_ALEMBICS_MAP.values()), tuple(_MAP_REPLACEMENTS.values()))
+        and _attributes(Revision, _REVISION_METHODS) == _ORIGINAL_REVISION
+        and map_.__dict__.keys().isdisjoint(_PATCHABLE)
+    )
+
+
+def _native(map_: _AlembicMap) -> _Map | None:
+    """The map with its graph, if a question may go to it."""
+    made = map_._revision_map  # builds it
+    if type(made) is not _Map:
+        return None
+    if made.is_changed or _ends(map_) != made.ends or not _is_untouched(map_):
+        counters.plain("revision map: changed, or a method is overridden")
+        return None
+    return made
+
+
+def _alembics_map(map_: _AlembicMap, found: list[Revision]) -> Any:
     """What Alembic's own ``_revision_map`` makes of revisions that were generated already."""
     generator = map_._generator
     map_._generator = lambda: found
     try:
-        return _AlembicMap.__dict__["_revision_map"].fget(map_)
+        return _alembics_revision_map(map_)
     finally:
         map_._generator = generator
 
@@ -300,7 +349,26 @@ def _is_identifier(id_: object) -> bool:
 # Files
 
 
-class Script(base.Script):
+class LazyModule:
+    """``Script.module`` of a file that was read: loaded when it is touched, once; then a plain attribute, as Alembic's is."""
+
+    def __init__(self, load: Callable[[str], ModuleType]) -> None:
+        """load: makes the module of a path."""
+        self._load = load
+
+    def __get__(self, script: Any, cls: type) -> ModuleType:
+        if script is None:
+            raise AttributeError(f"type object {cls.__name__!r} has no attribute 'module'")
+        counters.files_executed += 1
+        module = script.__dict__["module"] = self._load(script.path)
+        return module
+
+
+def _load(path: str) -> ModuleType:
+    return util.load_python_file(*os.path.split(path))
+
+
+class Script(_AlembicScript):
     """Alembic's ``Script``, whose file was read; its module is loaded when it is touched, once, as Alembic loads it."""
 
     def __init__(
@@ -312,47 +380,39 @@ class Script(base.Script):
     ) -> None:
         """module, rev_id, path: as for Alembic's.
 
-        scanned: what was read in the file; then `module` is None.
+        scanned: what was read in the file; then `module` may be None.
         """
         if scanned is None:
             assert module is not None
             super().__init__(module, rev_id, path)
             return
-        self.path = os.fspath(path)
-        self._scanned = scanned
-        Revision.__init__(
-            self,
-            rev_id,
-            scanned[1],
-            branch_labels=util.to_tuple(scanned[2], default=()),
-            dependencies=util.to_tuple(scanned[3], default=()),
-        )
+        _read(self, rev_id, os.fspath(path), scanned)
+        if module is not None:
+            self.module = module
 
-    _scanned: _core._Scanned | None = None
-    _module: ModuleType | None = None
-
-    @property
-    def module(self) -> ModuleType:
-        if self._module is None:
-            counters.files_executed += 1
-            self._module = self._load()
-        return self._module
-
-    @module.setter
-    def module(self, module: ModuleType) -> None:
-        self._module = module
-
-    def _load(self) -> ModuleType:
-        return util.load_python_file(*os.path.split(self.path))
+    module = LazyModule(_load)
 
     @property
     def longdoc(self) -> str:
-        if self._scanned is None or self._module is not None:
-            return super().longdoc
-        return (self._scanned[4] or "").strip()
+        if "module" in self.__dict__:
+            return _alembics_longdoc(self)  # type: ignore[no-any-return]
+        return (self.__dict__["_docstring"] or "").strip()
 
 
-class ScriptDirectory(base.ScriptDirectory):
+def _read(script: _AlembicScript, rev_id: str, path: str, scanned: _core._Scanned) -> None:
+    """What ``Script.__init__`` does, from what was read in the file."""
+    script.path = path
+    script.__dict__["_docstring"] = scanned[4]
+    Revision.__init__(
+        script,
+        rev_id,
+        scanned[1],
+        branch_labels=util.to_tuple(scanned[2], default=()),
+        dependencies=util.to_tuple(scanned[3], default=()),
+    )
+
+
+class ScriptDirectory(_AlembicDirectory):
     """Alembic's ``ScriptDirectory``, whose files are read instead of executed, over the C graph."""
 
     def __init__(self, *args: Any, **kw: Any) -> None:
@@ -371,44 +431,11 @@ class ScriptDirectory(base.ScriptDirectory):
         if type(self.revision_map) is _AlembicMap:
             self.revision_map = RevisionMap(self._load_revisions)
 
-    def _load_revisions(self) -> Iterator[base.Script]:
-        is_patched = (
-            _attributes(base.Script, _SCRIPT_METHODS) != _ORIGINAL_SCRIPT
-            or _AlembicDirectory._load_revisions is not _alembics_load_revisions
-        )
-        if self.sourceless or is_patched:
-            counters.plain("script directory: sourceless, or a method is patched")
-            yield from super()._load_revisions()
-            return
-        seen: set[Path] = set()
-        # Locations and what is listed in them are strings before Alembic 1.16.
-        for location in map(Path, self._version_locations):
-            if not location.exists():
-                continue
-            listed = map(Path, base.Script._list_py_dir(self, location))
-            for folder, paths in itertools.groupby(listed, _parent):
-                yield from self._read_folder(folder.resolve(), list(paths), seen)
-
-    def _read_folder(
-        self, folder: Path, paths: list[Path], seen: set[Path]
-    ) -> Iterator[base.Script]:
-        """The scripts in one folder (resolved), in the order of `paths`; those in `seen` were there before."""
-        real_paths = [path.resolve() if path.is_symlink() else folder / path.name for path in paths]
-        answers = _core.scan_files(folder, [path.name for path in paths])
-        for path, real_path, answer in zip(paths, real_paths, answers, strict=True):
-            if real_path in seen:
-                util.warn(
-                    f"File {real_path} loaded twice! ignoring. Please ensure version_locations is unique."
-                )
-                continue
-            seen.add(real_path)
-            if isinstance(answer, tuple) and answer[0] is not None and is_revision_file(path.name):
-                yield Script(None, answer[0], real_path, answer)
-            else:
-                executed = base.Script._from_path(self, real_path)
-                if executed is not None:
-                    counters.files_executed += 1
-                    yield executed
+    def _load_revisions(self) -> Iterator[_AlembicScript]:
+        if _AlembicDirectory._load_revisions in (_alembics_load_revisions, _load_revisions):
+            return _load_revisions(self)
+        counters.plain("script directory: a method is patched")
+        return super()._load_revisions()
 
     def _upgrade_revs(self, destination: str, current_rev: Any) -> list[migration.RevisionStep]:
         return _ours(super()._upgrade_revs(destination, current_rev))
@@ -417,8 +444,70 @@ class ScriptDirectory(base.ScriptDirectory):
         return _ours(super()._downgrade_revs(destination, current_rev))
 
 
+def _load_revisions(self: _AlembicDirectory) -> Iterator[_AlembicScript]:
+    """Takes the place of the method of that name."""
+    if not _is_readable(self):
+        counters.plain("script directory: sourceless, or a method is patched")
+        yield from _alembics_load_revisions(self)
+        return
+    cls = Script if isinstance(self, ScriptDirectory) else _AlembicScript
+    seen: set[Path] = set()
+    # Locations and what is listed in them are strings before Alembic 1.16.
+    for location in map(Path, self._version_locations):
+        if not location.exists():
+            continue
+        listed = map(Path, _AlembicScript._list_py_dir(self, location))
+        for folder, paths in itertools.groupby(listed, _parent):
+            yield from _read_folder(self, cls, folder.resolve(), list(paths), seen)
+
+
+def _read_folder(
+    directory: _AlembicDirectory,
+    cls: type[_AlembicScript],
+    folder: Path,
+    paths: list[Path],
+    seen: set[Path],
+) -> Iterator[_AlembicScript]:
+    """The scripts in one folder (resolved), in the order of `paths`, as `cls`; those in `seen` were there before."""
+    real_paths = [path.resolve() if path.is_symlink() else folder / path.name for path in paths]
+    answers = _core.scan_files(folder, [path.name for path in paths])
+    for path, real_path, answer in zip(paths, real_paths, answers, strict=True):
+        if real_path in seen:
+            util.warn(
+                f"File {real_path} loaded twice! ignoring. Please ensure version_locations is unique."
+            )
+            continue
+        seen.add(real_path)
+        if isinstance(answer, tuple) and answer[0] is not None and _is_revision_file(path.name):
+            script = cls.__new__(cls)
+            _read(script, answer[0], str(real_path), answer)
+            yield script
+        else:
+            executed = _AlembicScript._from_path(directory, real_path)
+            if executed is not None:
+                counters.files_executed += 1
+                yield executed
+
+
+# What makes scripts of files. Each may be Alembic's, or what stands in its place when the runtime is installed.
 _SCRIPT_METHODS = ("__init__", "_from_path", "_list_py_dir", "doc", "longdoc")
-_ORIGINAL_SCRIPT = _attributes(base.Script, _SCRIPT_METHODS)
+_LOADERS = ("load_python_file",)
+_ORIGINAL_SCRIPT = (_attributes(_AlembicScript, _SCRIPT_METHODS), _attributes(util, _LOADERS))
+_INSTALLED_SCRIPT = (
+    (*_ORIGINAL_SCRIPT[0][:-1], vars(Script)["longdoc"]),
+    _ORIGINAL_SCRIPT[1],
+)
+
+
+def _is_readable(directory: _AlembicDirectory) -> bool:
+    """Whether reading the files of `directory` gives what Alembic would make of them."""
+    made_by = (_attributes(_AlembicScript, _SCRIPT_METHODS), _attributes(util, _LOADERS))
+    return (
+        not directory.sourceless
+        and base.Script is _AlembicScript
+        and made_by in (_ORIGINAL_SCRIPT, _INSTALLED_SCRIPT)
+        and sys.flags.optimize < 2  # such an interpreter leaves docstrings out
+    )
 
 
 def _parent(path: Path) -> Path:
@@ -430,7 +519,10 @@ _ORIGINAL_STEP = _attributes(_AlembicStep, _STEP_METHODS)
 
 
 def _ours(steps: list[migration.RevisionStep]) -> list[migration.RevisionStep]:
-    if _attributes(_AlembicStep, _STEP_METHODS) != _ORIGINAL_STEP:
+    methods = _attributes(_AlembicStep, _STEP_METHODS)
+    if methods == _attributes(RevisionStep, _STEP_METHODS):
+        return steps  # installed: they are ours as they are
+    if methods != _ORIGINAL_STEP:
         counters.plain("steps: a method is patched")
         return steps
     for step in steps:
@@ -445,31 +537,48 @@ class RevisionStep(_AlembicStep):
     Alembic walks all their ancestors for each merge, which is quadratic in a run over many.
     """
 
-    def _operations(self, heads: Collection[str]) -> list[_core._VersionOperation] | None:
-        """What this step writes with `heads` in the table; None where Alembic must say it."""
-        map_ = self.revision_map
-        if type(self) is not RevisionStep or not isinstance(map_, RevisionMap):
-            return None
-        graph = map_._native()
-        name = self.revision.revision
-        if graph is None or map_._revision_map.get(name) is not self.revision:
-            return None
-        try:
-            steps = [(graph.lookup(name), self.is_upgrade)]
-            return graph.version_operations(sorted(heads), steps)[0]
-        except errors.Declined as reason:
-            counters.plain(f"steps: {reason}")
-            return None
-
     def merge_branch_idents(self, heads: set[str]) -> tuple[list[str], str, str]:
-        operations = self._operations(heads)
+        operations = _operations(self, heads)
         if operations is None or operations[-1][0] != "update":
-            return super().merge_branch_idents(heads)
+            return _alembics_merge_branch_idents(self, heads)
         *deletes, update = operations
         return [operation[1] for operation in deletes], update[1], update[2]  # type: ignore[misc]
 
     def _unmerge_to_revisions(self, heads: set[str]) -> tuple[str, ...]:
-        operations = self._operations(heads) if self.revision.revision in heads else None
+        operations = _operations(self, heads) if self.revision.revision in heads else None
         if operations is None:
-            return super()._unmerge_to_revisions(heads)
+            return _alembics_unmerge_to_revisions(self, heads)
         return tuple(operation[-1] for operation in operations if operation[0] != "delete")
+
+
+def _operations(step: _AlembicStep, heads: Collection[str]) -> list[_core._VersionOperation] | None:
+    """What a step writes with `heads` in the table; None where Alembic must say it."""
+    if type(step) not in (_AlembicStep, RevisionStep):
+        return None
+    map_, name = step.revision_map, step.revision.revision
+    native = _native(map_) if isinstance(map_, _AlembicMap) else None
+    if native is None or native.get(name) is not step.revision:
+        return None
+    try:
+        steps = [(native.graph.lookup(name), step.is_upgrade)]
+        return native.graph.version_operations(sorted(heads), steps)[0]
+    except errors.Declined as reason:
+        counters.plain(f"steps: {reason}")
+        return None
+
+
+# What takes whose place when the runtime is installed, part by part.
+REPLACEMENTS: dict[str, tuple[tuple[type, str, object], ...]] = {
+    "revision map": tuple(
+        (_AlembicMap, name, method) for name, method in _MAP_REPLACEMENTS.items()
+    ),
+    "revision files": (
+        (_AlembicScript, "module", vars(Script)["module"]),
+        (_AlembicScript, "longdoc", vars(Script)["longdoc"]),
+        (_AlembicDirectory, "_load_revisions", _load_revisions),
+    ),
+    "version steps": tuple(
+        (_AlembicStep, name, vars(RevisionStep)[name])
+        for name in ("merge_branch_idents", "_unmerge_to_revisions")
+    ),
+}

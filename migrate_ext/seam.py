@@ -39,7 +39,7 @@ from sqlalchemy.pool import NullPool, Pool
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.sql.visitors import Visitable
 
-from migrate_ext import counters, direct, drivers, errors, plain, revision, runs, scripts
+from migrate_ext import counters, direct, drivers, errors, hooks, plain, revision, runs, scripts
 from migrate_ext.executor import Executor, Place, note
 from migrate_ext.handover import Settings
 
@@ -58,7 +58,7 @@ def command_line(argv: Sequence[str], prog: str, *, plain: bool = False) -> None
         line.parser.error("too few arguments")
     function, positional, keyword = options.cmd
     config = _alembic_config(line, options)
-    with nullcontext() if plain else executing(), _naming_files():
+    with nullcontext() if plain else hooks.installed(), _naming_files():
         function(
             config,
             *[getattr(options, name, None) for name in positional],
@@ -111,8 +111,7 @@ def run_in_alembic(run: direct.Run, settings: Settings) -> None:
     """
 
     class Script(revision.Script):
-        def _load(self) -> ModuleType:
-            return scripts.load(self.path)
+        module = revision.LazyModule(scripts.load)
 
     class ScriptDirectory(revision.ScriptDirectory):
         """The project's, with the files that the command has read already."""
@@ -460,6 +459,12 @@ class _Run:
         self.overridden = _overridden(context)
         self.code: CodeType | None = None  # of the plain function that is running
         self.versions: dict[str, str | None] = {}
+        self.one_by_one = (
+            context._transaction_per_migration
+            or not context.impl.transactional_ddl
+            or bool(context.on_version_apply_callbacks)
+        )
+        executor.gathers = self.one_by_one
 
     def steps(self, *arguments: Any) -> Iterable[Any]:
         """The steps to run, each with its function wrapped."""
@@ -499,6 +504,8 @@ class _Run:
                 else:
                     self.code = own.__code__
                 function(**kw)
+                if self.executor.driver.notices_are_heard:
+                    self.executor.settle()
             except Exception as error:
                 # What was sent before Python failed comes first, as it would have under Alembic.
                 self.executor.settle()
@@ -558,7 +565,9 @@ class _Run:
 
     def write_version(self, maintainer: HeadMaintainer, method: str, *versions: str) -> bool:
         """Queue what a method of the maintainer would send; False: it must do that itself."""
-        if _refusal(self.connection) is not None or not all(map(_is_quiet_name, versions)):
+        if self.overridden or _refusal(self.connection):
+            return False
+        if not all(map(_is_quiet_name, versions)):
             return False
         if method not in self.versions:
             self.versions[method] = self._version_statement(method, len(versions))
@@ -579,7 +588,7 @@ class _Run:
 
     def _version_statement(self, method: str, count: int) -> str | None:
         """What Alembic's method sends, with stand-ins for the versions; None if that is not plain."""
-        original = _originals[HeadMaintainer, method]
+        original = hooks.originals[HeadMaintainer, method]
         if original.__module__ != "alembic.runtime.migration":
             return None
         sent: list[Any] = []
@@ -598,13 +607,7 @@ class _Run:
 
     def after_step(self) -> None:
         """A step and its version rows are done: settle where somebody is about to look."""
-        context = self.context
-        if (
-            context.on_version_apply_callbacks
-            or context._transaction_per_migration
-            or not context.impl.transactional_ddl
-            or self.executor.driver.notices_are_heard
-        ):
+        if self.one_by_one or self.executor.driver.notices_are_heard:
             self.executor.settle()
 
 
@@ -636,21 +639,21 @@ def _run_migrations(self: MigrationContext, **kw: Any) -> None:
 
 
 def _begin_transaction(self: MigrationContext, _per_migration: bool = False) -> Any:
-    original = _originals[MigrationContext, "begin_transaction"]
+    original = hooks.originals[MigrationContext, "begin_transaction"]
     return runs.begin_transaction(original, self, _per_migration)
 
 
 def _autocommit_block(self: MigrationContext) -> Any:
-    return runs.autocommit_block(_originals[MigrationContext, "autocommit_block"], self)
+    return runs.autocommit_block(hooks.originals[MigrationContext, "autocommit_block"], self)
 
 
 def _end_transaction(self: _ProxyTransaction, type_: Any, value: Any, traceback: Any) -> None:
-    original = _originals[_ProxyTransaction, "__exit__"]
+    original = hooks.originals[_ProxyTransaction, "__exit__"]
     runs.end_transaction(original, self, type_, value, traceback)
 
 
 def _run_batched(self: MigrationContext, **kw: Any) -> None:
-    run_migrations = _originals[MigrationContext, "run_migrations"]
+    run_migrations = hooks.originals[MigrationContext, "run_migrations"]
     found = _executor_for(self)
     if found is None:
         run_migrations(self, **kw)
@@ -677,7 +680,7 @@ def _insert_version(self: HeadMaintainer, version: str) -> None:
     if run and version not in self.heads and run.write_version(self, "_insert_version", version):
         self.heads.add(version)
     else:
-        _originals[HeadMaintainer, "_insert_version"](self, version)
+        hooks.originals[HeadMaintainer, "_insert_version"](self, version)
 
 
 def _delete_version(self: HeadMaintainer, version: str) -> None:
@@ -685,7 +688,7 @@ def _delete_version(self: HeadMaintainer, version: str) -> None:
     if run and version in self.heads and run.write_version(self, "_delete_version", version):
         self.heads.remove(version)
     else:
-        _originals[HeadMaintainer, "_delete_version"](self, version)
+        hooks.originals[HeadMaintainer, "_delete_version"](self, version)
 
 
 def _update_version(self: HeadMaintainer, from_: str, to_: str) -> None:
@@ -695,54 +698,12 @@ def _update_version(self: HeadMaintainer, from_: str, to_: str) -> None:
         self.heads.remove(from_)
         self.heads.add(to_)
     else:
-        _originals[HeadMaintainer, "_update_version"](self, from_, to_)
+        hooks.originals[HeadMaintainer, "_update_version"](self, from_, to_)
 
 
 def _update_to_step(self: HeadMaintainer, step: MigrationStep) -> None:
-    _originals[HeadMaintainer, "update_to_step"](self, step)
+    hooks.originals[HeadMaintainer, "update_to_step"](self, step)
     runs.update_to_step(self)
     run = _run_of(self)
     if run is not None:
         run.after_step()
-
-
-# What stands in whose place while the hooks are installed, and what stood there before.
-_HOOKS: tuple[tuple[type, str, Callable[..., Any]], ...] = (
-    (MigrationContext, "run_migrations", _run_migrations),
-    (MigrationContext, "begin_transaction", _begin_transaction),
-    (MigrationContext, "autocommit_block", _autocommit_block),
-    (_ProxyTransaction, "__exit__", _end_transaction),
-    (HeadMaintainer, "_insert_version", _insert_version),
-    (HeadMaintainer, "_delete_version", _delete_version),
-    (HeadMaintainer, "_update_version", _update_version),
-    (HeadMaintainer, "update_to_step", _update_to_step),
-)
-_originals: dict[tuple[type, str], Callable[..., Any]] = {}
-
-
-def install() -> None:
-    """From here on Alembic sends the SQL of plain migrations in batches. Twice is once."""
-    if not _originals:
-        for cls, name, hook in _HOOKS:
-            _originals[cls, name] = getattr(cls, name)
-            setattr(cls, name, hook)
-
-
-def uninstall() -> None:
-    """Put Alembic's own methods back."""
-    for (cls, name), original in _originals.items():
-        setattr(cls, name, original)
-    _originals.clear()
-
-
-@contextmanager
-def executing() -> Iterator[None]:
-    """The hooks are installed within this block; if they were before, they stay."""
-    if _originals:
-        yield
-        return
-    install()
-    try:
-        yield
-    finally:
-        uninstall()

@@ -13,11 +13,14 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 
+import alembic.config  # noqa: F401  (all of it, and with it our plugin)
+import ours
 import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy.engine import URL, make_url
 
+import migrate_ext
 from migrate_ext.testing import embedded as server
 
 # Started in the background, a shell has SIGINT ignored, and so would every program of the tests.
@@ -25,11 +28,22 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 pytest.register_assert_rewrite("project", "field")
 pytest_plugins = ["pytester"]
 
+# In this process Alembic is what ours is compared with. A test of the installed runtime installs it, and takes it out.
+migrate_ext.uninstall()
+
 TEST_DATABASE_URL = os.environ.get("TEST_DATABASE_URL")
 
 # A test names its database itself: nothing of the developer's own shell may lead it to another.
 for name in [n for n in os.environ if n.startswith("PG") or n == "DATABASE_URL"]:
     del os.environ[name]
+
+
+@pytest.fixture(autouse=True)
+def alembic_is_its_own() -> Iterator[None]:
+    """No comparison may become one of ours with ours."""
+    assert ours.in_alembic() == []
+    yield
+    assert ours.in_alembic() == [], "uninstall() was forgotten"
 
 
 def connect(url: URL) -> psycopg.Connection[tuple[object, ...]]:

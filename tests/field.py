@@ -252,6 +252,9 @@ class Command:
             if self.way == "alembic":
                 import alembic.config
 
+                import migrate_ext
+
+                migrate_ext.install()  # as its plugin does in a process of its own
                 sys.argv = ["alembic", *self.arguments]
                 code = alembic.config.main(prog="alembic")  # type: ignore[func-returns-value]
             else:
@@ -308,7 +311,7 @@ _preloaded = False
 
 
 def preload() -> None:
-    """Import, once, what commands import; and have `alembic` run on us, as its plugin has it."""
+    """Import, once, what commands import."""
     global _preloaded
     if _preloaded:
         return
@@ -320,9 +323,7 @@ def preload() -> None:
     import sqlalchemy.dialects.postgresql.psycopg2
     import sqlalchemy.ext.asyncio  # noqa: F401
 
-    from migrate_ext import seam
-
-    seam.install()
+    from migrate_ext import seam  # noqa: F401
 
 
 def find_pooler() -> str | None:

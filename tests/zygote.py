@@ -1,7 +1,7 @@
 """Runs ``alembic``, ``python -m migrate_ext`` and ``python -m pytest`` in forks of a process that has the imports behind it.
 
-Reads one JSON line a command: program (``alembic``, ``migrate_ext`` or ``pytest``), folder, arguments, environment,
-files for stdout and stderr; answers with the exit code. Of migrate_ext nothing is imported before.
+Reads one JSON line a command: program (``alembic``: without our runtime; ``drop-in``: with it;
+``migrate_ext``, ``pytest``), folder, arguments, environment, files for stdout and stderr; answers with the exit code. Of migrate_ext nothing is imported before.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ import runpy
 import sys
 import traceback
 
+os.environ["MIGRATE_EXT"] = "0"  # the children say what they want
+
 import alembic.config
+import ours
 import psycopg  # noqa: F401  (what commands import later)
 import pytest  # noqa: F401
 import sqlalchemy.dialects.postgresql.psycopg  # noqa: F401
@@ -37,7 +40,11 @@ def child(
     sys.argv = [program, *arguments]
     code: object = 0
     try:
-        if program == "alembic":
+        if program in ("drop-in", "pytest"):
+            import migrate_ext
+
+            migrate_ext.install()  # as it would have come with the import of Alembic
+        if program in ("alembic", "drop-in"):
             alembic.config.main(prog="alembic")
         else:
             sys.path[0] = folder
@@ -47,6 +54,9 @@ def child(
     except BaseException:
         traceback.print_exc()
         code = 1
+    if program in ("alembic", "drop-in") and bool(ours.in_alembic()) != (program == "drop-in"):
+        print(f"{program} ran with the classes of the other", file=sys.stderr)
+        code = 98
     atexit._run_exitfuncs()  # migrate_ext's counters are written there
     sys.stdout.flush()
     sys.stderr.flush()

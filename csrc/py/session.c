@@ -414,12 +414,14 @@ static PyObject *advance_batch(session_object *self,
 
 static PyObject *session_submit(session_object *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"sql", "begin", NULL};
+    static char *names[] = {"sql", "begin", "send", NULL};
     const char *sql, *begin = NULL;
+    int send = 1;
     Py_ssize_t length;
     mig_error error;
     mig_batch *batch = &self->batch;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s#|z:submit", names, &sql, &length, &begin) ||
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s#|zp:submit", names, &sql, &length, &begin,
+                                     &send) ||
         refuse_if_busy(self) < 0)
         return NULL;
     size_t count = batch->count;
@@ -433,7 +435,7 @@ static PyObject *session_submit(session_object *self, PyObject *args, PyObject *
         return mig_py_raise(&error);
     }
     mig_py_state_of_type(Py_TYPE(self))->counters.statements += batch->count - count;
-    return advance_batch(self, mig_batch_poll);
+    return send ? advance_batch(self, mig_batch_poll) : PyList_New(0);
 }
 
 static PyObject *session_poll(session_object *self, PyObject *Py_UNUSED(ignored))
@@ -730,9 +732,9 @@ static PyMethodDef session_methods[] = {
      "Command tag and affected rows (-1: none) of each. Raises ServerError with index and "
      "partial."},
     {"submit", KEYWORDS(session_submit),
-     "submit(sql: str, begin: str | None = None) -> list[tuple[str, int]]\n\n"
-     "Queue a statement, after `begin` (the driver's BEGIN), and go on as poll() does. Declined: "
-     "it may not wait, and was not queued."},
+     "submit(sql: str, begin: str | None = None, send: bool = True) -> list[tuple[str, int]]\n\n"
+     "Queue a statement, after `begin` (the driver's BEGIN), and go on as poll() does, unless "
+     "`send` is False. Declined: it may not wait, and was not queued."},
     {"poll", PLAIN(session_poll), METH_NOARGS,
      "poll() -> list[tuple[str, int]]\n\nSend what waits if the server is idle. Gives the results "
      "that have come, in order; never waits. Raises as run_batch; then nothing is left."},

@@ -293,13 +293,13 @@ class Project:
         self, url: str, prepare: Callable[[dict[str, Any]], None] | None = None
     ) -> Iterator[None]:
         """All that must hold while the project's ``env.py`` runs for the database of `url`."""
-        from migrate_ext import seam
+        from migrate_ext import hooks
 
         with (
             self._inside(),
             _environment(dict.fromkeys(self.url_variables, url)),
             _quiet_logging(),
-            seam.executing(),
+            hooks.installed(),
             _only_on(url, self, prepare),
         ):
             yield

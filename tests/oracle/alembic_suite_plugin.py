@@ -1,11 +1,9 @@
-"""Put our revision classes in the place of Alembic's, for Alembic's own tests (``-p alembic_suite_plugin``)."""
+"""Installs the runtime for Alembic's own tests (``-p alembic_suite_plugin``), which Alembic >= 1.18 has done already."""
 
-import alembic.command
-import alembic.script
-from alembic.script import base, revision
+import alembic.config  # noqa: F401
+import ours
 
-from migrate_ext import revision as ours
+import migrate_ext
 
-revision.RevisionMap = ours.RevisionMap
-for module in (base, alembic.script, alembic.command):
-    module.ScriptDirectory = ours.ScriptDirectory
+migrate_ext.install()
+assert ours.in_alembic(), "the runtime is not active"

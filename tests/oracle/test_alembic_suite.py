@@ -1,4 +1,4 @@
-"""Alembic's own tests of the installed version, from its sdist, with our classes in the place of its own."""
+"""Alembic's own tests of the installed version, from its sdist, with and without the runtime."""
 
 from __future__ import annotations
 
@@ -31,14 +31,17 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(path for path in folder.iterdir() if path.is_dir())
 
 
-def outcomes(sdist: Path, name: str, *options: str) -> tuple[dict[str, str], Path]:
+def outcomes(sdist: Path, name: str, *options: str, active: bool) -> tuple[dict[str, str], Path]:
     """What became of each test: its id to "passed", "skipped", "failure" or "error"."""
     report, stats = sdist / f"{name}.xml", sdist / f"{name}.json"
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]),
+        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent), str(HERE.parents[1])]),
         "MIGRATE_EXT_STATS": str(stats),
+        "MIGRATE_EXT": "1" if active else "0",
     }
+    if active:
+        options = ("-p", "alembic_suite_plugin", *options)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", f"--junit-xml={report}", *options, "tests"],
         cwd=sdist,
@@ -54,9 +57,10 @@ def outcomes(sdist: Path, name: str, *options: str) -> tuple[dict[str, str], Pat
     return found, stats
 
 
-def test_alembics_tests_cannot_tell_our_classes_from_its_own(sdist: Path) -> None:
-    theirs, _ = outcomes(sdist, "theirs")
-    ours, stats = outcomes(sdist, "ours", "-p", "alembic_suite_plugin")
+def test_alembics_tests_cannot_tell_whether_the_runtime_is_installed(sdist: Path) -> None:
+    theirs, theirs_stats = outcomes(sdist, "theirs", active=False)
+    ours, stats = outcomes(sdist, "ours", active=True)
+    assert not theirs_stats.exists()  # not a line of ours was loaded
     assert ours == theirs
     assert len(ours) > 1500
     assert '"graph_builds": 0' not in stats.read_text()

@@ -18,6 +18,7 @@ from alembic.script import revision as alembic_revision
 from alembic.script.revision import Revision
 
 import migrate_ext
+from migrate_ext import hooks
 from migrate_ext.revision import _ours
 
 METHODS = [
@@ -74,6 +75,9 @@ def test_method_is_honoured_by_all_the_others(name: str, how: str) -> None:
         theirs = answer_and_calls(alembic_revision.RevisionMap, name, ask, how)
         ours = answer_and_calls(migrate_ext.RevisionMap, name, ask, how)
         assert ours == theirs, question
+        with hooks.installed():
+            in_place = answer_and_calls(alembic_revision.RevisionMap, name, ask, how)
+        assert in_place == theirs, question
 
 
 def test_our_map_answers_from_the_graph_when_nothing_is_overridden() -> None:

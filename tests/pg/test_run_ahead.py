@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy
+from alembic.ddl.impl import DefaultImpl
+from alembic.operations import Operations
+from alembic.operations.ops import ExecuteSQLOp
 from lab import Lab
+from sqlalchemy import event
+from sqlalchemy.dialects.postgresql import MACADDR8
+from sqlalchemy.ext.compiler import deregister
 
 from migrate_ext import _core, counters
 
@@ -145,3 +155,211 @@ def test_warnings_come_between_the_log_lines_where_alembic_prints_them(
             outcomes.append(lab.run(batched))
     assert [line for line in outcomes[0].log if line.startswith("warning: autoinc")]
     assert outcomes[0].visible() == outcomes[1].visible()
+
+
+def waits() -> int:
+    return _core.counters()["waits"] + counters.plain_waits
+
+
+def reasons(run: Callable[[], object]) -> dict[str, int]:
+    """Why the plain path was taken during `run`, and how often."""
+    before = dict(counters.plain_reasons)
+    run()
+    found = {k: v - before.get(k, 0) for k, v in counters.plain_reasons.items()}
+    return {k: v for k, v in found.items() if v}
+
+
+def test_one_transaction_per_migration_waits_twice_or_four_times(lab: Lab) -> None:
+    """Without the lock, which has questions of its own at each commit."""
+    lab.locked = False
+    lab.configure = {"transaction_per_migration": True}
+    lab.write([create(2 * n) + "\n" + create(2 * n + 1) for n in range(30)])
+    before = waits()
+    assert lab.run(True).raised == []
+    most = 4 if "psycopg2" in lab.url else 2
+    assert waits() - before <= most * 30 + 12
+
+
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_a_failed_run_did_is_gone_and_what_a_good_one_did_stays(
+    lab: Lab, level: str, apart: bool, begun: bool
+) -> None:
+    lab.engine_options = {"isolation_level": level}
+    lab.configure = {"transaction_per_migration": apart}
+    if begun:  # SQLAlchemy has begun a transaction before Alembic looks
+        lab.connected = lambda connection: connection.exec_driver_sql("SELECT 1")
+    see_level = "op.execute(\"CREATE TABLE l AS SELECT current_setting('transaction_isolation')\")"
+    lab.write([create(0), see_level, create(1)])
+    outcome = lab.agree()
+    assert (outcome.database != []) != begun  # Alembic does not commit what others began
+    lab.write([create(0), create(1), f"{create(2)}\nop.execute('SELECT 1/0')"])
+    lab.agree()
+
+
+def test_autocommit_is_left_to_the_driver(lab: Lab) -> None:
+    lab.engine_options = {"isolation_level": "AUTOCOMMIT"}
+    lab.write([create(0), f"{create(1)}\nop.execute('SELECT 1/0')", create(2)])
+    before = _core.counters()["statements"]
+    assert len(lab.agree().database) > 2
+    assert _core.counters()["statements"] == before
+
+
+def test_the_drivers_prepared_statements_survive_an_alter_in_a_batch(lab: Lab) -> None:
+    """psycopg prepares what it has seen five times; an ALTER changes what a prepared statement means."""
+    read = "for _ in range(9):\n    see(op.get_bind().execute(sa.text('SELECT * FROM t0 WHERE id > :n'), {'n': 0}).all())"
+    alter = "op.add_column('t0', sa.Column('c{n}', sa.Integer, server_default='7'))"
+    drop = "op.drop_column('t0', 'c{n}')"
+    bodies = [create(0), "op.execute('INSERT INTO t0 VALUES (1)')", read]
+    for n in range(3):
+        bodies += [alter.format(n=n), read, alter.format(n=f"x{n}"), drop.format(n=n), read]
+    lab.write(bodies)
+    outcome = lab.agree()
+    assert outcome.raised == [] and len(outcome.seen) == 63
+
+
+def test_a_raw_cursor_finds_what_was_sent_before_it(lab: Lab) -> None:
+    raw = (
+        "cursor = op.get_bind().connection.cursor()\n"
+        "cursor.execute('SELECT count(*) FROM t0')\nsee(cursor.fetchall())"
+    )
+    insert = "op.execute('INSERT INTO t0 VALUES (DEFAULT)')"
+    lab.write([create(0), insert, raw, f"{insert}\n{insert}", raw])
+    assert lab.agree().seen == ["[(1,)]", "[(3,)]"]
+
+
+def test_notices_reach_their_handler_in_their_order(lab: Lab) -> None:
+    def connected(connection: Any) -> None:
+        driver = connection.connection.dbapi_connection
+        if hasattr(driver, "add_notice_handler"):
+            driver.add_notice_handler(lambda diag: hear(f"notice {diag.message_primary}"))
+
+    def hear(text: str) -> None:
+        logging.getLogger("alembic.runtime.migration").info(text)
+
+    lab.connected = connected
+    notice = "op.execute(\"DO $$ BEGIN RAISE NOTICE '{}'; END $$\")"
+    read = "for line in op.get_bind().connection.dbapi_connection.{}:\n    see(line)"
+    bodies = [notice.format(n) for n in range(4)]
+    if "psycopg2" in lab.url:
+        bodies.append(read.format("notices"))
+    lab.write(bodies)
+    outcome = lab.agree()
+    if "psycopg2" in lab.url:
+        assert outcome.seen == []  # SQLAlchemy empties the list after each statement
+    else:
+        heard = [line[-1] for line in outcome.log if line.startswith("notice")]
+        assert heard == ["0", "1", "2", "3"]
+
+
+def test_callbacks_find_the_server_where_they_expect_it(lab: Lab) -> None:
+    seen: list[list[object]] = []
+
+    def applied(ctx: Any, **_: object) -> None:
+        rows = ctx.connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+        seen[-1].append(rows.scalar())
+
+    lab.configure = {"on_version_apply": applied}
+    lab.write([create(0), create(1), create(2)])
+    for batched in False, True:
+        seen.append([])
+        lab.run(batched)
+    assert seen[0] == seen[1] == ["r0001", "r0002", "r0003"]
+
+
+@pytest.mark.parametrize("what", ["echo", "engine", "dialect", "options", "impl", "replaced"])
+def test_whoever_looks_at_statements_sees_them_one_by_one(
+    lab: Lab, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+
+    def look(connection: Any, cursor: Any, statement: str, *_: object) -> None:
+        seen[-1].append(statement)
+
+    def connected(connection: sqlalchemy.Connection) -> None:
+        if what == "engine":
+            event.listen(connection.engine, "before_cursor_execute", look)
+        elif what == "dialect":
+            event.listen(
+                connection.engine, "do_execute", lambda c, s, *_: seen[-1].append(s) or False
+            )
+
+    if what == "echo":
+        lab.engine_options = {"echo": True}
+    elif what == "options":
+        lab.engine_options = {"execution_options": {"schema_translate_map": {None: "public"}}}
+    elif what == "impl":
+
+        def execute(self: Any, *args: Any, **kw: Any) -> Any:
+            seen[-1].append(str(args[0]))
+            return original(self, *args, **kw)
+
+        original = DefaultImpl._exec
+        monkeypatch.setattr(DefaultImpl, "_exec", execute)
+    elif what == "replaced":
+        registry = Operations._to_impl._registry
+        before = dict(registry)
+
+        @Operations.implementation_for(ExecuteSQLOp, replace=True)
+        def execute_sql(operations: Any, operation: Any) -> None:
+            seen[-1].append(str(operation.sqltext))
+            operations.migration_context.impl.execute(operation.sqltext)
+
+    lab.connected = connected
+    lab.write([create(0), "op.execute('SELECT 1')", create(1)])
+    before_statements = _core.counters()["statements"]
+    try:
+        for batched in False, True:
+            seen.append([])
+            assert lab.run(batched).raised == []
+    finally:
+        if what == "replaced":
+            registry.clear()
+            registry.update(before)
+    assert seen[0] == seen[1]
+    assert bool(seen[0]) == (what not in ("echo", "options"))
+    sent = _core.counters()["statements"] - before_statements
+    assert sent <= (3 if what in ("impl", "replaced") else 0)  # version rows
+
+
+def test_another_thread_logs_at_once(lab: Lab) -> None:
+    """Only what the run itself logs is held: here a type of the project logs while it is rendered."""
+    said = (
+        "import logging, threading\n"
+        "from sqlalchemy.dialects import postgresql\n"
+        "def say():\n"
+        "    logging.getLogger('alembic.runtime.migration').info('from another thread')\n"
+        "@sa.ext.compiler.compiles(postgresql.MACADDR8)\n"
+        "def render(type_, compiler, **kw):\n"
+        "    thread = threading.Thread(target=say)\n"
+        "    thread.start()\n"
+        "    thread.join()\n"
+        "    return 'macaddr8'\n"
+    )
+    body = "op.execute('SELECT pg_sleep(0.3)')\nop.create_table('m', sa.Column('m', postgresql.MACADDR8))"
+    lab.write([create(0), body], top="import sqlalchemy.ext.compiler\n" + said)
+    logger = logging.getLogger("alembic.runtime.migration")
+    filters = logger.filters[:]
+    try:
+        lines = lab.run(True).log
+    finally:
+        deregister(MACADDR8)
+    assert lines.count("from another thread") == 1
+    assert lines.index("from another thread") < lines.index("Running upgrade r0001 -> r0002")
+    assert logger.filters == filters
+
+
+def test_plain_is_seen_from_the_code_alone(lab: Lab) -> None:
+    """Each file is read once, by Python; the syntax tree is for those that the quick look refuses."""
+    lab.write(
+        [
+            create(0),
+            "with op.batch_alter_table('t0') as batch:\n    batch.add_column(sa.Column('c', sa.Integer))",
+        ]
+    )
+    assert not [r for r in reasons(lambda: lab.run(True)) if r.startswith("migration: ")]
+    lab.write([create(0), "see(1)", "try:\n    op.execute('SELECT 1')\nexcept:\n    pass"])
+    found = reasons(lambda: lab.run(True))
+    assert found["migration: the name see"] == 1
+    assert found["migration: a Try statement"] == 1

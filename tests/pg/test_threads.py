@@ -12,7 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from field import Field
 
-from migrate_ext import _core, libpq, seam
+from migrate_ext import _core, hooks, libpq
 
 
 def migrate(project: Field, url: str, target: str) -> None:
@@ -66,7 +66,7 @@ def test_two_contexts_in_two_threads(
         except BaseException as error:
             failed.append(error)
 
-    seam.install()
+    hooks.install()
     try:
         threads = [threading.Thread(target=run, args=(project,)) for project in projects]
         for thread in threads:
@@ -74,7 +74,7 @@ def test_two_contexts_in_two_threads(
         for thread in threads:
             thread.join(60)
     finally:
-        seam.uninstall()
+        hooks.uninstall()
     assert failed == []
     assert [project.state() for project in projects] == [15, 15]
 
