@@ -146,3 +146,6 @@ class Graph:
     def version_operations(
         self, heads: _Ids, steps: Sequence[tuple[int, bool] | _Stamp], /
     ) -> list[list[_VersionOperation]]: ...
+    def version_step(
+        self, heads: _Ids, index: int, is_upgrade: bool, /
+    ) -> list[_VersionOperation]: ...

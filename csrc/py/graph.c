@@ -1,13 +1,11 @@
 /*
  * migrate_ext._core.Graph: the revision graph. A revision is the index of its record.
  *
- * Immutable after __new__, but for tuples of labels, which the GIL guards. Questions keep their
- * memory in a mig_query; `ask` releases it in every case. Errors are raised as classes of the
- * namespace `errors`.
+ * Immutable after __new__, but for tuples of labels and the rows of a run, which the GIL guards.
+ * Questions keep their memory in a mig_query; `ask` releases it in every case. Errors are raised as
+ * classes of the namespace `errors`.
  */
 #include "py/graph_object.h"
-
-#include "core/plan.h"
 
 typedef mig_py_graph graph_object;
 
@@ -37,6 +35,7 @@ static void dealloc(PyObject *self)
     for (uint32_t i = 0; g->labels != NULL && i < g->graph->label_set_count; i++)
         Py_XDECREF(g->labels[i]);
     PyMem_Free(g->labels);
+    mig_version_rows_free(g->rows);
     mig_graph_free(g->graph);
     type->tp_free(self);
     Py_DECREF(type);
@@ -672,6 +671,31 @@ static PyObject *version_operations(PyObject *self, PyObject *args)
     return end(&q, answer);
 }
 
+static PyObject *version_step(PyObject *self, PyObject *args)
+{
+    graph_object *g = (graph_object *)self;
+    PyObject *rows, *index, *answer = NULL;
+    int is_upgrade;
+    if (!PyArg_ParseTuple(args, "OOp:version_step", &rows, &index, &is_upgrade))
+        return NULL;
+    mig_step step = {.is_upgrade = is_upgrade != 0};
+    mig_operations operations = {NULL, 0, 0};
+    ids heads = {0};
+    question q;
+    begin(&q, self);
+    if (mig_py_graph_index(g, index, &step.node) == 0 && as_ids(g, rows, &heads) == 0) {
+        if (g->rows == NULL && (g->rows = mig_version_rows_new(g->graph)) == NULL)
+            PyErr_NoMemory();
+        else if (settle(&q, mig_version_rows_step(g->rows, heads.ids, &step, &operations,
+                                                  q.query.error)) == 0)
+            answer = new_operations(&operations, 1);
+    }
+    if (answer != NULL)
+        Py_SETREF(answer, Py_NewRef(PyList_GET_ITEM(answer, 0)));
+    release_ids(&heads);
+    return end(&q, answer);
+}
+
 /* The type ----------------------------------------------------------------------------------- */
 
 static const int which[] = {0, 1, 2, 3};
@@ -708,6 +732,9 @@ static PyMethodDef methods[] = {
      "stamp(destinations, heads) -> steps (from, to, is_upgrade, branch_move)"},
     {"version_operations", version_operations, METH_VARARGS,
      "version_operations(heads, steps) -> for each step, what it writes to the version table"},
+    {"version_step", version_step, METH_VARARGS,
+     "version_step(heads, index, is_upgrade) -> what the step writes\n\n"
+     "As version_operations, for callers who learn of a run's steps one by one."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -4,13 +4,14 @@
 
 #include "py/module.h"
 
-#include "core/graph.h"
+#include "core/plan.h"
 
 typedef struct mig_py_graph {
     PyObject_HEAD mig_graph *graph;
-    PyObject *names;   /* tuple of str: revision ids */
-    PyObject *errors;  /* where the exceptions are taken from */
-    PyObject **labels; /* set of labels -> tuple of str, or NULL: made when asked for */
+    PyObject *names;        /* tuple of str: revision ids */
+    PyObject *errors;       /* where the exceptions are taken from */
+    PyObject **labels;      /* set of labels -> tuple of str, or NULL: made when asked for */
+    mig_version_rows *rows; /* of the last version_step, or NULL */
 } mig_py_graph;
 
 /* 0 with *node, or -1 with an exception: `value` is no index of a revision. */
