@@ -146,7 +146,7 @@ class Run:
         url = database_url(settings)
         session = None
         try:
-            connecting = Connecting(_params(settings, url))
+            connecting = Connecting({**libpq.CONNECTION, **_params(settings, url)})
             try:
                 self.scripts = Scripts(self.config)
             finally:  # as under Alembic, a server that is not there comes before a bad file

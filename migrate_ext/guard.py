@@ -99,7 +99,13 @@ class LibpqLine(Line):
 
     def _execute(self, cursor: Any, sql: str) -> None:
         if hasattr(self.driver, "prepare_threshold"):
-            cursor.execute(sql, prepare=False)  # a name of psycopg's would stay behind a pooler
+            # A name of psycopg's would stay behind a pooler. (SQLAlchemy's adapter of its async
+            # cursor takes no `prepare=False`.)
+            threshold, self.driver.prepare_threshold = self.driver.prepare_threshold, None
+            try:
+                cursor.execute(sql)
+            finally:
+                self.driver.prepare_threshold = threshold
         else:
             cursor.execute(sql)
 

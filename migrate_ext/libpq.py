@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+# What a connection of ours asks for where its URL says nothing: a name by which others see who has
+# the lock, and an end of waiting for a server that has gone without a word (seconds; ms).
+CONNECTION = {
+    "fallback_application_name": "migrate_ext",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+
+
 def candidates() -> Iterator[str | None]:
     """Libraries in the order in which to try them; None is the system's."""
     yield None
