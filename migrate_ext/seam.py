@@ -34,7 +34,18 @@ from alembic.script import ScriptDirectory as AlembicScriptDirectory
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.pool import NullPool
 
-from migrate_ext import counters, direct, drivers, errors, hooks, plain, revision, runs, scripts
+from migrate_ext import (
+    counters,
+    direct,
+    drivers,
+    errors,
+    hooks,
+    libpq,
+    plain,
+    revision,
+    runs,
+    scripts,
+)
 from migrate_ext.executor import Executor, Place, note
 from migrate_ext.handover import Settings
 
@@ -160,11 +171,20 @@ def _run_environment(settings: Settings) -> None:
         asyncio.run(_run_async(url, configure))
         return
     try:
-        engine = sqlalchemy.create_engine(url, poolclass=NullPool)
+        engine = sqlalchemy.create_engine(
+            url, poolclass=NullPool, connect_args=_connection_defaults(url)
+        )
     except ImportError as error:
         raise errors.CommandError(_no_driver(settings, url, error)) from error
     with engine.connect() as connection:
         _run_online(connection, configure)
+
+
+def _connection_defaults(url: sqlalchemy.URL) -> dict[str, str]:
+    """Of :data:`libpq.CONNECTION`, what the URL does not say itself, for drivers over libpq."""
+    if not url.get_driver_name().startswith("psycopg"):
+        return {}
+    return {key: value for key, value in libpq.CONNECTION.items() if key not in url.query}
 
 
 def _no_driver(settings: Settings, url: sqlalchemy.URL, error: ImportError) -> str:
@@ -178,7 +198,9 @@ async def _run_async(url: sqlalchemy.URL, configure: dict[str, Any]) -> None:
     from sqlalchemy.ext.asyncio import create_async_engine
 
     try:
-        engine = create_async_engine(url, poolclass=NullPool)
+        engine = create_async_engine(
+            url, poolclass=NullPool, connect_args=_connection_defaults(url)
+        )
         async with engine.connect() as connection:
             await connection.run_sync(_run_online, configure)
     except ImportError as error:
