@@ -49,11 +49,8 @@ class Place:
         self.path = path
 
     def note(self, line: int | None, position: str | None) -> str:
-        """``upgrade of revision x (file, line n, character p of the statement)``."""
-        where = f"{self.path}, line {line}" if line else self.path
-        if position:
-            where += f", character {position} of the statement"
-        return f"{self.name} of revision {self.revision} ({where})"
+        """As :func:`migrate_ext.errors.place`."""
+        return errors.place(self.name, self.revision, self.path, line, position)
 
 
 class Statement:

@@ -31,7 +31,7 @@ from migrate_ext.testing.sources import Imports, read
 if TYPE_CHECKING:
     from alembic.config import Config as AlembicConfig
 
-    from migrate_ext.scripts import Script
+    from migrate_ext import _core
 
 _FORMAT = "1"  # of keys and templates: another number makes all templates anew
 _URL_VARIABLE = re.compile(rb"\burl_variable\s*=\s*[\"'](\w+)[\"']")
@@ -106,15 +106,10 @@ def _names(value: Any) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
-def _revision(script: Script) -> Revision:
-    assert script.revision is not None
-    return Revision(
-        script.revision,
-        _names(script.down_revision),
-        _names(script.depends_on),
-        _names(script.branch_labels),
-        script.path,
-    )
+def _revision(scanned: _core._Scanned, path: str) -> Revision:
+    id_, down, labels, depends_on, _ = scanned
+    assert id_ is not None
+    return Revision(id_, _names(down), _names(depends_on), _names(labels), path)
 
 
 class Project:
@@ -163,6 +158,7 @@ class Project:
         from migrate_ext.scripts import Scripts, command_errors
 
         config = Config(self.ini, self.toml, "alembic")
+        sys.path[:0] = config.paths("prepend_sys_path")
         scripts = Scripts(config)
         graph = scripts.graph
         self._directory = scripts.directory
@@ -172,8 +168,10 @@ class Project:
                 found = graph.iterate(target, (), implicit_base=True)
             return [graph.revision(index) for index in reversed(found)]
 
-        by_id = {script.revision: script for script in scripts.files}
-        revisions = [_revision(by_id[id_]) for id_ in order("heads")]
+        revisions = []
+        for id_ in order("heads"):
+            index = graph.lookup(id_)
+            revisions.append(_revision(scripts.scanned[index], scripts.paths[index]))
         return History(revisions, graph.heads, order, lambda id_: graph.labels(graph.lookup(id_)))
 
     def _read_with_alembic(self) -> History:
@@ -209,7 +207,7 @@ class Project:
         """The revision files one by one, for a look at a history that may be broken."""
         from migrate_ext import _core
         from migrate_ext.config import Config
-        from migrate_ext.scripts import Script, is_revision_file
+        from migrate_ext.scripts import identifiers, load
 
         files = Files([], [])
         with self._inside():
@@ -223,21 +221,18 @@ class Project:
                     self.history.revisions, []
                 )  # Alembic has loaded them, without complaint
             for folder in folders:
-                for place, _, names in os.walk(folder):
-                    names = sorted(filter(is_revision_file, names))
+                for place, _, _ in os.walk(folder):
                     if (place != folder and not recursive) or place.endswith("__pycache__"):
                         continue
-                    for name, answer in zip(names, _core.scan_files(place, names), strict=True):
+                    for name, answer in zip(*_core.scan_folder(place), strict=True):
                         path = os.path.join(place, name)
                         try:
-                            script = Script(path, answer)
+                            if isinstance(answer, str) or answer[0] is None:
+                                answer = identifiers(load(path))
                         except (errors.CommandError, errors.Declined) as error:
                             files.broken.append((path, str(error)))
-                            continue
-                        if script.revision is None:
-                            files.broken.append((path, "it has no revision"))
-                            continue
-                        files.revisions.append(_revision(script))
+                        else:
+                            files.revisions.append(_revision(answer, path))
         return files
 
     @property
