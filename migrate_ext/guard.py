@@ -98,10 +98,15 @@ class LibpqLine(Line):
         return self.session.query(sql)
 
     def _execute(self, cursor: Any, sql: str) -> None:
-        if hasattr(self.driver, "prepare_threshold"):
-            cursor.execute(sql, prepare=False)  # a name of psycopg's would stay behind a pooler
-        else:
+        if not hasattr(self.driver, "prepare_threshold"):
             cursor.execute(sql)
+            return
+        # A name of psycopg's would stay behind a pooler. (SQLAlchemy's async cursor takes no `prepare`.)
+        threshold, self.driver.prepare_threshold = self.driver.prepare_threshold, None
+        try:
+            cursor.execute(sql)
+        finally:
+            self.driver.prepare_threshold = threshold
 
     def close(self) -> None:
         self.session.close()
