@@ -111,6 +111,34 @@ test-c: $(C_TESTS:%=build/c/plain/%) $(C_TESTS:%=build/c/asan/%) $(C_FUZZ:%=buil
 	$(if $(VALGRIND),$(foreach t,$(C_TESTS),$(call run,$(t) (valgrind),$(VALGRIND) build/c/plain/$(t))),@echo "  no valgrind here: left out")
 	$(foreach t,$(C_FUZZ),$(call run,$(t) (its corpus),build/c/asan/$(t) tests/fuzz/corpus/$(t:fuzz_%=%)))
 
+# --- Longer than a change should wait -------------------------------------------------------------------------------
+
+FUZZ_SECONDS ?= 600
+CLANG := $(firstword $(foreach c,clang clang-19 clang-18 clang-17 clang-16 clang-15 clang-14,$(shell command -v $(c))))
+
+# Each new input is kept under build/, the corpus in the repository is only read. Without clang's libFuzzer: mutations in
+# a fixed sequence, which find less.
+define fuzz
+	@mkdir -p build/fuzz/$(1)
+	$(if $(CLANG),@$(CLANG) -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Icsrc \
+	    @build/c/libpq tests/fuzz/$(1).c $(C_FILES) -ldl -o build/fuzz/$(1).run)
+	$(call run,$(1) ($(if $(CLANG),libFuzzer for $(FUZZ_SECONDS) s,no clang here: mutations)),$(if $(CLANG),build/fuzz/$(1).run \
+	    -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 -artifact_prefix=build/fuzz/$(1)- \
+	    build/fuzz/$(1) tests/fuzz/corpus/$(1:fuzz_%=%),build/c/asan/$(1) -m 20000 tests/fuzz/corpus/$(1:fuzz_%=%)))
+	$(if $(CLANG),@sed -n 's/^stat::number_of_executed_units: */          executions: /p' build/c/log)
+
+endef
+
+.PHONY: fuzz soak nightly
+fuzz: build $(C_FUZZ:%=build/c/asan/%) ## Each parser under fuzz for FUZZ_SECONDS
+	$(foreach t,$(C_FUZZ),$(call fuzz,$(t)))
+	@$(PY) tests/fuzz/fuzz_config.py $(FUZZ_SECONDS)
+
+soak: build ## Many at once, killed, cut off: prints a table (hours; ARGS="--scale 0.1" for less)
+	@$(PY) tests/soak/soak.py $(ARGS)
+
+nightly: test fuzz soak sanitize ## All of it
+
 # A copy of the tree with its own build, so that programs started by tests load the sanitized module too, and the
 # developer's own build stays. PostgreSQL's programs are started without the preloaded runtime (migrate_ext/testing/embedded.py).
 .PHONY: sanitize
@@ -130,9 +158,19 @@ lint: build ## ruff, mypy, stubtest, clang-format, and shellcheck where it is in
 	@$(VENV)/bin/clang-format --dry-run --Werror $(wildcard csrc/*/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch])
 	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh .ci/run; else echo "no shellcheck here: left out"; fi
 
+# Only what is installed: .ci/run installs them where it may.
+.PHONY: analyse
+analyse: build/c/libpq ## clang-tidy and cppcheck over the C core, where they are installed
+	@if command -v clang-tidy >/dev/null; then clang-tidy --quiet --warnings-as-errors='*' $(C_FILES) -- \
+	    -std=c11 -Icsrc $$(cat build/c/libpq) 2>build/c/log || { cat build/c/log; exit 1; }; \
+	else echo "no clang-tidy here: left out"; fi
+	@if command -v cppcheck >/dev/null; then cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr \
+	    --enable=warning,performance,portability -Icsrc $(C_FILES); \
+	else echo "no cppcheck here: left out"; fi
+
 .PHONY: bench
 bench: build ## Compare with Alembic and psql, as ratios of one run
-	@$(PY) bench/graph.py && $(PY) bench/run.py $(ARGS)
+	@$(PY) bench/graph.py && $(PY) bench/run.py $(ARGS) && $(PY) bench/upgrade.py
 
 .PHONY: wheel-test
 wheel-test: build ## Build the wheel, and use it where there is no compiler and no libpq

@@ -55,6 +55,28 @@ def branches(count: int) -> list[Record]:
     return made
 
 
+def far_dependencies(count: int) -> list[Record]:
+    """One line; every revision depends on the one a thousand before it."""
+    made = linear(count)
+    return made[:1000] + [(*made[i][:3], made[i - 1000][0]) for i in range(1000, count)]
+
+
+def many_labels(count: int) -> list[Record]:
+    """One line, with a label on every twentieth revision."""
+    return [
+        (id_, down, None if i % 20 else f"label{i}", None)
+        for i, (id_, down, _, _) in enumerate(linear(count))
+    ]
+
+
+def shared_dependencies(count: int) -> list[Record]:
+    """`merges`, where each revision depends on one of a hundred bases."""
+    bases: list[Record] = [(f"d{i:07x}", None, None, None) for i in range(100)]
+    return bases + [
+        (*record[:3], bases[i * 7919 % 100][0]) for i, record in enumerate(merges(count - 100))
+    ]
+
+
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     gc.collect()
     begin = time.perf_counter()
@@ -110,6 +132,7 @@ def main() -> None:
     parser.add_argument("--revisions", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--without-alembic", action="store_true")
+    parser.add_argument("--shapes", default="", help="only those whose title has this in it")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     print(f"{arguments.revisions:,} revisions: build, full walk and plan together")
@@ -118,7 +141,12 @@ def main() -> None:
         ("linear", linear),
         ("a merge every third", merges),
         ("five labelled branches, depends_on", branches),
+        ("depends_on 1,000 back on its line", far_dependencies),
+        ("a label on every twentieth", many_labels),
+        ("shared dependencies over merges", shared_dependencies),
     ):
+        if arguments.shapes not in title:
+            continue
         records = make(arguments.revisions)
         graphs = [with_graph(records) for _ in range(arguments.rounds)]
         maps = [with_map(RevisionMap, records) for _ in range(arguments.rounds)]

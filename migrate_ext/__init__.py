@@ -51,10 +51,9 @@ _MODULES = {
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
+    # Not importlib.import_module, whose import costs as much as all of a thin env.py.
     if name not in _MODULES:
-        import_module("alembic")  # whose import may bring us in, and must not find us half imported
-    module = import_module(f"{__name__}.{_MODULES.get(name, 'revision')}")
+        __import__("alembic")  # whose import may bring us in, and must not find us half imported
+    module = __import__(f"{__name__}.{_MODULES.get(name, 'revision')}", fromlist=[name])
     found = globals()[name] = getattr(module, name)
     return found

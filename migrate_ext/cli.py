@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 
-from migrate_ext import counters, errors
+from migrate_ext import errors
+
+TYPE_CHECKING = False  # typing's own costs its import
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # command -> (options without a value, options with one, least and most positional arguments)
 _FLAGS: dict[str, tuple[dict[str, str], dict[str, str], int, int]] = {
@@ -28,7 +31,13 @@ _FLAGS: dict[str, tuple[dict[str, str], dict[str, str], int, int]] = {
         0,
         0,
     ),
-    "downgrade": ({"--sql": "sql"}, {"--tag": "tag"}, 1, 1),
+    "compile": ({"--check": "check"}, {}, 0, 0),
+    "downgrade": (
+        {"--sql": "sql", "--no-plan": "no_plan", "--plan": "plan"},
+        {"--tag": "tag"},
+        1,
+        1,
+    ),
     "heads": (
         {
             "-v": "verbose",
@@ -52,7 +61,12 @@ _FLAGS: dict[str, tuple[dict[str, str], dict[str, str], int, int]] = {
     ),
     "show": ({}, {}, 1, 1),
     "stamp": ({"--sql": "sql", "--purge": "purge"}, {"--tag": "tag"}, 1, sys.maxsize),
-    "upgrade": ({"--sql": "sql"}, {"--tag": "tag"}, 1, 1),
+    "upgrade": (
+        {"--sql": "sql", "--no-plan": "no_plan", "--plan": "plan"},
+        {"--tag": "tag"},
+        1,
+        1,
+    ),
 }
 
 
@@ -145,6 +159,12 @@ def run(argv: Sequence[str], prog: str) -> None:
         from migrate_ext import limits  # few give these
 
         argv = limits.take_options(argv)
+    if "init" in argv:
+        from migrate_ext import starting  # once in a project's life
+
+        if starting.is_ours(list(argv)):
+            starting.run(list(argv))
+            return
     off = os.environ.get("MIGRATE_EXT") == "0"
     if off:
         declined = "MIGRATE_EXT=0"
@@ -156,10 +176,12 @@ def run(argv: Sequence[str], prog: str) -> None:
             return
         except errors.Declined as reason:
             declined = str(reason)
+    if "--plan" in argv or "compile" in argv:
+        raise errors.CommandError(f"this needs migrate_ext's own way: {declined}")
+    from migrate_ext import counters
+
     counters.plain(f"command line: {declined}")
-    from migrate_ext import (
-        seam,  # imports Alembic and SQLAlchemy: only where they are needed
-    )
+    from migrate_ext import seam  # imports Alembic and SQLAlchemy: only where they are needed
 
     seam.command_line(argv, prog, plain=off)
 
@@ -172,6 +194,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "migrate-ext") -> int:
     usage texts show.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if "MIGRATE_EXT_STATS" in os.environ:
+        from migrate_ext import counters  # noqa: F401  # writes them at the end
     try:
         run(arguments, prog)
         if sys.stdout is not None:  # it is None when the caller has closed it

@@ -11,9 +11,12 @@ from __future__ import annotations
 import sys
 
 from migrate_ext import errors
-from migrate_ext.cli import Options
 from migrate_ext.config import Config, default_files
 from migrate_ext.scripts import Scripts, command_errors
+
+TYPE_CHECKING = False  # typing's own costs its import
+if TYPE_CHECKING:
+    from migrate_ext.cli import Options
 
 
 def run(options: Options) -> None:
@@ -34,7 +37,8 @@ def run(options: Options) -> None:
     elif options.command == "history" and _as_bool(config.option("revision_environment")):
         raise errors.Declined("revision_environment")
     else:
-        print_lines(options, command(options, Scripts(config)))
+        sys.path[:0] = config.paths("prepend_sys_path")
+        print_text(options, command(options, Scripts(config)))
 
 
 def _needs_database(options: Options) -> bool:
@@ -56,15 +60,19 @@ def _as_bool(text: str | None) -> bool:
     raise errors.Declined("an unusual boolean")
 
 
-def print_lines(options: Options, lines: list[str]) -> None:
-    """Print as ``Config.print_stdout`` does: what the encoding lacks is replaced; ``-q``: none."""
-    if lines and not options.quiet and sys.stdout is not None:
-        encoding = sys.stdout.encoding or "ascii"
-        text = "\n".join(lines) + "\n"
-        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+def print_text(options: Options, text: str) -> None:
+    """Print as ``Config.print_stdout`` does: what the encoding lacks is replaced; ``-q``: none.
+
+    text: whole lines.
+    """
+    if text and not options.quiet and sys.stdout is not None:
+        if not text.isascii():
+            encoding = sys.stdout.encoding or "ascii"
+            text = text.encode(encoding, "replace").decode(encoding)
+        sys.stdout.write(text)
 
 
-def _history(options: Options, scripts: Scripts) -> list[str]:
+def _history(options: Options, scripts: Scripts) -> str:
     base, head = "base", "heads"
     range_ = options.value("rev_range")
     if range_ is not None:
@@ -72,74 +80,55 @@ def _history(options: Options, scripts: Scripts) -> list[str]:
             raise errors.Declined("an unusual range")
         start, end = range_.strip().split(":")
         base, head = start or base, end or head
-    return history_lines(options, scripts, base, head)
+    return history_text(options, scripts, base, head)
 
 
-def history_lines(
+def history_text(
     options: Options,
     scripts: Scripts,
     base: str | tuple[str, ...],
     head: str | tuple[str, ...],
     current: tuple[str, ...] = (),
-) -> list[str]:
+) -> str:
     """What ``history`` prints for the range from `base` to `head`, with `current` marked."""
     with command_errors(start=str(base), end=str(head)):
         walk = scripts.graph.iterate(head, base, inclusive=True, assert_relative_length=False)
     verbose = "verbose" in options.flags
-    return [
-        scripts.cmd_format(
-            index,
-            current,
-            verbose=verbose,
-            include_branches=True,
-            include_doc=True,
-            include_parents=True,
-        )
-        for index in walk
-    ]
+    return scripts.lines(walk, current, verbose=verbose, branches=True, doc=True, parents=True)
 
 
-def _heads(options: Options, scripts: Scripts) -> list[str]:
+def _heads(options: Options, scripts: Scripts) -> str:
     graph = scripts.graph
     resolve = "resolve_dependencies" in options.flags
     with command_errors():
         heads = graph.get_revisions("heads" if resolve else graph.heads)
-    return [
-        scripts.cmd_format(
-            index,
-            verbose="verbose" in options.flags,
-            include_branches=True,
-            tree_indicators=False,
-        )
-        for index in indexes(heads)
-    ]
+    verbose = "verbose" in options.flags
+    return scripts.lines(indexes(heads), verbose=verbose, branches=True, indicators=False)
 
 
-def _branches(options: Options, scripts: Scripts) -> list[str]:
+def _branches(options: Options, scripts: Scripts) -> str:
     verbose = "verbose" in options.flags
     graph = scripts.graph
     with command_errors(start="base", end="heads"):
         walk = graph.iterate("heads", "base", inclusive=True, assert_relative_length=False)
-    lines = []
+    text = ""
     for index in walk:
         children = graph.nextrev(index)
         if len(children) < 2:
             continue
         indent = " " * len(graph.revision(index))
-        lines.append(scripts.cmd_format(index, verbose=verbose, include_branches=True))
+        text += scripts.lines([index], verbose=verbose, branches=True)
         for child in children:
-            text = scripts.cmd_format(
-                graph.lookup(child), include_branches=True, include_doc=verbose
-            )
-            lines.append(f"{indent} -> {text}")
-        lines.append("")
-    return lines
+            line = scripts.lines([graph.lookup(child)], branches=True, doc=verbose)
+            text += f"{indent} -> {line}"
+        text += "\n"
+    return text
 
 
-def _show(options: Options, scripts: Scripts) -> list[str]:
+def _show(options: Options, scripts: Scripts) -> str:
     with command_errors():
         found = scripts.graph.get_revisions(options.arguments[0])
-    return [scripts.log_entry(index) for index in indexes(found)]
+    return "".join(scripts.log_entry(index) + "\n" for index in indexes(found))
 
 
 def indexes(found: tuple[int | str | None, ...]) -> list[int]:

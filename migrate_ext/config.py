@@ -9,17 +9,14 @@ configuration runs and gives its own answer. Source of the rules: ``alembic/conf
 from __future__ import annotations
 
 import os
-import sys
-from configparser import ConfigParser
-from configparser import Error as ConfigParserError
-from typing import Any
 
+from migrate_ext import ini
 from migrate_ext.errors import CommandError, Declined
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+TYPE_CHECKING = False  # typing's own costs its import
+if TYPE_CHECKING:
+    from configparser import ConfigParser
+    from typing import Any
 
 _SEPARATORS = {"space": " ", "newline": "\n", "os": os.pathsep, ":": ":", ";": ";"}
 
@@ -34,34 +31,34 @@ class Config:
     def __init__(self, ini: str, toml: str, section: str) -> None:
         self.ini = ini
         self.section = section
-        self.parser = ConfigParser({"here": _here(ini)})
-        self.toml: dict[str, Any] = {}
+        self.parser = _read_ini(ini)
         self.toml_here = _here(toml)
-        try:
-            self.parser.read(ini, encoding="locale")
-            if os.path.exists(toml):
-                with open(toml, "rb") as file:
-                    self.toml = tomllib.load(file).get("tool", {}).get("alembic", {})
-        except tomllib.TOMLDecodeError as error:
-            raise CommandError(f"{toml}: {error}") from error
-        except (ConfigParserError, OSError, UnicodeDecodeError) as error:
-            raise Declined(f"configuration: {error}") from error
-        if not isinstance(self.toml, dict):
-            raise Declined("configuration: [tool.alembic] is not a table")
+        self.toml = _read_toml(toml)
 
     def option(self, name: str) -> str | None:
         """The option from the ini file's section, else from ``[tool.alembic]``; strings only."""
         try:
             if self.parser.has_option(self.section, name):
-                return self.parser.get(self.section, name)
+                return self.value(self.section, name)
             value = self.toml.get(name)
             if value is None:
                 return None
             if isinstance(value, str):
                 return value % {"here": self.toml_here}
-        except (ConfigParserError, ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise Declined(f"configuration: {name}: {error}") from error
         raise Declined(f"configuration: {name} is not a string")
+
+    def value(self, section: str, name: str) -> str | None:
+        """An option of the ini file alone; None where there is none."""
+        if isinstance(self.parser, ini.Ini):
+            return self.parser.get(section, name)
+        import configparser
+
+        try:
+            return self.parser.get(section, name, fallback=None)
+        except configparser.Error as error:
+            raise Declined(f"configuration: {name}: {error}") from error
 
     def boolean(self, name: str) -> bool:
         """As Alembic: the word ``true`` in the ini file, a real boolean in TOML."""
@@ -74,13 +71,9 @@ class Config:
 
     def paths(self, name: str) -> list[str]:
         """A list of paths: split by ``path_separator`` in the ini file, an array in TOML."""
-        try:
-            text = self.parser.get(self.section, name, fallback=None)
-            chosen = self.parser.get(self.section, "path_separator", fallback="")
-        except ConfigParserError as error:
-            raise Declined(f"configuration: {name}: {error}") from error
+        text = self.value(self.section, name)
         if text:
-            separator = _SEPARATORS.get(chosen)
+            separator = _SEPARATORS.get(self.value(self.section, "path_separator") or "")
             if separator is None:
                 raise Declined(f"configuration: {name} without path_separator")
             return [part.strip() for part in text.split(separator) if part]
@@ -105,6 +98,77 @@ class Config:
         return [
             os.path.abspath(path) for path in paths or [os.path.join(script_location, "versions")]
         ]
+
+
+def _read_ini(path: str) -> ini.Ini | ConfigParser:
+    """The file, by our reader if it takes it. One that is not there is empty."""
+    here = {"here": _here(path)}
+    try:
+        with open(path, encoding="locale") as file:
+            text = file.read()
+    except FileNotFoundError:
+        return ini.Ini(here)
+    except (OSError, UnicodeDecodeError) as error:
+        raise Declined(f"configuration: {error}") from error
+    found = ini.read(text, here)
+    if found is not None:
+        return found
+    import configparser
+
+    parser = configparser.ConfigParser(here)
+    try:
+        parser.read_string(text, path)
+    except configparser.Error as error:
+        raise Declined(f"configuration: {error}") from error
+    return parser
+
+
+def _read_toml(path: str) -> dict[str, Any]:
+    """``[tool.alembic]``; empty where it is not there. tomllib is imported only to read one."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise Declined(f"configuration: {error}") from error
+    if not _may_name_us(data):
+        return {}
+    import sys
+
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        found = tomllib.loads(data.decode()).get("tool", {}).get("alembic", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CommandError(f"{path}: {error}") from error
+    except AttributeError as error:  # `tool` is no table
+        raise Declined(f"configuration: {error}") from error
+    if not isinstance(found, dict):
+        raise Declined("configuration: [tool.alembic] is not a table")
+    return found
+
+
+def _may_name_us(data: bytes) -> bool:
+    """Whether TOML with these bytes may have a key ``tool.alembic``; no only where it cannot.
+
+    Both keys stand on one line (``[tool.alembic]``, ``tool.alembic.x = 1``, ``tool = {alembic =
+    ...``), or the first one ends its line as a table of its own (``[tool]``) or as an inline one
+    does. A quoted key could hide behind an escape.
+    """
+    if b"\\u" in data or b"\\U" in data or b"\\x" in data:
+        return True
+    if b"alembic" not in data:
+        return False
+    for line in data.splitlines():
+        _, *after = line.split(b"tool")
+        if after and b"alembic" in line:
+            return True
+        if any(part.lstrip(b" \t\"'")[:1] in (b"]", b"=") for part in after if part):
+            return True
+    return False
 
 
 def _here(path: str) -> str:

@@ -12,6 +12,7 @@ import sys
 from migrate_ext import _core
 
 files_executed = 0
+planned = 0
 plain_statements = 0
 plain_waits = 0
 plain_reasons: dict[str, int] = {}
@@ -28,6 +29,8 @@ def stats() -> dict[str, object]:
     ``files_scanned``
         revision files read by the scanner; ``files_executed``: those that had to be run, because
         something in them is not a plain literal or because their migration ran.
+    ``planned``
+        migrations that ran from the plan file.
     ``graph_builds``
         revision graphs built.
     ``batches``, ``statements``
@@ -42,6 +45,7 @@ def stats() -> dict[str, object]:
     counted: dict[str, object] = dict(_core.counters())
     counted["waits"] = _core.counters()["waits"] + plain_waits
     counted["files_executed"] = files_executed
+    counted["planned"] = planned
     counted["plain_statements"] = plain_statements
     counted["plain_reasons"] = dict(plain_reasons)
     return counted

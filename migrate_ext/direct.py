@@ -9,16 +9,20 @@ process. Each follows the function of its name in ``alembic/command.py`` and
 
 from __future__ import annotations
 
+import _thread
 import os
-import re
-import warnings
-from importlib import util as importlib_util
+import sys
 
-from migrate_ext import _core, commands, counters, errors, handover, libpq
-from migrate_ext.cli import Options
-from migrate_ext.config import Config
-from migrate_ext.handover import Settings
+from migrate_ext import _core, commands, errors, handover, libpq, logs
 from migrate_ext.scripts import Scripts, command_errors
+
+TYPE_CHECKING = False  # typing's own costs its import
+if TYPE_CHECKING:
+    from typing import Any
+
+    from migrate_ext.cli import Options
+    from migrate_ext.config import Config
+    from migrate_ext.handover import Settings
 
 
 def run_command(options: Options, config: Config) -> None:
@@ -36,13 +40,28 @@ def run_command(options: Options, config: Config) -> None:
         raise errors.Declined("env.py is not a thin one")
     if handover.running is not None:
         raise errors.Declined("a command inside env.py")
-    handover.running = Run(options, config, Scripts(config))
+    sys.path[:0] = config.paths("prepend_sys_path")
+    handover.running = Run(options, config)
     try:
-        spec = importlib_util.spec_from_file_location("env_py", path)
-        assert spec is not None and spec.loader is not None
-        spec.loader.exec_module(importlib_util.module_from_spec(spec))
+        _execute(path)
     finally:
         handover.running = None
+
+
+def _execute(path: str) -> None:
+    """Run ``env.py`` as Alembic does, through the import system and its cache of bytecode."""
+    ours: Any = __spec__
+    source_loader = type(ours.loader)
+    if source_loader.__name__ != "SourceFileLoader":  # we come from an archive
+        from importlib.machinery import SourceFileLoader as source_loader  # slow
+    loader = source_loader("env_py", path)
+    module: Any = type(sys)("env_py")
+    module.__spec__ = type(ours)("env_py", loader, origin=path)
+    module.__spec__.has_location = True
+    module.__loader__ = loader
+    module.__file__ = path
+    module.__package__ = ""
+    loader.exec_module(module)
 
 
 def _is_thin(path: str) -> bool:
@@ -55,20 +74,65 @@ def _is_thin(path: str) -> bool:
     return b"migrate_ext" in source and b"alembic" not in source.replace(b"alembic.ini", b"")
 
 
-class Run:
-    """One command while ``env.py`` runs: its ``options``, ``config`` and ``scripts``."""
+class Connecting:
+    """A session that is being opened by another thread, while this one reads files.
 
-    def __init__(self, options: Options, config: Config, scripts: Scripts) -> None:
+    params: as for ``Session.connect``. Loading libpq and waiting for the server cost as much as
+    reading a thousand files, and need no Python. (``threading`` costs its import.)
+    """
+
+    def __init__(self, params: dict[str, str]) -> None:
+        self.session: _core.Session | None = None
+        self.error: Exception | None = None
+        self.done = _thread.allocate_lock()
+        self.done.acquire()
+        try:
+            _thread.start_new_thread(self._run, (params,))
+        except RuntimeError:  # no thread can be had
+            self._run(params)
+
+    def _run(self, params: dict[str, str]) -> None:
+        try:
+            self.session = _core.Session.connect(params, libpq.find())
+        except Exception as error:
+            self.error = error
+        finally:
+            self.done.release()
+
+    def result(self) -> _core.Session:
+        """The open session, when it is there; raises what opening it raised."""
+        self.done.acquire()
+        self.done.release()
+        if self.error is not None:
+            raise self.error
+        assert self.session is not None
+        return self.session
+
+
+class Run:
+    """One command while ``env.py`` runs: its ``options``, its ``config``.
+
+    ``scripts``: the revision files, once they are read; None where Alembic must read them itself.
+    """
+
+    def __init__(self, options: Options, config: Config) -> None:
         self.options = options
         self.config = config
-        self.scripts = scripts
+        self.scripts: Scripts | None = None
 
     def serve(self, settings: Settings) -> None:
         """Do the command's work: here if no SQL must be rendered, else with Alembic."""
+        if self.options.command == "compile":
+            from migrate_ext import compiling  # imports Alembic and SQLAlchemy
+
+            compiling.compile_project(self, settings)
+            return
         reason = self._direct(settings)
         if reason is not None:
+            from migrate_ext import counters
+
             counters.plain(f"{self.options.command}: {reason}")
-            with handover.importing_alembic():
+            with logs.importing_alembic():
                 from migrate_ext import seam  # imports Alembic and SQLAlchemy
 
             seam.run_in_alembic(self, settings)
@@ -78,50 +142,66 @@ class Run:
         options = self.options
         if options.command == "stamp" and "on_version_apply" in settings.configure:
             return "on_version_apply"
-        configure_logging(self.config)
+        logs.configure(self.config)
         url = database_url(settings)
+        session = None
         try:
-            session = _core.Session.connect(_core.parse_url(url), libpq.find())
+            connecting = Connecting({**libpq.CONNECTION, **_params(settings, url)})
+            try:
+                self.scripts = Scripts(self.config)
+            finally:  # as under Alembic, a server that is not there comes before a bad file
+                session = connecting.result()
+            table = VersionTable(session, settings, self.config)
+            return self._serve(table, self.scripts, settings, url)
         except errors.Declined as reason:
             return str(reason)
         except OSError as error:
             return str(error)
-        except ValueError as error:
-            raise errors.CommandError(
-                f"{settings.url_variable}: {error}; expected {errors.URL_FORM}"
-            ) from error
-        try:
-            table = VersionTable(session, settings, self.config)
-            if options.command in ("upgrade", "downgrade"):
-                if self._has_steps(table):
-                    return "migrations to run"
-            elif options.command == "stamp":
-                self._stamp(table)
-            else:
-                self._show(table, url)
-            return None
         finally:
-            session.close()
+            if session is not None:
+                session.close()
 
-    def _has_steps(self, table: VersionTable) -> bool:
-        """Whether there are migrations to run; if not, what is left to do is done."""
+    def _serve(
+        self, table: VersionTable, scripts: Scripts, settings: Settings, url: str
+    ) -> str | None:
+        if "plan" in self.options.flags:
+            from migrate_ext import preview  # imports Alembic and SQLAlchemy
+
+            preview.show(self, table, scripts, settings)
+            return None
+        if self.options.command in ("upgrade", "downgrade"):
+            return self._migrate(table, scripts, settings)
+        if self.options.command == "stamp":
+            self._stamp(table, scripts)
+        else:
+            self._show(table, scripts, url)
+        return None
+
+    def _migrate(self, table: VersionTable, scripts: Scripts, settings: Settings) -> str | None:
+        """Run the migrations from the plan, or none if there are none; else say why not."""
         heads = table.heads()
+        if self.options.arguments[0] == "-1" and len(heads) > 1:
+            return "Alembic warns that this is ambiguous"
         try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                if plan(self.options, self.scripts, heads):
-                    return True  # what there is to warn of, Alembic will
-            for warning in caught:
-                warnings.warn(warning.message, stacklevel=2)
+            indexes = plan(self.options, scripts, heads)
         except errors.CommandError:
             log_context()
             raise
+        if indexes:
+            from migrate_ext import counters, plans
+
+            reason = plans.run(self, table, scripts, settings, heads, indexes)
+            if reason is not None:
+                counters.plain(f"plan: {reason}")
+                return "migrations to run"
+            counters.planned += len(indexes)
+            return None
         log_context()
         if not heads:
             table.ensure()
-        return False
+        return None
 
-    def _stamp(self, table: VersionTable) -> None:
+    def _stamp(self, table: VersionTable, scripts: Scripts) -> None:
         log_context()
         table.begin()
         if "purge" in self.options.flags:
@@ -135,48 +215,48 @@ class Run:
         with command_errors(
             multiple_heads="Multiple heads are present; please specify a single target revision"
         ):
-            steps = self.scripts.graph.stamp(tuple(self.options.arguments), heads)
+            steps = scripts.graph.stamp(tuple(self.options.arguments), heads)
         for from_, to, _, _ in steps:
-            log("Running %s", f"stamp_revision {', '.join(from_)} -> {', '.join(to)}")
-        for operations in self.scripts.graph.version_operations(heads, steps):
+            logs.info(f"Running stamp_revision {', '.join(from_)} -> {', '.join(to)}")
+        for operations in scripts.graph.version_operations(heads, steps):
             table.apply(operations)
         table.session.commit()
 
-    def _show(self, table: VersionTable, url: str) -> None:
-        options, scripts, graph = self.options, self.scripts, self.scripts.graph
+    def _show(self, table: VersionTable, scripts: Scripts, url: str) -> None:
+        options, graph = self.options, scripts.graph
         verbose = "verbose" in options.flags
         log_context()
         heads = table.heads()
         if options.command == "current":
             if verbose:
-                commands.print_lines(options, [f"Current revision(s) for {_core.redact_url(url)}:"])
+                place = f"Current revision(s) for {_core.redact_url(url)}:\n"
+                commands.print_text(options, place)
             if "check_heads" in options.flags and set(heads) != set(graph.heads):
                 raise errors.CommandError("Database is not on all head revisions")
             with command_errors():
                 current = graph.all_current(heads)
-            commands.print_lines(
-                options, [scripts.cmd_format(index, verbose=verbose) for index in current]
-            )
+            commands.print_text(options, scripts.lines(current, verbose=verbose))
         elif options.command == "show":
             if not heads:
                 table.ensure()
             with command_errors():
                 found = graph.get_revisions(heads)
-            commands.print_lines(options, [scripts.log_entry(i) for i in commands.indexes(found)])
+            entries = [scripts.log_entry(i) + "\n" for i in commands.indexes(found)]
+            commands.print_text(options, "".join(entries))
         else:
             if not heads:  # as Alembic, for which `history` is no different from `upgrade` here
                 table.ensure()
             base, _, head = (options.value("rev_range") or ":").strip().partition(":")
             marked = heads if "indicate_current" in options.flags else ()
             if head == "current":
-                lines = commands.history_lines(options, scripts, base or "base", heads, marked)
+                text = commands.history_text(options, scripts, base or "base", heads, marked)
             elif base == "current":
-                lines = commands.history_lines(options, scripts, heads, head or "heads", marked)
+                text = commands.history_text(options, scripts, heads, head or "heads", marked)
             else:
-                lines = commands.history_lines(
+                text = commands.history_text(
                     options, scripts, base or "base", head or "heads", marked
                 )
-            commands.print_lines(options, lines)
+            commands.print_text(options, text)
 
 
 def plan(options: Options, scripts: Scripts, heads: tuple[str, ...]) -> list[int]:
@@ -240,11 +320,25 @@ class VersionTable:
             self.session.version_create(self.name, self.schema, self.primary_key)
         self._exists = True
 
+    @property
+    def missing(self) -> bool:
+        """Whether :meth:`heads` has seen no such table."""
+        return not self._exists
+
     def purge(self) -> None:
         self.session.version_purge(self.name, self.schema)
 
     def apply(self, operations: list[_core._VersionOperation]) -> None:
         self.session.version_apply(operations, self.name, self.schema)
+
+
+def _params(settings: Settings, url: str) -> dict[str, str]:
+    try:
+        return _core.parse_url(url)
+    except ValueError as error:
+        raise errors.CommandError(
+            f"{settings.url_variable}: {error}; expected {errors.URL_FORM}"
+        ) from error
 
 
 def database_url(settings: Settings) -> str:
@@ -257,7 +351,7 @@ def database_url(settings: Settings) -> str:
             f"{settings.url_variable}={errors.URL_FORM}"
         )
     scheme, separator, rest = url.partition("://")
-    if re.split("[/?#]", rest, maxsplit=1)[0].count("@") > 1:
+    if rest.replace("?", "/").replace("#", "/").partition("/")[0].count("@") > 1:
         # libpq would take the end of the password for the host, and print it.
         raise errors.CommandError(
             f"{settings.url_variable} has more than one '@' before the host; "
@@ -268,25 +362,7 @@ def database_url(settings: Settings) -> str:
     return url
 
 
-def configure_logging(config: Config) -> None:
-    """The ini file's logging, as Alembic's usual ``env.py`` sets it up, where the file has any."""
-    import logging
-
-    logging.getLogger("alembic").addHandler(logging.NullHandler())
-    if config.parser.has_section("loggers"):
-        import logging.config
-
-        logging.config.fileConfig(config.ini, disable_existing_loggers=False)
-
-
-def log(text: str, *arguments: object) -> None:
-    """An INFO line of ``alembic.runtime.migration``."""
-    import logging
-
-    logging.getLogger("alembic.runtime.migration").info(text, *arguments)
-
-
 def log_context() -> None:
     """What Alembic logs when ``env.py`` configures a PostgreSQL connection."""
-    log("Context impl %s.", "PostgresqlImpl")
-    log("Will assume %s DDL.", "transactional")
+    logs.info("Context impl PostgresqlImpl.")
+    logs.info("Will assume transactional DDL.")

@@ -71,8 +71,11 @@ class Lent:
 
     ``connection``: the DBAPI connection. ``pointer``, ``library``: its ``PGconn``, and the file to
     find its libpq by. ``notices_are_heard``: somebody listens to what the server says beside
-    results, so that Python may not run ahead of a migration's end.
+    results, so that Python may not run ahead of a migration's end. ``is_async``: waits belong to the
+    event loop.
     """
+
+    is_async = False
 
     def __init__(self, connection: Any, pointer: int, library: str) -> None:
         self.connection = connection
@@ -124,6 +127,12 @@ class Psycopg(Lent):
         return cls(_message(failed), info=fields)  # type: ignore[no-any-return]
 
 
+class PsycopgAsync(Psycopg):
+    """psycopg's async connection, behind SQLAlchemy's adapter."""
+
+    is_async = True
+
+
 class Psycopg2(Lent):
     """psycopg2. It skips COMMIT unless it has sent BEGIN, which it does with its first statement."""
 
@@ -158,6 +167,15 @@ class Psycopg2(Lent):
 def lend(connection: Any) -> Lent | str:
     """An open DBAPI connection for the executor; a text says why it cannot be one."""
     name = type(connection).__module__.partition(".")[0]
+    if name == "sqlalchemy":  # an adapter around an async driver's
+        connection = connection.driver_connection
+        name = type(connection).__module__.partition(".")[0]
+        library = None
+        if name == "psycopg":
+            library = libpq.psycopg_library(type(connection.pgconn).__module__)
+        if library is None:
+            return f"driver: {name} through asyncio"
+        return PsycopgAsync(connection, connection.pgconn.pgconn_ptr, library)
     if name not in ("psycopg", "psycopg2"):
         return f"driver: not psycopg or psycopg2 but {name}"
     if name == "psycopg2":

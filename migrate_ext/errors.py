@@ -86,6 +86,17 @@ def line_in(path: str, error: BaseException) -> int | None:
     return line
 
 
+def place(name: str, revision: str, path: str, line: int | None, position: str | None) -> str:
+    """``upgrade of revision x (file, line n, character p of the statement)``.
+
+    name: ``upgrade`` or ``downgrade``.
+    """
+    where = f"{path}, line {line}" if line else path
+    if position:
+        where += f", character {position} of the statement"
+    return f"{name} of revision {revision} ({where})"
+
+
 def no_version_table(name: str, why: str) -> str:
     """What to say where something else has the version table's name."""
     return (
@@ -123,6 +134,8 @@ class ServerError(Exception):
     sqlstate: str | None = None
     index: int = -1
     fields: dict[int, str] = {}
+    statement: str | None = None
+    migration_step: str
     partial: tuple[tuple[str, int], ...] = ()
 
 

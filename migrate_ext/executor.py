@@ -24,6 +24,7 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 import sqlalchemy
 from alembic import util as alembic_util
 from sqlalchemy.engine import Connection
+from sqlalchemy.util import await_only
 
 from migrate_ext import _core, counters, drivers, errors
 
@@ -48,11 +49,8 @@ class Place:
         self.path = path
 
     def note(self, line: int | None, position: str | None) -> str:
-        """``upgrade of revision x (file, line n, character p of the statement)``."""
-        where = f"{self.path}, line {line}" if line else self.path
-        if position:
-            where += f", character {position} of the statement"
-        return f"{self.name} of revision {self.revision} ({where})"
+        """As :func:`migrate_ext.errors.place`."""
+        return errors.place(self.name, self.revision, self.path, line, position)
 
 
 class Statement:
@@ -102,7 +100,7 @@ class Executor(logging.Filter):
         # Nothing is sent before settle(): where each migration is waited for anyway, one wait is
         # less than two.
         self.gathers = False
-        self.thread = threading.get_ident()
+        self.task = _task()
         # Statements whose results have not come, and log records that come after their confirmation.
         self._queue: deque[Statement | logging.LogRecord] = deque()
         self._unsettled = 0
@@ -129,7 +127,7 @@ class Executor(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Hold what this thread logs while something before it is not confirmed."""
-        if not self._unsettled or self._emitting or threading.get_ident() != self.thread:
+        if not self._unsettled or self._emitting or _task() != self.task:
             return True
         self._queue.append(record)
         return False
@@ -187,7 +185,7 @@ class Executor(logging.Filter):
             self._failed(error)
         self._confirm(results)
         if self.session.full:
-            self._advance(self.session.make_room)
+            self._wait(self.session.make_room, lambda: self.session.full)
         return True
 
     def _append(self, statement: Statement) -> None:
@@ -199,7 +197,23 @@ class Executor(logging.Filter):
     def settle(self) -> None:
         """Wait for all that was submitted. Raises what the driver would have raised for it."""
         if self._unsettled:
-            self._advance(self.session.settle)
+            self._wait(self.session.settle, lambda: self._unsettled > 0)
+
+    def _wait(self, step: Callable[[], list[tuple[str, int]]], more: Callable[[], bool]) -> None:
+        """Stand still in `step`; where waits are the event loop's, until there is no `more`."""
+        if not self.driver.is_async:
+            self._advance(step)
+            return
+        self._advance(self.session.poll)
+        if more():
+            counters.plain_waits += 1
+        while more():
+            try:
+                await_only(_readable(self.session.socket, self.session.writing))
+            except BaseException:
+                self.abandon()
+                raise
+            self._advance(self.session.poll)
 
     def abandon(self) -> None:
         """Cancel and forget what is in flight: an exception is on its way."""
@@ -299,15 +313,43 @@ def note(error: BaseException, place: Place | None, line: int | None) -> None:
         error.add_note(f"[migrate_ext: in {step}]")
 
 
+async def _readable(socket: int, writing: bool) -> None:
+    """Until the socket can be read, or also written."""
+    import asyncio  # it is there, where this runs
+
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(socket, wake)
+    if writing:
+        loop.add_writer(socket, wake)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(socket)
+        if writing:
+            loop.remove_writer(socket)
+
+
+def _task() -> tuple[int, int]:
+    """Who is running: the thread, and under asyncio the greenlet in it."""
+    greenlet = sys.modules.get("greenlet")
+    return threading.get_ident(), id(greenlet.getcurrent()) if greenlet is not None else 0
+
+
 # Warnings are printed at once, where Alembic would have printed its log lines before.
 _Show: TypeAlias = Callable[..., None]
-_watchers: dict[int, Executor] = {}
+_watchers: dict[tuple[int, int], Executor] = {}
 _watchers_lock = threading.Lock()
 _show_before: _Show | None = None
 
 
 def _show_warning(*arguments: Any, **keywords: Any) -> None:
-    executor = _watchers.get(threading.get_ident())
+    executor = _watchers.get(_task())
     if executor is not None:
         executor.settle()
     assert _show_before is not None
@@ -319,12 +361,12 @@ def _watch_warnings(executor: Executor | None) -> None:
     global _show_before
     with _watchers_lock:
         if executor is not None:
-            _watchers[threading.get_ident()] = executor
+            _watchers[_task()] = executor
             if warnings.showwarning is not _show_warning:
                 _show_before = warnings.showwarning
                 warnings.showwarning = _show_warning
         else:
-            _watchers.pop(threading.get_ident(), None)
+            _watchers.pop(_task(), None)
             if not _watchers and warnings.showwarning is _show_warning:
                 assert _show_before is not None
                 warnings.showwarning = _show_before

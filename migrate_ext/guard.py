@@ -98,15 +98,16 @@ class LibpqLine(Line):
         return self.session.query(sql)
 
     def _execute(self, cursor: Any, sql: str) -> None:
-        if not hasattr(self.driver, "prepare_threshold"):
+        if hasattr(self.driver, "prepare_threshold"):
+            # A name of psycopg's would stay behind a pooler. (SQLAlchemy's adapter of its async
+            # cursor takes no `prepare=False`.)
+            threshold, self.driver.prepare_threshold = self.driver.prepare_threshold, None
+            try:
+                cursor.execute(sql)
+            finally:
+                self.driver.prepare_threshold = threshold
+        else:
             cursor.execute(sql)
-            return
-        # A name of psycopg's would stay behind a pooler. (SQLAlchemy's async cursor takes no `prepare`.)
-        threshold, self.driver.prepare_threshold = self.driver.prepare_threshold, None
-        try:
-            cursor.execute(sql)
-        finally:
-            self.driver.prepare_threshold = threshold
 
     def close(self) -> None:
         self.session.close()

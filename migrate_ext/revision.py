@@ -560,8 +560,8 @@ def _operations(step: _AlembicStep, heads: Collection[str]) -> list[_core._Versi
     if native is None or native.get(name) is not step.revision:
         return None
     try:
-        steps = [(native.graph.lookup(name), step.is_upgrade)]
-        return native.graph.version_operations(sorted(heads), steps)[0]
+        index = native.graph.lookup(name)
+        return native.graph.version_step(sorted(heads), index, step.is_upgrade)
     except errors.Declined as reason:
         counters.plain(f"steps: {reason}")
         return None

@@ -23,6 +23,7 @@ from alembic import context as alembic_context
 from alembic import util as alembic_util
 from alembic.config import CommandLine
 from alembic.config import Config as AlembicConfig
+from alembic.ddl.impl import DefaultImpl
 from alembic.operations import Operations
 from alembic.runtime.migration import (
     HeadMaintainer,
@@ -30,11 +31,26 @@ from alembic.runtime.migration import (
     MigrationStep,
     _ProxyTransaction,
 )
+from alembic.script import Script as AlembicScript
 from alembic.script import ScriptDirectory as AlembicScriptDirectory
-from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.pool import NullPool
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Connection, Dialect, Engine, make_url
+from sqlalchemy.pool import NullPool, Pool
+from sqlalchemy.schema import SchemaItem
+from sqlalchemy.sql.visitors import Visitable
 
-from migrate_ext import counters, direct, drivers, errors, hooks, plain, revision, runs, scripts
+from migrate_ext import (
+    counters,
+    direct,
+    drivers,
+    errors,
+    hooks,
+    libpq,
+    plain,
+    revision,
+    runs,
+    scripts,
+)
 from migrate_ext.executor import Executor, Place, note
 from migrate_ext.handover import Settings
 
@@ -48,7 +64,7 @@ def command_line(argv: Sequence[str], prog: str, *, plain: bool = False) -> None
     argv, prog: as for :func:`migrate_ext.cli.main`. plain: without the executor.
     """
     line = CommandLine(prog=prog)
-    options = line.parser.parse_args(list(argv))
+    options = line.parser.parse_args([word for word in argv if word != "--no-plan"])
     if not hasattr(options, "cmd"):
         line.parser.error("too few arguments")
     function, positional, keyword = options.cmd
@@ -111,9 +127,14 @@ def run_in_alembic(run: direct.Run, settings: Settings) -> None:
     class ScriptDirectory(revision.ScriptDirectory):
         """The project's, with the files that the command has read already."""
 
-        def _load_revisions(self) -> Iterator[revision.Script]:
-            for file in run.scripts.files:
-                yield Script(file.module, file.record[0], file.path, file.scanned)
+        def _load_revisions(self) -> Iterator[AlembicScript]:
+            if run.scripts is None:
+                yield from super()._load_revisions()
+                return
+            found = zip(run.scripts.paths, run.scripts.scanned, strict=True)
+            for index, (path, scanned) in enumerate(found):
+                assert scanned[0] is not None
+                yield Script(run.scripts.modules.get(index), scanned[0], path, scanned)
 
         def run_env(self) -> None:
             _run_environment(settings)
@@ -142,7 +163,7 @@ def _run_environment(settings: Settings) -> None:
         fileConfig(config.config_file_name, disable_existing_loggers=False)
     # Not only autogenerate looks at the models: a naming convention or a listener there changes the
     # SQL of directives.
-    configure = {"target_metadata": _metadata(settings), **settings.configure}
+    configure = {"target_metadata": metadata(settings), **settings.configure}
     if alembic_context.is_offline_mode():
         alembic_context.configure(
             dialect_name="postgresql",
@@ -160,11 +181,20 @@ def _run_environment(settings: Settings) -> None:
         asyncio.run(_run_async(url, configure))
         return
     try:
-        engine = sqlalchemy.create_engine(url, poolclass=NullPool)
+        engine = sqlalchemy.create_engine(
+            url, poolclass=NullPool, connect_args=_connection_defaults(url)
+        )
     except ImportError as error:
         raise errors.CommandError(_no_driver(settings, url, error)) from error
     with engine.connect() as connection:
         _run_online(connection, configure)
+
+
+def _connection_defaults(url: sqlalchemy.URL) -> dict[str, str]:
+    """Of :data:`libpq.CONNECTION`, what the URL does not say itself, for drivers over libpq."""
+    if not url.get_driver_name().startswith("psycopg"):
+        return {}
+    return {key: value for key, value in libpq.CONNECTION.items() if key not in url.query}
 
 
 def _no_driver(settings: Settings, url: sqlalchemy.URL, error: ImportError) -> str:
@@ -178,7 +208,9 @@ async def _run_async(url: sqlalchemy.URL, configure: dict[str, Any]) -> None:
     from sqlalchemy.ext.asyncio import create_async_engine
 
     try:
-        engine = create_async_engine(url, poolclass=NullPool)
+        engine = create_async_engine(
+            url, poolclass=NullPool, connect_args=_connection_defaults(url)
+        )
         async with engine.connect() as connection:
             await connection.run_sync(_run_online, configure)
     except ImportError as error:
@@ -223,7 +255,7 @@ def _engine_url(settings: Settings) -> sqlalchemy.URL:
     return url
 
 
-def _metadata(settings: Settings) -> sqlalchemy.MetaData:
+def metadata(settings: Settings) -> sqlalchemy.MetaData:
     """Import the models and give the metadata that ``env.py`` named."""
     module_name, _, path = settings.metadata.partition(":")
     if not path:
@@ -255,8 +287,8 @@ def _import(name: str, what: str) -> ModuleType:
 
 def _warn_of_unimported(models: ModuleType) -> None:
     """Autogenerate would drop the tables of a module that nobody imports."""
-    proxy = alembic_context._proxy  # type: ignore[attr-defined]
-    if proxy.context_opts.get("revision_context") is None:
+    proxy = getattr(alembic_context, "_proxy", None)
+    if proxy is None or proxy.context_opts.get("revision_context") is None:
         return
     missing = ", ".join(_unimported(models))
     if missing:
@@ -277,6 +309,45 @@ def _unimported(package: ModuleType) -> Iterator[str]:
             yield module.name
         elif module.ispkg:
             yield from _unimported(imported)
+
+
+# -------------------------------------------------------------------------------------------------
+# What else renders
+
+
+def foreign_rendering() -> str | None:
+    """Why directives may not render what Alembic and SQLAlchemy alone would: a listener on all
+    tables, a ``@compiles``, a replaced directive; None where there is no such thing.
+    """
+    for cls in _subclasses(SchemaItem, Engine, Connection, Dialect, Pool):
+        events = getattr(cls, "dispatch", None)
+        for name in getattr(events, "_event_names", ()):
+            for listener in getattr(getattr(events, name), "_clslevel", {}).get(cls, ()):
+                # SQLAlchemy's own; it wraps those of others in functions of other modules.
+                if listener.__module__ != "sqlalchemy.sql.naming":
+                    return f"a listener for {name} on all of {cls.__name__}"
+    for cls in _subclasses(Visitable):
+        compilers = cls.__dict__.get("_compiler_dispatcher")
+        for function in getattr(compilers, "specs", {}).values():
+            if not _is_ours(function.__module__):
+                return f"a @compiles for {cls.__name__}"
+    for key, function in Operations._to_impl._registry.items():
+        if callable(function) and not _is_ours(getattr(function, "__module__", "")):
+            return f"a replaced operation, {key[0].__name__ if isinstance(key, tuple) else key}"
+    impl: type = DefaultImpl.get_by_dialect(postgresql.dialect())  # type: ignore[no-untyped-call]
+    if not all(_is_ours(cls.__module__) for cls in impl.__mro__[:-1]):
+        return f"an implementation of its own, {impl.__name__}"
+    return None
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in ("alembic", "sqlalchemy", "migrate_ext")
+
+
+def _subclasses(*classes: type) -> Iterator[type]:
+    for cls in classes:
+        yield cls
+        yield from _subclasses(*cls.__subclasses__())
 
 
 # -------------------------------------------------------------------------------------------------

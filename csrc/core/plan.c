@@ -86,7 +86,8 @@ typedef struct heads_now {
     uint32_t *left_out; /* node: the last round of searches that did not count it as a head */
     uint32_t search, round;
     mig_nodes stack;  /* empty between two uses */
-    uint32_t count;   /* of is_head */
+    mig_nodes listed; /* the revisions in is_head */
+    uint32_t *place;  /* node: where it is listed */
     mig_name *others; /* rows that are no revision's id */
     uint32_t other_count, other_capacity;
     uint32_t step;
@@ -158,9 +159,9 @@ static mig_status add_head(heads_now *heads, mig_name name)
     uint32_t node = node_of(heads->query->graph, name);
     if (node != MIG_NODE_NONE) {
         mig_mark(heads->is_head, node);
-        heads->count++;
         put_head(heads, node, true);
-        return MIG_OK;
+        heads->place[node] = heads->listed.count;
+        return mig_nodes_push(heads->query, &heads->listed, node);
     }
     if (heads->other_count == heads->other_capacity) {
         uint32_t capacity = heads->other_capacity < 8 ? 8 : heads->other_capacity * 2;
@@ -182,8 +183,10 @@ static mig_status remove_head(heads_now *heads, mig_name name)
         return mig_graph_fail_names(heads->query->error, MIG_GRAPH_KEY, &name, 1);
     uint32_t node = node_of(heads->query->graph, name);
     if (node != MIG_NODE_NONE) {
+        uint32_t last = heads->listed.items[--heads->listed.count];
+        heads->listed.items[heads->place[node]] = last;
+        heads->place[last] = heads->place[node];
         mig_unmark(heads->is_head, node);
-        heads->count--;
         put_head(heads, node, false);
         return MIG_OK;
     }
@@ -389,7 +392,7 @@ static mig_status not_implied(heads_now *heads, mig_span down, mig_span except, 
 /* RevisionStep._unmerge_to_revisions: `down` without what stays anyway. */
 static mig_status unmerge_to(heads_now *heads, uint32_t node, mig_span down, mig_nodes *left)
 {
-    if (heads->other_count > 0 || (heads->count > 1 && down.count > 1))
+    if (heads->other_count > 0 || (heads->listed.count > 1 && down.count > 1))
         return not_implied(heads, down, (mig_span){&node, 1}, left);
     /* What else covers the only revision below is not below `node`; where `node` is the only head,
        what else covers one revision below is itself below another. */
@@ -454,33 +457,115 @@ static mig_status migrate(heads_now *heads, const mig_step *step)
                             : update(heads, revision, graph->names[present]);
 }
 
+/* Runs --------------------------------------------------------------------------------------- */
+
+static mig_status begin_run(heads_now *heads, mig_query *query)
+{
+    size_t nodes = query->graph->count;
+    *heads = (heads_now){.query = query};
+    heads->is_head = mig_query_marks(query);
+    heads->cover = mig_arena_get_array(&query->arena, nodes, sizeof *heads->cover);
+    heads->seen = mig_arena_get_array(&query->arena, nodes, sizeof *heads->seen);
+    heads->left_out = mig_arena_get_array(&query->arena, nodes, sizeof *heads->left_out);
+    heads->place = mig_arena_get_array(&query->arena, nodes, sizeof *heads->place);
+    if (heads->is_head == NULL || heads->cover == NULL || heads->seen == NULL ||
+        heads->left_out == NULL || heads->place == NULL)
+        return MIG_ENOMEM;
+    memset(heads->cover, 0, nodes * sizeof *heads->cover);
+    memset(heads->seen, 0, nodes * sizeof *heads->seen);
+    memset(heads->left_out, 0, nodes * sizeof *heads->left_out);
+    return MIG_OK;
+}
+
+/* What is in the table is `rows`, whatever it was before: what comes is counted first, see
+ * count_step. */
+static mig_status move_to(heads_now *heads, mig_ids rows)
+{
+    const mig_graph *graph = heads->query->graph;
+    uint32_t wanted = ++heads->round;
+    for (size_t i = 0; i < rows.count; i++) {
+        uint32_t node = node_of(graph, rows.items[i]);
+        if (node != MIG_NODE_NONE)
+            heads->left_out[node] = wanted;
+        if (is_head(heads, rows.items[i]))
+            continue;
+        MIG_TRY(add_head(heads, rows.items[i]));
+        MIG_TRY(count_cover(heads, rows.items[i], true));
+    }
+    for (uint32_t i = heads->listed.count; i-- > 0;) {
+        uint32_t node = heads->listed.items[i];
+        if (heads->left_out[node] == wanted)
+            continue;
+        MIG_TRY(remove_head(heads, graph->names[node]));
+        MIG_TRY(count_cover(heads, graph->names[node], false));
+    }
+    return MIG_OK;
+}
+
+static mig_status run_step(heads_now *heads, const mig_step *step)
+{
+    uint32_t first = heads->operations->count;
+    MIG_TRY(step->is_stamp ? stamp(heads, step) : migrate(heads, step));
+    return count_step(heads, first);
+}
+
 mig_status mig_version_operations(mig_query *query, mig_ids rows, const mig_step *steps,
                                   size_t count, mig_operations *operations)
 {
-    size_t nodes = query->graph->count;
-    heads_now heads = {.query = query, .operations = operations};
-    heads.is_head = mig_query_marks(query);
-    heads.cover = mig_arena_get_array(&query->arena, nodes, sizeof *heads.cover);
-    heads.seen = mig_arena_get_array(&query->arena, nodes, sizeof *heads.seen);
-    heads.left_out = mig_arena_get_array(&query->arena, nodes, sizeof *heads.left_out);
-    if (heads.is_head == NULL || heads.cover == NULL || heads.seen == NULL ||
-        heads.left_out == NULL)
-        return MIG_ENOMEM;
-    memset(heads.cover, 0, nodes * sizeof *heads.cover);
-    memset(heads.seen, 0, nodes * sizeof *heads.seen);
-    memset(heads.left_out, 0, nodes * sizeof *heads.left_out);
-    for (size_t i = 0; i < rows.count; i++) {
-        if (is_head(&heads, rows.items[i]))
-            continue;
-        MIG_TRY(add_head(&heads, rows.items[i]));
-        MIG_TRY(count_cover(&heads, rows.items[i], true));
-    }
+    heads_now heads;
+    MIG_TRY(begin_run(&heads, query));
+    heads.operations = operations;
+    MIG_TRY(move_to(&heads, rows));
     for (size_t i = 0; i < count; i++) {
-        uint32_t first = operations->count;
         heads.step = (uint32_t)i;
-        MIG_TRY(steps[i].is_stamp ? stamp(&heads, &steps[i]) : migrate(&heads, &steps[i]));
-        MIG_TRY(count_step(&heads, first));
+        MIG_TRY(run_step(&heads, &steps[i]));
     }
+    return MIG_OK;
+}
+
+struct mig_version_rows {
+    mig_query query;
+    heads_now heads;
+    bool is_kept;   /* `heads` is what the table held after the last step */
+    uint32_t steps; /* since it was begun: the arena grows with them */
+};
+
+mig_version_rows *mig_version_rows_new(const mig_graph *graph)
+{
+    mig_version_rows *rows = mig_alloc_array(graph->alloc, 1, sizeof *rows);
+    if (rows != NULL)
+        mig_query_init(&rows->query, graph, NULL);
+    return rows;
+}
+
+void mig_version_rows_free(mig_version_rows *rows)
+{
+    if (rows == NULL)
+        return;
+    const mig_alloc *alloc = rows->query.graph->alloc;
+    mig_query_release(&rows->query);
+    alloc->release(alloc->ctx, rows);
+}
+
+mig_status mig_version_rows_step(mig_version_rows *rows, mig_ids heads, const mig_step *step,
+                                 mig_operations *operations, mig_graph_error *error)
+{
+    const mig_graph *graph = rows->query.graph;
+    bool is_kept = rows->is_kept && rows->steps++ <= graph->count;
+    bool keep = true; /* not what is borrowed from the caller */
+    for (size_t i = 0; i < heads.count; i++)
+        keep = keep && node_of(graph, heads.items[i]) != MIG_NODE_NONE;
+    rows->query.error = error;
+    rows->is_kept = false;
+    if (!is_kept || !keep) {
+        mig_query_release(&rows->query);
+        rows->steps = 0;
+        MIG_TRY(begin_run(&rows->heads, &rows->query));
+    }
+    rows->heads.operations = operations;
+    MIG_TRY(move_to(&rows->heads, heads));
+    MIG_TRY(run_step(&rows->heads, step));
+    rows->is_kept = keep;
     return MIG_OK;
 }
 

@@ -44,6 +44,17 @@ typedef struct mig_operations {
 mig_status mig_version_operations(mig_query *query, mig_ids heads, const mig_step *steps,
                                   size_t count, mig_operations *operations);
 
+/*
+ * The same for callers who learn of a run's steps one by one: what the table held after the last
+ * one is kept, and only what differs from it is looked at. Not for two threads at once.
+ */
+typedef struct mig_version_rows mig_version_rows;
+mig_version_rows *mig_version_rows_new(const mig_graph *graph); /* NULL when out of memory */
+void mig_version_rows_free(mig_version_rows *rows);             /* accepts NULL */
+/* Operations live until the next call. `error` is the caller's, initialised. */
+mig_status mig_version_rows_step(mig_version_rows *rows, mig_ids heads, const mig_step *step,
+                                 mig_operations *operations, mig_graph_error *error);
+
 /* The steps that lead from `heads` to `destinations`: at most `*count`, in the query's arena. */
 mig_status mig_stamp_steps(mig_query *query, mig_ids destinations, mig_ids heads, mig_step **steps,
                            size_t *count);

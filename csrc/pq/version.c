@@ -237,6 +237,19 @@ mig_status mig_version_read(mig_session *session, const mig_version_table *table
     return status;
 }
 
+const char *mig_version_create_sql(const mig_version_table *table, bool primary_key,
+                                   mig_arena *arena)
+{
+    const char *name = qualified(table, arena);
+    const char *raw_key = CONCAT(arena, table->table, "_pkc");
+    const char *key = raw_key != NULL ? identifier(raw_key, arena) : NULL;
+    if (name == NULL || key == NULL)
+        return NULL;
+    return CONCAT(arena, "\nCREATE TABLE ", name, " (\n\tversion_num VARCHAR(32) NOT NULL",
+                  primary_key ? ", \n\tCONSTRAINT " : "", primary_key ? key : "",
+                  primary_key ? " PRIMARY KEY (version_num)" : "", "\n)\n\n");
+}
+
 mig_status mig_version_create(mig_session *session, const mig_version_table *table,
                               bool primary_key, mig_error *error)
 {
@@ -244,13 +257,7 @@ mig_status mig_version_create(mig_session *session, const mig_version_table *tab
     long long affected;
     mig_arena arena;
     mig_arena_init(&arena, session->arena.alloc);
-    const char *name = qualified(table, &arena), *sql = NULL;
-    const char *raw_key = CONCAT(&arena, table->table, "_pkc");
-    const char *key = raw_key != NULL ? identifier(raw_key, &arena) : NULL;
-    if (name != NULL && key != NULL)
-        sql = CONCAT(&arena, "\nCREATE TABLE ", name, " (\n\tversion_num VARCHAR(32) NOT NULL",
-                     primary_key ? ", \n\tCONSTRAINT " : "", primary_key ? key : "",
-                     primary_key ? " PRIMARY KEY (version_num)" : "", "\n)\n\n");
+    const char *sql = mig_version_create_sql(table, primary_key, &arena);
     mig_status status = sql != NULL ? mig_session_execute(session, sql, tag, &affected, error)
                                     : mig_fail(error, MIG_ENOMEM, "out of memory");
     mig_arena_release(&arena);
@@ -271,11 +278,11 @@ mig_status mig_version_purge(mig_session *session, const mig_version_table *tabl
     return status;
 }
 
-static mig_status add_operation(mig_batch *batch, mig_session *session, const char *name,
+static mig_status operation_sql(mig_session *session, const char *name,
                                 const mig_version_operation *operation, mig_arena *arena,
-                                mig_error *error)
+                                const char **sql, mig_error *error)
 {
-    const char *from = NULL, *to = NULL, *sql;
+    const char *from = NULL, *to = NULL;
     mig_status status = MIG_OK;
     if (operation->action != MIG_VERSION_INSERT)
         status = literal(session, operation->from, arena, &from, error);
@@ -284,15 +291,25 @@ static mig_status add_operation(mig_batch *batch, mig_session *session, const ch
     if (status != MIG_OK)
         return status;
     if (operation->action == MIG_VERSION_INSERT)
-        sql = CONCAT(arena, "INSERT INTO ", name, " (version_num) VALUES (", to, ")");
+        *sql = CONCAT(arena, "INSERT INTO ", name, " (version_num) VALUES (", to, ")");
     else if (operation->action == MIG_VERSION_DELETE)
-        sql = CONCAT(arena, "DELETE FROM ", name, " WHERE ", name, ".version_num = ", from);
+        *sql = CONCAT(arena, "DELETE FROM ", name, " WHERE ", name, ".version_num = ", from);
     else
-        sql = CONCAT(arena, "UPDATE ", name, " SET version_num=", to, " WHERE ", name,
-                     ".version_num = ", from);
-    if (sql == NULL)
+        *sql = CONCAT(arena, "UPDATE ", name, " SET version_num=", to, " WHERE ", name,
+                      ".version_num = ", from);
+    return *sql != NULL ? MIG_OK : mig_fail(error, MIG_ENOMEM, "out of memory");
+}
+
+mig_status mig_version_sql(mig_session *session, const mig_version_table *table,
+                           const mig_version_operation *operation, mig_arena *arena,
+                           const char **sql, mig_error *error)
+{
+    if (session->conn == NULL)
+        return mig_fail(error, MIG_EINVAL, "the session is closed");
+    const char *name = qualified(table, arena);
+    if (name == NULL)
         return mig_fail(error, MIG_ENOMEM, "out of memory");
-    return mig_batch_add(batch, sql, strlen(sql), error);
+    return operation_sql(session, name, operation, arena, sql, error);
 }
 
 mig_status mig_version_apply(mig_session *session, const mig_version_table *table,
@@ -310,8 +327,12 @@ mig_status mig_version_apply(mig_session *session, const mig_version_table *tabl
     const char *name = qualified(table, &arena);
     if (name == NULL)
         status = mig_fail(error, MIG_ENOMEM, "out of memory");
-    for (size_t i = 0; i < count && status == MIG_OK; i++)
-        status = add_operation(&batch, session, name, &operations[i], &arena, error);
+    for (size_t i = 0; i < count && status == MIG_OK; i++) {
+        const char *sql;
+        status = operation_sql(session, name, &operations[i], &arena, &sql, error);
+        if (status == MIG_OK)
+            status = mig_batch_add(&batch, sql, strlen(sql), error);
+    }
     if (status == MIG_OK) {
         *statements = batch.count;
         status = mig_batch_run(&batch, session, error);

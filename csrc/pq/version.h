@@ -44,10 +44,18 @@ typedef struct mig_version_operation {
 
 mig_status mig_version_read(mig_session *session, const mig_version_table *table, mig_arena *arena,
                             mig_version_rows *rows, mig_error *error);
+/* What mig_version_create sends; NULL when out of memory. */
+const char *mig_version_create_sql(const mig_version_table *table, bool primary_key,
+                                   mig_arena *arena);
 mig_status mig_version_create(mig_session *session, const mig_version_table *table,
                               bool primary_key, mig_error *error);
 mig_status mig_version_purge(mig_session *session, const mig_version_table *table,
                              mig_error *error);
+/* The statement of one operation, in `arena`, for whoever sends it with others and checks its rows.
+ */
+mig_status mig_version_sql(mig_session *session, const mig_version_table *table,
+                           const mig_version_operation *operation, mig_arena *arena,
+                           const char **sql, mig_error *error);
 /* In one batch, inside a transaction. MIG_EVERSION, with Alembic's text, when a row was missing or
  * doubled: the statements after it have run as well, and the caller rolls back. `statements`: how
  * many were sent. */

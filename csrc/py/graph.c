@@ -1,20 +1,13 @@
 /*
  * migrate_ext._core.Graph: the revision graph. A revision is the index of its record.
  *
- * Immutable after __new__, but for tuples of labels, which the GIL guards. Questions keep their
- * memory in a mig_query; `ask` releases it in every case. Errors are raised as classes of the
- * namespace `errors`.
+ * Immutable after __new__, but for tuples of labels and the rows of a run, which the GIL guards.
+ * Questions keep their memory in a mig_query; `ask` releases it in every case. Errors are raised as
+ * classes of the namespace `errors`.
  */
-#include "py/module.h"
+#include "py/graph_object.h"
 
-#include "core/plan.h"
-
-typedef struct graph_object {
-    PyObject_HEAD mig_graph *graph;
-    PyObject *names;   /* tuple of str: revision ids */
-    PyObject *errors;  /* where the exceptions are taken from */
-    PyObject **labels; /* set of labels -> tuple of str, or NULL: made when asked for */
-} graph_object;
+typedef mig_py_graph graph_object;
 
 static int traverse(PyObject *self, visitproc visit, void *arg)
 {
@@ -42,6 +35,7 @@ static void dealloc(PyObject *self)
     for (uint32_t i = 0; g->labels != NULL && i < g->graph->label_set_count; i++)
         Py_XDECREF(g->labels[i]);
     PyMem_Free(g->labels);
+    mig_version_rows_free(g->rows);
     mig_graph_free(g->graph);
     type->tp_free(self);
     Py_DECREF(type);
@@ -157,7 +151,7 @@ static int as_ids(graph_object *self, PyObject *value, ids *argument)
     return 0;
 }
 
-static int as_index(graph_object *self, PyObject *value, uint32_t *node)
+int mig_py_graph_index(mig_py_graph *self, PyObject *value, uint32_t *node)
 {
     Py_ssize_t index = PyNumber_AsSsize_t(value, PyExc_IndexError);
     if (index == -1 && PyErr_Occurred())
@@ -403,7 +397,7 @@ static PyObject *get_heads(PyObject *self, void *which)
 static PyObject *revision(PyObject *self, PyObject *index)
 {
     uint32_t node;
-    if (as_index((graph_object *)self, index, &node) < 0)
+    if (mig_py_graph_index((graph_object *)self, index, &node) < 0)
         return NULL;
     return Py_NewRef(PyTuple_GET_ITEM(((graph_object *)self)->names, (Py_ssize_t)node));
 }
@@ -411,7 +405,7 @@ static PyObject *revision(PyObject *self, PyObject *index)
 static PyObject *edges(PyObject *self, PyObject *index, const mig_edges *which)
 {
     uint32_t node;
-    if (as_index((graph_object *)self, index, &node) < 0)
+    if (mig_py_graph_index((graph_object *)self, index, &node) < 0)
         return NULL;
     return names_of((graph_object *)self, mig_edges_of(which, node));
 }
@@ -462,18 +456,22 @@ static PyObject *new_labels(graph_object *self, uint32_t set)
 }
 
 /* One tuple for all revisions that have the same labels. */
-static PyObject *labels(PyObject *self, PyObject *index)
+PyObject *mig_py_graph_labels(mig_py_graph *g, uint32_t node)
 {
-    graph_object *g = (graph_object *)self;
-    uint32_t node;
-    if (as_index(g, index, &node) < 0)
-        return NULL;
     uint32_t set = g->graph->label_set[node];
     if (set == MIG_NODE_NONE)
         return PyTuple_New(0);
     if (g->labels[set] == NULL)
         g->labels[set] = new_labels(g, set);
     return Py_XNewRef(g->labels[set]);
+}
+
+static PyObject *labels(PyObject *self, PyObject *index)
+{
+    uint32_t node;
+    if (mig_py_graph_index((graph_object *)self, index, &node) < 0)
+        return NULL;
+    return mig_py_graph_labels((graph_object *)self, node);
 }
 
 typedef mig_status (*ids_question)(mig_query *query, mig_ids ids, mig_nodes *found);
@@ -591,7 +589,7 @@ static int read_step(graph_object *self, PyObject *value, mig_step *step, ids *f
         if (!PyArg_ParseTuple(value, "Op", &a, &is_upgrade))
             return -1;
         step->is_upgrade = is_upgrade != 0;
-        return as_index(self, a, &step->node);
+        return mig_py_graph_index(self, a, &step->node);
     }
     if (!PyArg_ParseTuple(value, "OOpp", &a, &b, &is_upgrade, &branch_move) ||
         as_ids(self, a, from) < 0 || as_ids(self, b, to) < 0)
@@ -673,6 +671,31 @@ static PyObject *version_operations(PyObject *self, PyObject *args)
     return end(&q, answer);
 }
 
+static PyObject *version_step(PyObject *self, PyObject *args)
+{
+    graph_object *g = (graph_object *)self;
+    PyObject *rows, *index, *answer = NULL;
+    int is_upgrade;
+    if (!PyArg_ParseTuple(args, "OOp:version_step", &rows, &index, &is_upgrade))
+        return NULL;
+    mig_step step = {.is_upgrade = is_upgrade != 0};
+    mig_operations operations = {NULL, 0, 0};
+    ids heads = {0};
+    question q;
+    begin(&q, self);
+    if (mig_py_graph_index(g, index, &step.node) == 0 && as_ids(g, rows, &heads) == 0) {
+        if (g->rows == NULL && (g->rows = mig_version_rows_new(g->graph)) == NULL)
+            PyErr_NoMemory();
+        else if (settle(&q, mig_version_rows_step(g->rows, heads.ids, &step, &operations,
+                                                  q.query.error)) == 0)
+            answer = new_operations(&operations, 1);
+    }
+    if (answer != NULL)
+        Py_SETREF(answer, Py_NewRef(PyList_GET_ITEM(answer, 0)));
+    release_ids(&heads);
+    return end(&q, answer);
+}
+
 /* The type ----------------------------------------------------------------------------------- */
 
 static const int which[] = {0, 1, 2, 3};
@@ -695,6 +718,10 @@ static PyMethodDef methods[] = {
     {"normalized_dependencies", normalized_dependencies, METH_O,
      "normalized_dependencies(index) -> tuple[str, ...]"},
     {"labels", labels, METH_O, "labels(index) -> tuple[str, ...]"},
+    {"describe", (PyCFunction)(void (*)(void))mig_py_graph_describe, METH_VARARGS | METH_KEYWORDS,
+     "describe(indexes, records, current=(), *, branches=False, doc=False, parents=False, "
+     "indicators=True) -> str\n\nRevisions as the commands print them, a line each; records: what "
+     "scan_files gave."},
     {"lookup", lookup, METH_O, "lookup(key) -> int\n\nThe revision of an id or a branch label."},
     {"get_revisions", get_revisions, METH_O, "RevisionMap.get_revisions, as indexes."},
     {"get_revision", get_revision, METH_O, "RevisionMap.get_revision, as an index."},
@@ -705,6 +732,9 @@ static PyMethodDef methods[] = {
      "stamp(destinations, heads) -> steps (from, to, is_upgrade, branch_move)"},
     {"version_operations", version_operations, METH_VARARGS,
      "version_operations(heads, steps) -> for each step, what it writes to the version table"},
+    {"version_step", version_step, METH_VARARGS,
+     "version_step(heads, index, is_upgrade) -> what the step writes\n\n"
+     "As version_operations, for callers who learn of a run's steps one by one."},
     {NULL, NULL, 0, NULL},
 };
 

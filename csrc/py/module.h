@@ -59,5 +59,6 @@ int mig_py_add_scan(PyObject *module);
 int mig_py_add_graph(PyObject *module);
 int mig_py_add_session(PyObject *module);
 int mig_py_add_sql(PyObject *module);
+int mig_py_add_plan(PyObject *module);
 
 #endif

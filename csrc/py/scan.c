@@ -1,16 +1,29 @@
-/* Revision files: `scan_source` for bytes in memory, `scan_files` for a folder of them. */
+/*
+ * Revision files: `scan_source` for bytes in memory, `scan_files` and `scan_folder` for files.
+ *
+ * Many files are read by several threads, which know no Python; all are joined before the call
+ * returns.
+ */
 #include "py/module.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/scan.h"
 
-/* Files read and scanned between two looks at signals, with the GIL released. */
-#define CHUNK 64
+/* Files that a thread takes at a time; between two chunks the caller's thread looks at signals. */
+#define CHUNK ((size_t)64)
+/* Fewer files than this are read by the caller's thread alone. */
+#define THREADED ((size_t)256)
+#define WORKERS 4
 #define BUFFER_SIZE ((size_t)64 * 1024)
 #define MAX_FILE_SIZE ((size_t)64 * 1024 * 1024)
 
@@ -24,7 +37,6 @@ typedef struct answer {
     uint32_t line;
 } answer;
 
-/* One buffer for all files of a call; it grows to the longest. */
 typedef struct buffer {
     char *bytes;
     size_t size;
@@ -175,96 +187,226 @@ static PyObject *scan_source(PyObject *module, PyObject *argument)
     return found;
 }
 
-/* Names as the file system takes them: `names` holds the bytes objects that `paths` points into. */
-static int encode_names(PyObject *files, Py_ssize_t first, Py_ssize_t count, PyObject **names,
-                        const char **paths)
+/* The files of one call, shared by the threads that read them. */
+typedef struct job {
+    int directory; /* -1: it cannot be opened, so neither can its files */
+    const char **paths;
+    answer *answers;
+    size_t count;
+    atomic_size_t next; /* the first file that nobody has taken */
+    atomic_bool stop;
+} job;
+
+/* What one thread keeps: its buffer grows to its longest file, its arena holds its answers' texts.
+ */
+typedef struct worker {
+    job *job;
+    buffer buffer;
+    mig_arena arena;
+    pthread_t thread;
+    bool started;
+} worker;
+
+/* Takes a chunk of files; false when none is left. No Python here. */
+static bool work(worker *w)
 {
-    for (Py_ssize_t i = 0; i < count; i++) {
-        if (!PyUnicode_FSConverter(PyTuple_GET_ITEM(files, first + i), &names[i]))
-            return -1;
-        paths[i] = PyBytes_AS_STRING(names[i]);
+    job *j = w->job;
+    size_t first = atomic_fetch_add(&j->next, CHUNK);
+    if (first >= j->count || atomic_load(&j->stop))
+        return false;
+    for (size_t i = first; i < j->count && i < first + CHUNK; i++) {
+        answer *a = &j->answers[i];
+        size_t length = 0;
+        a->line = 0;
+        a->reason = "the folder cannot be opened";
+        a->status = MIG_EDECLINED;
+        if (j->directory >= 0)
+            a->status = read_file(j->directory, j->paths[i], &w->buffer, &length, &a->reason);
+        if (a->status == MIG_OK)
+            scan_bytes(w->buffer.bytes, length, &w->arena, a);
     }
-    return 0;
+    return true;
+}
+
+static void *run_worker(void *argument)
+{
+    while (work(argument))
+        ;
+    return NULL;
+}
+
+static size_t worker_count(size_t files)
+{
+    long processors = files < THREADED ? 1 : sysconf(_SC_NPROCESSORS_ONLN);
+    return processors < 1 ? 1 : processors > WORKERS ? WORKERS : (size_t)processors;
+}
+
+/* Reads all files; this thread takes its part, and looks at signals. -1 with an exception. */
+static int run_job(job *j, worker *workers, size_t count)
+{
+    int status = 0;
+    for (size_t i = 0; i < count; i++) {
+        workers[i].job = j;
+        workers[i].buffer.bytes = malloc(BUFFER_SIZE);
+        workers[i].buffer.size = BUFFER_SIZE;
+        if (workers[i].buffer.bytes == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+    }
+    /* A thread that cannot be had is one fewer. */
+    for (size_t i = 1; i < count; i++)
+        workers[i].started = pthread_create(&workers[i].thread, NULL, run_worker, &workers[i]) == 0;
+    for (bool more = true; more && status == 0;) {
+        Py_BEGIN_ALLOW_THREADS more = work(&workers[0]);
+        Py_END_ALLOW_THREADS status = PyErr_CheckSignals();
+    }
+    atomic_store(&j->stop, status < 0);
+    Py_BEGIN_ALLOW_THREADS for (size_t i = 1; i < count; i++) if (workers[i].started)(void)
+        pthread_join(workers[i].thread, NULL);
+    Py_END_ALLOW_THREADS return status;
+}
+
+/* Reads `names`, a tuple of our own, which nobody can change while the GIL is released. */
+static PyObject *scan_names(PyObject *module, int directory, PyObject *names)
+{
+    size_t total = (size_t)PyTuple_GET_SIZE(names), count = worker_count(total);
+    worker workers[WORKERS] = {0};
+    job j = {.directory = directory, .count = total};
+    PyObject *answers = NULL;
+    int drop_doc = docstrings_dropped();
+    /* The bytes objects that `paths` points into. */
+    PyObject **encoded = PyMem_Calloc(total + 1, sizeof *encoded);
+    j.paths = PyMem_Calloc(total + 1, sizeof *j.paths);
+    j.answers = PyMem_Calloc(total + 1, sizeof *j.answers);
+    for (size_t i = 0; i < count; i++)
+        mig_arena_init(&workers[i].arena, &mig_alloc_system);
+    if (encoded == NULL || j.paths == NULL || j.answers == NULL)
+        PyErr_NoMemory();
+    if (drop_doc < 0 || PyErr_Occurred())
+        goto done;
+    for (size_t i = 0; i < total; i++) {
+        if (!PyUnicode_FSConverter(PyTuple_GET_ITEM(names, (Py_ssize_t)i), &encoded[i]))
+            goto done;
+        j.paths[i] = PyBytes_AS_STRING(encoded[i]);
+    }
+    if (run_job(&j, workers, count) < 0)
+        goto done;
+    answers = PyList_New((Py_ssize_t)total);
+    for (size_t i = 0; answers != NULL && i < total; i++) {
+        PyObject *one = answer_object(mig_py_state_of(module), &j.answers[i], drop_doc > 0);
+        if (one == NULL)
+            Py_CLEAR(answers);
+        else
+            PyList_SET_ITEM(answers, (Py_ssize_t)i, one);
+    }
+done:
+    for (size_t i = 0; i < count; i++) {
+        mig_arena_release(&workers[i].arena);
+        free(workers[i].buffer.bytes);
+    }
+    for (size_t i = 0; encoded != NULL && i < total; i++)
+        Py_XDECREF(encoded[i]);
+    PyMem_Free(encoded);
+    PyMem_Free(j.paths);
+    PyMem_Free(j.answers);
+    return answers;
 }
 
 static PyObject *scan_files(PyObject *module, PyObject *args)
 {
     PyObject *directory_name = NULL;
     PyObject *sequence;
-    PyObject *files = NULL;
-    PyObject *found = NULL;
-    PyObject *answers = NULL;
-    PyObject *names[CHUNK] = {NULL};
-    const char *paths[CHUNK];
-    answer *chunk = NULL;
-    buffer b = {NULL, BUFFER_SIZE};
-    int directory = -1;
-    mig_arena arena;
-    mig_arena_init(&arena, &mig_alloc_system);
-
     if (!PyArg_ParseTuple(args, "O&O:scan_files", PyUnicode_FSConverter, &directory_name,
                           &sequence))
         return NULL;
-    int drop_doc = docstrings_dropped();
-    /* A tuple of our own: the caller's list may change while the GIL is released. */
-    files = drop_doc < 0 ? NULL : PySequence_Tuple(sequence);
-    if (files == NULL)
-        goto done;
-    Py_ssize_t total = PyTuple_GET_SIZE(files);
-    answers = PyList_New(total);
-    chunk = malloc(CHUNK * sizeof *chunk);
-    b.bytes = malloc(b.size);
-    if (answers == NULL || chunk == NULL || b.bytes == NULL) {
-        if (!PyErr_Occurred())
-            PyErr_NoMemory();
-        goto done;
+    PyObject *names = PySequence_Tuple(sequence), *answers = NULL;
+    if (names != NULL) {
+        int directory = open(PyBytes_AS_STRING(directory_name), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        answers = scan_names(module, directory, names);
+        if (directory >= 0)
+            (void)close(directory);
     }
-    /* If it can't be opened, neither can its files: each is declined below. */
-    directory = open(PyBytes_AS_STRING(directory_name), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    Py_XDECREF(names);
+    Py_DECREF(directory_name);
+    return answers;
+}
 
-    for (Py_ssize_t first = 0; first < total; first += CHUNK) {
-        Py_ssize_t count = total - first < CHUNK ? total - first : CHUNK;
-        if (encode_names(files, first, count, names, paths) < 0)
-            goto done;
-        Py_BEGIN_ALLOW_THREADS for (Py_ssize_t i = 0; i < count; i++)
-        {
-            answer *a = &chunk[i];
-            size_t length = 0;
-            a->line = 0;
-            a->reason = "the folder cannot be opened";
-            a->status = MIG_EDECLINED;
-            if (directory >= 0)
-                a->status = read_file(directory, paths[i], &b, &length, &a->reason);
-            if (a->status == MIG_OK)
-                scan_bytes(b.bytes, length, &arena, a);
+/* Alembic's `(?!\.\#|__init__)(.*\.py)$`. */
+static bool is_revision_file(const char *name)
+{
+    size_t length = strlen(name);
+    if (length > 0 && name[length - 1] == '\n')
+        length--;
+    return length >= 3 && memchr(name, '\n', length) == NULL &&
+           memcmp(name + length - 3, ".py", 3) == 0 && strncmp(name, ".#", 2) != 0 &&
+           strncmp(name, "__init__", 8) != 0;
+}
+
+/* 1, 0, or -1: the entry is gone, and what it was nobody knows. */
+static int is_link(int directory, const struct dirent *entry)
+{
+    struct stat status;
+#ifdef DT_UNKNOWN
+    if (entry->d_type != DT_UNKNOWN)
+        return entry->d_type == DT_LNK;
+#endif
+    if (fstatat(directory, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0)
+        return -1;
+    return S_ISLNK(status.st_mode);
+}
+
+/* The names of revision files in a folder, sorted as Python sorts; NULL with an exception. */
+static PyObject *list_folder(DIR *folder)
+{
+    PyObject *list = PyList_New(0), *names = NULL;
+    for (;;) {
+        errno = 0;
+        const struct dirent *entry = list != NULL ? readdir(folder) : NULL;
+        if (entry == NULL)
+            break;
+        if (!is_revision_file(entry->d_name))
+            continue;
+        if (is_link(dirfd(folder), entry) != 0) {
+            mig_error error;
+            (void)mig_fail(&error, MIG_EDECLINED, "revision files reached by links");
+            (void)mig_py_raise(&error);
+            Py_CLEAR(list);
+            break;
         }
-        Py_END_ALLOW_THREADS for (Py_ssize_t i = 0; i < count; i++)
-        {
-            PyObject *one = answer_object(mig_py_state_of(module), &chunk[i], drop_doc > 0);
-            if (one == NULL)
-                goto done;
-            PyList_SET_ITEM(answers, first + i, one);
-            Py_CLEAR(names[i]);
-        }
-        mig_arena_release(&arena);
-        if (PyErr_CheckSignals() < 0)
-            goto done;
+        PyObject *name = PyUnicode_DecodeFSDefault(entry->d_name);
+        if (name == NULL || PyList_Append(list, name) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(name);
     }
-    found = answers;
-    answers = NULL;
+    if (list != NULL && errno != 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        Py_CLEAR(list);
+    }
+    if (list != NULL && PyList_Sort(list) == 0)
+        names = PyList_AsTuple(list);
+    Py_XDECREF(list);
+    return names;
+}
 
-done:
-    for (size_t i = 0; i < CHUNK; i++)
-        Py_XDECREF(names[i]);
-    if (directory >= 0)
-        (void)close(directory);
-    mig_arena_release(&arena);
-    free(b.bytes);
-    free(chunk);
-    Py_XDECREF(answers);
-    Py_XDECREF(files);
-    Py_XDECREF(directory_name);
-    return found;
+static PyObject *scan_folder(PyObject *module, PyObject *argument)
+{
+    PyObject *path = NULL, *names, *answers = NULL;
+    if (!PyUnicode_FSConverter(argument, &path))
+        return NULL;
+    DIR *folder = opendir(PyBytes_AS_STRING(path));
+    Py_DECREF(path);
+    if (folder == NULL) /* as os.walk: there is nothing in it */
+        return Py_BuildValue("(()[])");
+    names = list_folder(folder);
+    if (names != NULL)
+        answers = scan_names(module, dirfd(folder), names);
+    (void)closedir(folder);
+    if (answers == NULL) {
+        Py_XDECREF(names);
+        return NULL;
+    }
+    return Py_BuildValue("(NN)", names, answers);
 }
 
 static PyMethodDef functions[] = {
@@ -276,6 +418,11 @@ static PyMethodDef functions[] = {
     {"scan_files", scan_files, METH_VARARGS,
      "scan_files(directory: str, names: Sequence[str]) -> list[tuple | str]\n\n"
      "scan_source for each file of a folder; a file that cannot be read gets a reason."},
+    {"scan_folder", scan_folder, METH_O,
+     "scan_folder(directory: str) -> tuple[tuple[str, ...], list[tuple | str]]\n\n"
+     "The sorted names of the revision files in a folder, by Alembic's rule for names, and\n"
+     "scan_files of them; nothing for a folder that cannot be opened. Raises Declined where one\n"
+     "of them is a symbolic link."},
     {NULL, NULL, 0, NULL},
 };
 

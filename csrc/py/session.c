@@ -151,16 +151,19 @@ static PyObject *session_connect(PyObject *cls, PyObject *args, PyObject *kwargs
     params = PyDict_Copy(given);
     if (params == NULL || read_params(params, &keywords, &values) < 0)
         goto done;
-    if (mig_libpq_load(&pq, library != NULL ? PyBytes_AS_STRING(library) : NULL, &error) !=
-        MIG_OK) {
+    mig_status status;
+    const char *file = library != NULL ? PyBytes_AS_STRING(library) : NULL;
+    Py_BEGIN_ALLOW_THREADS status = mig_libpq_load(&pq, file, &error);
+    Py_END_ALLOW_THREADS if (status != MIG_OK)
+    {
         (void)mig_py_raise(&error);
         goto done;
     }
     self = new_session((PyTypeObject *)cls, &pq);
     if (self == NULL || enter(self) < 0)
         goto done;
-    mig_status status = mig_session_connect(&self->session, keywords, values,
-                                            (size_t)PyDict_GET_SIZE(params), &error);
+    status = mig_session_connect(&self->session, keywords, values, (size_t)PyDict_GET_SIZE(params),
+                                 &error);
     (void)leave(self);
     if (status == MIG_OK)
         result = Py_NewRef(self);
@@ -536,6 +539,23 @@ static PyObject *session_version_create(session_object *self, PyObject *args, Py
     Py_RETURN_NONE;
 }
 
+static PyObject *session_version_create_sql(PyObject *Py_UNUSED(cls), PyObject *args,
+                                            PyObject *kwargs)
+{
+    static char *names[] = {"table", "schema", "primary_key", NULL};
+    mig_version_table table = {NULL, NULL};
+    int primary_key = 1;
+    mig_arena arena;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|zp:version_create_sql", names, &table.table,
+                                     &table.schema, &primary_key))
+        return NULL;
+    mig_arena_init(&arena, &mig_alloc_system);
+    const char *sql = mig_version_create_sql(&table, primary_key != 0, &arena);
+    PyObject *text = sql != NULL ? text_or_none(sql) : PyErr_NoMemory();
+    mig_arena_release(&arena);
+    return text;
+}
+
 static PyObject *session_version_purge(session_object *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"table", "schema", NULL};
@@ -573,6 +593,26 @@ static int read_operation(PyObject *item, mig_version_operation *operation)
         return -1;
     }
     return 0;
+}
+
+static PyObject *session_version_sql(session_object *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"operation", "table", "schema", NULL};
+    mig_version_table table = {NULL, NULL};
+    mig_version_operation operation;
+    PyObject *given;
+    const char *sql;
+    mig_arena arena;
+    mig_error error;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "Os|z:version_sql", names, &given, &table.table,
+                                     &table.schema) ||
+        read_operation(given, &operation) < 0 || refuse_if_busy(self) < 0)
+        return NULL;
+    mig_arena_init(&arena, &mig_alloc_system);
+    mig_status status = mig_version_sql(&self->session, &table, &operation, &arena, &sql, &error);
+    PyObject *result = status == MIG_OK ? text_or_none(sql) : raise(self, &error);
+    mig_arena_release(&arena);
+    return result;
 }
 
 static PyObject *session_version_apply(session_object *self, PyObject *args, PyObject *kwargs)
@@ -712,8 +752,15 @@ static PyMethodDef session_methods[] = {
      "None: there is no such table."},
     {"version_create", KEYWORDS(session_version_create),
      "version_create(table: str, schema: str | None = None, primary_key: bool = True) -> None"},
+    {"version_create_sql", (PyCFunction)(void (*)(void))session_version_create_sql,
+     METH_VARARGS | METH_KEYWORDS | METH_STATIC,
+     "version_create_sql(table: str, schema: str | None = None, primary_key: bool = True) -> str"
+     "\n\nWhat version_create sends."},
     {"version_purge", KEYWORDS(session_version_purge),
      "version_purge(table: str, schema: str | None = None) -> None"},
+    {"version_sql", KEYWORDS(session_version_sql),
+     "version_sql(operation: tuple[str, ...], table: str, schema: str | None = None) -> str\n\n"
+     "The statement of one operation of version_apply, unsent."},
     {"version_apply", KEYWORDS(session_version_apply),
      "version_apply(operations: Sequence[tuple[str, ...]], table: str, schema: str | None = None) "
      "-> None\n\nRaises CommandError, with Alembic's text, when a row is missing or doubled."},

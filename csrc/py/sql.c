@@ -111,9 +111,10 @@ static PyObject *load_libpq(PyObject *Py_UNUSED(module), PyObject *argument)
         return NULL;
     mig_libpq table;
     mig_error error;
-    mig_status status =
-        mig_libpq_load(&table, path != NULL ? PyBytes_AS_STRING(path) : NULL, &error);
-    Py_XDECREF(path);
+    mig_status status;
+    const char *file = path != NULL ? PyBytes_AS_STRING(path) : NULL;
+    Py_BEGIN_ALLOW_THREADS status = mig_libpq_load(&table, file, &error);
+    Py_END_ALLOW_THREADS Py_XDECREF(path);
     if (status != MIG_OK)
         return mig_py_raise(&error);
     int version = table.version;

@@ -141,6 +141,7 @@ class Project:
         from migrate_ext.scripts import Scripts, command_errors
 
         config = Config(self.ini, self.toml, "alembic")
+        sys.path[:0] = config.paths("prepend_sys_path")
         scripts = Scripts(config)
         graph = scripts.graph
         self._directory = scripts.directory
@@ -150,19 +151,12 @@ class Project:
                 found = graph.iterate(target, (), implicit_base=True)
             return [graph.revision(index) for index in reversed(found)]
 
-        by_id = {script.revision: script for script in scripts.files}
         revisions = []
         for id_ in order("heads"):
-            script = by_id[id_]
-            revisions.append(
-                Revision(
-                    id_,
-                    _names(script.down_revision),
-                    _names(script.depends_on),
-                    _names(script.branch_labels),
-                    script.path,
-                )
-            )
+            index = graph.lookup(id_)
+            _, down, labels, depends_on, _ = scripts.scanned[index]
+            path = scripts.paths[index]
+            revisions.append(Revision(id_, _names(down), _names(depends_on), _names(labels), path))
         return History(revisions, graph.heads, order)
 
     def _read_with_alembic(self) -> History:

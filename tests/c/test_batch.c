@@ -55,6 +55,41 @@ static void test_no_allocation_may_fail_unseen(void)
     }
 }
 
+static void test_what_is_dropped_or_taken_back_leaves_the_rest_in_order(void)
+{
+    mig_batch batch;
+    mig_error error;
+    char sql[32];
+    int next = 0, first = 0;
+    mig_batch_init(&batch, &mig_alloc_system);
+    for (int round = 0; round < 200; round++) {
+        for (int i = 0; i < round % 7 + 1; i++) {
+            int length = snprintf(sql, sizeof sql, "select %d", next++);
+            mig_status status = mig_batch_add(&batch, sql, (size_t)length, &error);
+            CHECK_INT(status, MIG_OK); /* which looks at its arguments twice */
+        }
+        if (round % 5 == 0) {
+            mig_batch_pop(&batch, 1);
+            next--;
+        }
+        size_t left = batch.count - batch.head, drop = left < 3 ? left : 3;
+        batch.sent = batch.done = batch.head + drop; /* as if they had run */
+        batch.failed = round % 2 == 0 ? MIG_BATCH_NONE : batch.done;
+        CHECK_INT(mig_batch_good(&batch), batch.done);
+        mig_batch_drop(&batch, drop);
+        first += (int)drop;
+        CHECK_INT(batch.done, batch.head);
+        CHECK_INT(batch.sent, batch.head);
+        CHECK(batch.failed == MIG_BATCH_NONE || batch.failed == batch.head);
+        CHECK_INT(batch.count - batch.head, next - first);
+        for (size_t i = batch.head; i < batch.count; i++) {
+            (void)snprintf(sql, sizeof sql, "select %d", first + (int)(i - batch.head));
+            CHECK_STR(batch.statements[i].sql, sql);
+        }
+    }
+    mig_batch_release(&batch);
+}
+
 static ConnStatusType always_connected(const PGconn *conn)
 {
     (void)conn;
@@ -100,6 +135,7 @@ static void test_a_file_that_is_no_libpq_is_refused(void)
 int main(void)
 {
     test_what_may_not_go_into_a_pipeline_goes_alone();
+    test_what_is_dropped_or_taken_back_leaves_the_rest_in_order();
     test_no_allocation_may_fail_unseen();
     test_a_libpq_without_pipelines_leaves_the_plain_path();
     test_a_file_that_is_no_libpq_is_refused();

@@ -237,6 +237,38 @@ static mig_status ask_rows(mig_query *query, uint32_t *written)
     return status;
 }
 
+/* The same, told one step at a time. */
+static mig_status ask_steps(mig_query *query, uint32_t *written)
+{
+    mig_nodes up = {NULL, 0, 0};
+    const range_case all = {"heads", NULL, false, NULL};
+    mig_name heads[SAMPLE_COUNT];
+    uint32_t head_count = 0;
+    mig_version_rows *rows = mig_version_rows_new(query->graph);
+    mig_status status = rows == NULL ? MIG_ENOMEM : ask_range(query, &all, &up);
+    *written = 0;
+    for (uint32_t i = 0; i < 2 * up.count && status == MIG_OK; i++) {
+        bool is_upgrade = i < up.count;
+        uint32_t node = up.items[is_upgrade ? up.count - 1 - i : i - up.count];
+        mig_step step = {.is_upgrade = is_upgrade, .node = node};
+        mig_operations operations = {NULL, 0, 0};
+        status = mig_version_rows_step(rows, (mig_ids){heads, head_count, true}, &step, &operations,
+                                       query->error);
+        for (uint32_t j = 0; j < operations.count && status == MIG_OK; j++, ++*written) {
+            const mig_operation *one = &operations.items[j];
+            uint32_t at = 0;
+            while (at < head_count && !mig_name_equal(heads[at], one->from))
+                at++;
+            if (one->kind != MIG_VERSION_INSERT)
+                heads[at] = heads[--head_count];
+            if (one->kind != MIG_VERSION_DELETE)
+                heads[head_count++] = query->graph->names[mig_graph_lookup(query->graph, one->to)];
+        }
+    }
+    mig_version_rows_free(rows);
+    return status;
+}
+
 static void test_a_run_up_and_down_leaves_no_row(void)
 {
     mig_graph_error error;
@@ -249,6 +281,10 @@ static void test_a_run_up_and_down_leaves_no_row(void)
     status = ask_rows(&query, &written);
     CHECK_INT(status, MIG_OK);
     CHECK(written >= 2 * SAMPLE_COUNT);
+    uint32_t written_in_steps = 0;
+    status = ask_steps(&query, &written_in_steps);
+    CHECK_INT(status, MIG_OK);
+    CHECK_INT(written_in_steps, written);
     mig_query_release(&query);
     mig_graph_free(graph);
     mig_graph_error_release(&error);
@@ -261,7 +297,7 @@ static mig_status ask_everything(const mig_alloc *alloc)
     mig_status status, worst;
     mig_graph_error_init(&error, alloc);
     mig_graph *graph = build(alloc, SAMPLE, SAMPLE_COUNT, &error, &worst);
-    for (size_t i = 0; worst == MIG_OK && i < sizeof RANGES / sizeof RANGES[0] + 3; i++) {
+    for (size_t i = 0; worst == MIG_OK && i < sizeof RANGES / sizeof RANGES[0] + 4; i++) {
         mig_query query;
         mig_nodes found = {NULL, 0, 0};
         mig_step *steps;
@@ -277,7 +313,8 @@ static mig_status ask_everything(const mig_alloc *alloc)
         else if (i == 2)
             status = mig_all_current(&query, (mig_ids){&row, 1, true}, &found);
         else
-            status = ask_range(&query, &RANGES[i - 3], &found);
+            status =
+                i == 3 ? ask_steps(&query, &written) : ask_range(&query, &RANGES[i - 4], &found);
         if (status == MIG_ENOMEM)
             worst = status;
         mig_query_release(&query);

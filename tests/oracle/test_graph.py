@@ -452,11 +452,30 @@ def test_a_run_writes_the_version_rows_that_alembic_writes(r: random.Random) -> 
         else:
             steps = [any_step(r, typist, len(both.records)) for _ in range(r.randint(0, 3))]
         written = both.ask("version_operations", rows, steps or [])
-        for operation in (operation for one in written or () for operation in one):
-            if operation[0] != "insert":
-                rows = tuple(row for row in rows if row != operation[1])
-            if operation[0] != "delete":
-                rows += (operation[-1],)
+        for step, operations in zip(steps or (), written or (), strict=written is not None):
+            # Step by step it is the same, whatever was asked before.
+            if len(step) == 2:
+                assert both.graph.version_step(rows, *step) == operations
+                if r.random() < 0.1:
+                    ask_anything(r, both, typist)
+            for operation in operations:
+                if operation[0] != "insert":
+                    rows = tuple(row for row in rows if row != operation[1])
+                if operation[0] != "delete":
+                    rows += (operation[-1],)
+
+
+def ask_anything(r: random.Random, both: Both, typist: Typist) -> None:
+    """A step from rows that have nothing to do with what was asked before; it may fail."""
+    rows = tuple(some(r, [*typist.ids, "unknown"], r.randint(0, 3)))
+    step = (r.randrange(len(both.records)), r.random() < 0.5)
+    question = f"step {rows} {step}"
+    same(
+        question,
+        both.records,
+        lambda: [both.graph.version_step(rows, *step)],
+        lambda: both.version_operations(rows, [step]),
+    )
 
 
 def any_step(r: random.Random, typist: Typist, count: int) -> Any:

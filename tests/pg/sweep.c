@@ -50,6 +50,19 @@ static mig_status play(const mig_alloc *alloc, char **values, size_t count)
         CHECK_STR(session.diagnostics.sqlstate, "22012");
         status = MIG_OK;
     }
+    mig_batch_release(&batch);
+    /* The same, sent while it is added; its results are dropped as they come. */
+    if (status == MIG_OK)
+        status = mig_session_query(&session, "rollback; begin", &arena, &rows, &error);
+    for (int i = 0; i < 100 && status == MIG_OK; i++) {
+        status = mig_batch_add(&batch, "select 1", 8, &error);
+        if (status == MIG_OK)
+            status = mig_batch_poll(&batch, &session, &error);
+        if (status == MIG_OK)
+            mig_batch_drop(&batch, mig_batch_good(&batch) - batch.head);
+    }
+    mig_batch_abandon(&batch, &session);
+    CHECK(!batch.flying);
     if (session.conn != NULL) {
         mig_error ignored;
         CHECK(!session.pq.PQisBusy(session.conn));

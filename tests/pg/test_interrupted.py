@@ -212,6 +212,24 @@ def test_limits_do_not_outlive_the_run(tmp_path: Path, database_url: str) -> Non
         assert "afterwards 0" in done.said, done.said
 
 
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "psycopg_async"])
+def test_a_server_that_has_gone_without_a_word_is_noticed(
+    tmp_path: Path, database_url: str, driver: str
+) -> None:
+    """Keep-alives are on, unless the URL has its own; and others see who we are."""
+    body = """\
+    raw = op.get_bind().connection.driver_connection
+    found = raw.info.dsn_parameters if hasattr(raw, "get_backend_pid") else raw.info.get_parameters()
+    print([item for item in found.items() if item[0][:4] in ("keep", "tcp_", "fall")])
+    op.execute("INSERT INTO ran VALUES (1)")"""
+    url = database_url.replace("+psycopg:", f"+{driver}:") + "?keepalives_idle=7"
+    project = Field(tmp_path / "p", url, way=DIRECT, count=1, body={1: body})
+    done = project.run("upgrade", "head")
+    assert done.code == 0, done.said
+    for said in ("keepalives_idle', '7'", "tcp_user_timeout', '60000'", "_name', 'migrate_ext'"):
+        assert said in done.said, done.said
+
+
 # --- secrets --------------------------------------------------------------------------------------
 
 

@@ -35,6 +35,7 @@ def test_reading_commands_execute_no_file_and_ask_no_server(project: Counted) ->
         assert project.stats(*command, DATABASE_URL="") == {
             "files_scanned": FILES,
             "files_executed": 0,
+            "planned": 0,
             "graph_builds": 1,
             "batches": 0,
             "statements": 0,
@@ -55,6 +56,7 @@ def test_upgrade_sends_fewer_batches_than_statements(project: Counted) -> None:
     assert up["plain_statements"] <= up["waits"]
     assert up["waits"] <= up["plain_statements"] + 2 * up["batches"] + 12
     assert up["plain_reasons"].pop("upgrade: migrations to run") == 1
+    assert up["plain_reasons"].pop("plan: none") == 1
     assert up["plain_reasons"].pop("migration: a with block") == 2
     assert all(r.startswith(("migration: ", "statement: ")) for r in up["plain_reasons"]), up[
         "plain_reasons"

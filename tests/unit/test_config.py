@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from alembic.config import Config as AlembicConfig
 from alembic.script import ScriptDirectory
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from project import ROOT
 
 from migrate_ext import config
 from migrate_ext.errors import CommandError, Declined
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 OPTIONS = (
     "script_location",
@@ -164,3 +173,31 @@ def test_files_are_chosen_as_alembic_chooses_them(monkeypatch: pytest.MonkeyPatc
                         config.default_files(list(named))
                 else:
                     assert config.default_files(list(named)) == (ini, toml)
+
+
+TABLES = (
+    "[tool.alembic]\n", "[ tool . alembic ]\n", '["tool"."alembic"]\n', "['tool'.alembic]\n", "[tool]\n", "[[tool]]\n",
+    "[tool.alembic.x]\n", "[project]\n", "[tool.other]\n", '["tool" ]\n', "alembic.x = 1\n", "alembic = {x = 1}\n",
+    "tool.alembic.x = 1\n", "tool.'alembic' = {}\n", "tool = {alembic = {x = 1}}\n", "tool = {\nalembic = {x = 1}}\n",
+    "tool.other = 1\n", '"t\\u006fol".alembic.x = 1\n', 'dependencies = ["alembic>=1.13"]\n', 'alembic = "^1.13"\n',
+    "x = '''\n[tool.alembic]\n'''\n", "# tool\n", "[tool.a\n",
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(TABLES), max_size=5).map("".join))
+@settings(max_examples=400, deadline=None)
+def test_toml_that_is_not_parsed_cannot_name_alembic(text: str) -> None:
+    if config._may_name_us(text.encode()):
+        return
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return
+    tool = found.get("tool", {})
+    assert not isinstance(tool, dict) or "alembic" not in tool
+
+
+def test_an_ordinary_pyproject_is_not_parsed() -> None:
+    text = '[project]\ndependencies = ["alembic==1.18"]\n[tool.ruff]\nx = ["alembic"]\n[tool.poetry.dependencies]\nalembic = "1"\n'
+    assert not config._may_name_us(text.encode())
+    assert not config._may_name_us((ROOT / "pyproject.toml").read_bytes())

@@ -1,0 +1,357 @@
+"""Compiled migrations: whether they may be used, and running them on a session of our own.
+
+``migrate-ext compile`` (:mod:`migrate_ext.compiling`) writes the SQL of constant migrations into one
+file beside the folder of revisions. Here it is compared with what it was made from, without
+importing any of that: settings, packages, the project's modules, the revision files. In doubt it is
+not used, and the migrations are rendered.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from migrate_ext import __version__, _core, errors, logs
+
+TYPE_CHECKING = False  # typing's own costs its import
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from migrate_ext.config import Config
+    from migrate_ext.direct import Run, VersionTable
+    from migrate_ext.handover import Settings
+    from migrate_ext.limits import Limits
+    from migrate_ext.scripts import Scripts
+
+    # (line of the directive, statement); line -1: "autocommit" or "transaction"
+    Items: TypeAlias = list[tuple[int, str]]
+    # (revision, is an upgrade) -> (hash of the revision's file, items)
+    Functions: TypeAlias = dict[tuple[str, bool], tuple[str, Items]]
+
+# Options of configure() that rendering does not see, and that a run on our own session respects.
+_HARMLESS = frozenset(
+    "alembic_module_prefix autogenerate_plugins compare_server_default compare_type include_name "
+    "include_object include_schemas process_revision_directives render_as_batch render_item "
+    "sqlalchemy_module_prefix template_args transaction_per_migration user_module_prefix "
+    "version_table version_table_pk version_table_schema downgrade_token upgrade_token".split()
+)
+# The oldest server for which SQLAlchemy renders the same as for the newest.
+_OLDEST_SERVER = 120000
+_POSITION = ord("P")  # PG_DIAG_STATEMENT_POSITION
+# Statements sent together: so many are confirmed before "Running upgrade ..." appears for them.
+_PART = 128
+
+
+def path_of(config: Config) -> str:
+    """The plan file: beside the first folder of revisions, ``versions.plan``."""
+    return config.version_locations(config.script_location())[0] + ".plan"
+
+
+def setting_keys(settings: Settings) -> list[str]:
+    """What ``env.py`` named, as lines to compare.
+
+    Raises :class:`~migrate_ext.errors.Declined` for an option that may reach the SQL, or the run.
+    """
+    keys = [f"migrate_ext {__version__}"]
+    keys += [f"metadata {settings.metadata!r}", f"models {settings.models!r}"]
+    for name, value in sorted(settings.configure.items()):
+        if name not in _HARMLESS:
+            raise errors.Declined(f"the option {name}")
+        keys.append(f"option {name} {_literal(value)}")
+    return keys
+
+
+def _literal(value: object) -> str:
+    if value is None or isinstance(value, (str, int)):
+        return repr(value)
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join([_literal(part) for part in value]) + "]"
+    return type(value).__name__  # a function, which rendering does not see
+
+
+def folder_hash_text(path: str) -> str:
+    """What a key says of a package's folder: its modules. A new one may be imported by the others."""
+    names = sorted(name for name in os.listdir(path) if name.endswith(".py") or "." not in name)
+    return " ".join(names).replace("__pycache__", "").replace("\n", "?")
+
+
+def installed() -> dict[str, str]:
+    """Normalised names of installed packages and the folders that tell their versions."""
+    found: dict[str, str] = {}
+    for place in sys.path:
+        try:
+            names = os.listdir(place or os.curdir)
+        except OSError:
+            continue
+        for name in names:
+            if name.endswith((".dist-info", ".egg-info")):
+                found.setdefault(name.partition("-")[0].lower(), name)
+    return found
+
+
+def reason_stale(keys: list[str], settings: list[str], base: str) -> str | None:
+    """None when `keys`, of a plan file, hold here and now; else which does not.
+
+    settings: those of :func:`setting_keys`. base: the folder that paths in `keys` start from.
+    """
+    packages: dict[str, str] | None = None
+    mine: list[str] = []
+    files: list[str] = []
+    hashes: list[str] = []
+    for key in keys:
+        kind, _, rest = key.partition(" ")
+        if kind == "package":
+            if packages is None:
+                packages = installed()
+            if packages.get(rest.partition("-")[0].lower()) != rest:
+                return f"another version than {rest}"
+        elif kind == "file":
+            hash_, _, path = rest.partition(" ")
+            files.append(path)
+            hashes.append(hash_)
+        elif kind == "folder":
+            path, _, names = rest.partition(": ")
+            try:
+                if folder_hash_text(os.path.join(base, path)) != names:
+                    return f"{path} has other modules"
+            except OSError:
+                return f"{path} is gone"
+        else:
+            mine.append(key)
+    if mine != settings:
+        return "other settings in env.py, or another migrate_ext"
+    for path, hash_, now in zip(
+        files, hashes, _core.hash_files([os.path.join(base, path) for path in files]), strict=True
+    ):
+        if hash_ != now:
+            return f"{path} was changed"
+    return None
+
+
+def load(config: Config, settings: Settings) -> Functions | str:
+    """The functions of the plan file, or why it is not used."""
+    path = path_of(config)
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return "none"
+    except OSError as error:
+        return str(error)
+    try:
+        keys, functions = _core.read_plan(data)
+        stale = reason_stale(keys, setting_keys(settings), os.path.dirname(path))
+    except (ValueError, errors.Declined) as error:
+        return str(error)
+    return functions if stale is None else stale
+
+
+class Step:
+    """One migration of a run: its file, what it is called, its statements."""
+
+    def __init__(self, scripts: Scripts, index: int, is_upgrade: bool, items: Items) -> None:
+        graph = scripts.graph
+        self.revision = graph.revision(index)
+        self.path = scripts.paths[index]
+        self.name = "upgrade" if is_upgrade else "downgrade"
+        self.items = items
+        down = ", ".join(graph.down_revisions(index))
+        ends = (down, self.revision) if is_upgrade else (self.revision, down)
+        doc = (scripts.scanned[index][4] or "").strip().split("\n\n", 1)[0]
+        self.log = f"Running {self.name} {ends[0]} -> {ends[1]}" + (f", {doc}" if doc else "")
+
+
+def steps(
+    scripts: Scripts, indexes: list[int], is_upgrade: bool, functions: Functions
+) -> list[Step] | str:
+    """The migrations of a run, all from the plan; or why one of them is not."""
+    found: list[Step] = []
+    hashes = _core.hash_files([scripts.paths[index] for index in indexes])
+    for index, now in zip(indexes, hashes, strict=True):
+        revision = scripts.graph.revision(index)
+        hash_, items = functions.get((revision, is_upgrade), ("", []))
+        if not hash_:
+            return "a migration that is not in it"
+        if hash_ != now:
+            return "a revision file was changed"
+        found.append(Step(scripts, index, is_upgrade, items))
+    return found
+
+
+def reason_not_on(session: _core.Session, found: list[Step]) -> str | None:
+    """None when the SQL means on this connection what it was compiled for."""
+    if session.server_version < _OLDEST_SERVER:
+        return "the server is too old"
+    if session.parameter("standard_conforming_strings") != "on":
+        return "standard_conforming_strings is off"
+    if session.parameter("server_encoding") != "UTF8" and not all(
+        sql.isascii() for step in found for _, sql in step.items
+    ):
+        return "the database's encoding is not UTF8"
+    return None
+
+
+def run(
+    command: Run,
+    table: VersionTable,
+    scripts: Scripts,
+    settings: Settings,
+    heads: tuple[str, ...],
+    indexes: list[int],
+) -> str | None:
+    """Run the migrations of `indexes` from the plan; or say, before anything was done, why not.
+
+    command: ``upgrade`` or ``downgrade``. heads: the rows of the version table.
+
+    Raises :class:`~migrate_ext.errors.ServerError`, with ``statement`` and ``migration_step``, for a
+    statement that fails, and :class:`~migrate_ext.errors.CommandError` for version rows that are not
+    as they must be.
+    """
+    from migrate_ext.limits import read
+
+    if "no_plan" in command.options.flags:
+        return "--no-plan"
+    functions = load(command.config, settings)
+    if isinstance(functions, str):
+        return functions
+    limits = read(command.config.option)
+    if limits.ddl_lock_timeout or limits.statement_timeout or limits.retries or limits.repair:
+        return "limits of the run"
+    is_upgrade = command.options.command == "upgrade"
+    found = steps(scripts, indexes, is_upgrade, functions)
+    if isinstance(found, str):
+        return found
+    reason = reason_not_on(table.session, found)
+    if reason is not None:
+        return reason
+    operations = scripts.graph.version_operations(heads, [(index, is_upgrade) for index in indexes])
+    per_migration = bool(settings.configure.get("transaction_per_migration"))
+    several = per_migration or any(line < 0 for step in found for line, _ in step.items)
+    return Runner(table, found, operations).run(heads, per_migration, several, limits)
+
+
+class Runner:
+    """Sends the statements of `found`, with their version rows, on the session of `table`."""
+
+    def __init__(
+        self,
+        table: VersionTable,
+        found: list[Step],
+        operations: list[list[_core._VersionOperation]],
+    ) -> None:
+        self.table = table
+        self.session = table.session
+        self.found = found
+        self.operations = operations
+        # What waits to be sent: (statement, its step, its line, what to say unless it affects one row)
+        self.waiting: list[tuple[str, Step, int, str | None]] = []
+        self.unsaid: list[Step] = []  # steps whose line in the log waits for what was before
+
+    def run(
+        self, heads: tuple[str, ...], per_migration: bool, several: bool, limits: Limits
+    ) -> str | None:
+        """As the function of that name. per_migration: one transaction each, else one for all.
+        several: there will be more than one transaction, so the session holds the lock.
+        """
+        from migrate_ext import direct, lock
+
+        if several and limits.lock:
+            if not lock.hold(self.session, self.table.name, self.table.schema, limits):
+                return "a pooler that shares sessions"
+            if self.table.heads() != heads:
+                return "the heads moved"
+        elif not per_migration:
+            self.table.begin()
+            if limits.lock and self.table.heads() != heads:
+                self.session.rollback()
+                return "the heads moved"
+        direct.log_context()
+        if per_migration:
+            if not heads:
+                self.session.begin()
+                self.table.ensure_now()
+                self.session.commit()
+        else:
+            if several and limits.lock:
+                self.session.begin()
+            if not heads:
+                self.table.ensure_now()
+        for step, operations in zip(self.found, self.operations, strict=True):
+            if per_migration:
+                self.session.begin()
+            self._step(step, operations)
+            if per_migration:
+                self.flush()
+                self.session.commit()
+        if not per_migration:
+            self.flush()
+            self.session.commit()
+        return None
+
+    def _step(self, step: Step, operations: list[_core._VersionOperation]) -> None:
+        self.unsaid.append(step)
+        autocommit = False
+        for line, sql in step.items:
+            if line < 0:
+                autocommit = sql == "autocommit"
+                self.flush()
+                if autocommit:
+                    self.session.commit()
+                else:
+                    self.session.begin()
+            elif autocommit:
+                try:
+                    self.session.query(sql)
+                except errors.ServerError as error:
+                    raise _placed(error, sql, step, line) from None
+            else:
+                self._add(sql, step, line, None)
+        for operation in operations:
+            sql = self.session.version_sql(operation, self.table.name, self.table.schema)
+            self._add(sql, step, 0, _expectation(operation, self.table.name))
+
+    def _add(self, sql: str, step: Step, line: int, expected: str | None) -> None:
+        self.waiting.append((sql, step, line, expected))
+        if len(self.waiting) >= _PART:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits and wait for it."""
+        waiting, self.waiting = self.waiting, []
+        try:
+            results = self.session.run_batch([sql for sql, _, _, _ in waiting])
+        except errors.ServerError as error:
+            sql, step, line, _ = waiting[max(error.index, 0)]
+            self._say(step)
+            raise _placed(error, sql, step, line) from None
+        for (_, step, _, expected), (_, rows) in zip(waiting, results, strict=True):
+            if expected is not None and rows != 1:
+                self._say(step)
+                raise errors.CommandError(f"{expected}; {rows} found")
+        self._say(None)
+
+    def _say(self, last: Step | None) -> None:
+        """The lines of the log, up to that of `last`; None: all."""
+        while self.unsaid:
+            step = self.unsaid.pop(0)
+            logs.info(step.log)
+            if step is last:
+                return
+
+
+def _expectation(operation: _core._VersionOperation, table: str) -> str | None:
+    if operation[0] == "insert":
+        return None
+    if operation[0] == "delete":
+        what = f"deleting '{operation[1]}'"
+    else:
+        what = f"updating '{operation[1]}' to '{operation[-1]}'"
+    return f"Online migration expected to match one row when {what} in '{table}'"
+
+
+def _placed(error: errors.ServerError, sql: str, step: Step, line: int) -> errors.ServerError:
+    """`error`, with the statement, the migration, its file and line, as the rendering way has them."""
+    error.statement = sql
+    position = error.fields.get(_POSITION)
+    error.migration_step = errors.place(step.name, step.revision, step.path, line or None, position)
+    return error

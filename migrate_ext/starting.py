@@ -1,0 +1,92 @@
+"""``migrate-ext init -t thin``: lays out a migration environment with a thin ``env.py``.
+
+Beside Alembic's templates, which ``init`` hands to Alembic. The files are those of our own sample.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from migrate_ext.errors import CommandError
+
+_FILES = os.path.join(os.path.dirname(__file__), "templates", "thin")
+# The words of the template that depend on where it is laid out.
+_LOCATION = "script_location = %(here)s\n"
+
+
+def is_ours(argv: list[str]) -> bool:
+    """Whether `argv` asks for this template; what else ``init`` can do is Alembic's."""
+    return "init" in argv and (
+        "--template=thin" in argv
+        or "-tthin" in argv
+        or any(
+            argv[at : at + 2] in (["-t", "thin"], ["--template", "thin"]) for at in range(len(argv))
+        )
+    )
+
+
+def run(argv: list[str]) -> None:
+    """Lay the environment out in the folder that `argv` names, and configuration and scripts here.
+
+    Raises :class:`~migrate_ext.errors.CommandError` when the folder is in use, or for an argument
+    that this template does not know.
+    """
+    words = [word for word in argv if word not in ("--template=thin", "-tthin")]
+    folders: list[str] = []
+    skip = False
+    for word in words:
+        if skip or word in ("init", "-q", "--quiet", "--raiseerr"):
+            skip = False
+        elif word in ("-t", "--template"):
+            skip = True
+        elif word.startswith("-"):
+            raise CommandError(f"init -t thin takes no {word}")
+        else:
+            folders.append(word)
+    if len(folders) != 1:
+        raise CommandError("init -t thin needs one folder: migrate-ext init -t thin migrations")
+    _lay_out(folders[0], quiet="-q" in argv or "--quiet" in argv)
+
+
+def _lay_out(folder: str, *, quiet: bool) -> None:
+    here = os.path.normpath(folder) == os.curdir
+    taken = [name for name in ("env.py", "versions", "script.py.mako") if _is_there(folder, name)]
+    if taken or (not here and os.path.isdir(folder) and os.listdir(folder)):
+        what = f"{os.path.join(folder, taken[0])} exists already" if taken else "is not empty"
+        raise CommandError(f"{folder}: {what}; nothing was written")
+    if os.path.isabs(folder) or folder.startswith(os.pardir):
+        raise CommandError(f"{folder} is not below the current folder")
+    location = _LOCATION if here else _LOCATION[:-1] + f"/{folder.strip('/')}\n"
+    versions = os.path.join(folder, "versions")
+    os.makedirs(versions)
+    _say(f"Creating directory {os.path.abspath(versions)}", quiet)
+    for name, to in (
+        ("env.py", folder),
+        ("script.py.mako", folder),
+        ("alembic.ini", "."),
+        ("migrate.py", "scripts"),
+        ("migrate.sh", "scripts"),
+    ):
+        path = os.path.abspath(os.path.join(to, name))
+        if os.path.exists(path):
+            _say(f"File {path} already exists, skipping", quiet)
+            continue
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(os.path.join(_FILES, name), encoding="utf-8") as source:
+            text = source.read()
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(text.replace(_LOCATION, location) if name == "alembic.ini" else text)
+        if to == "scripts":
+            os.chmod(path, os.stat(path).st_mode | 0o111)
+        _say(f"Generating {path}", quiet)
+    _say("Name your metadata and your models in env.py; the URL is read from DATABASE_URL.", quiet)
+
+
+def _is_there(folder: str, name: str) -> bool:
+    return os.path.exists(os.path.join(folder, name))
+
+
+def _say(text: str, quiet: bool) -> None:
+    if not quiet and sys.stdout is not None:
+        print(text)

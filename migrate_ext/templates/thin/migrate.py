@@ -1,0 +1,29 @@
+#!/usr/bin/env python3
+"""Run a migration command: ``python scripts/migrate.py <command>``, from any folder.
+
+Sets ``PYTHONPATH`` to the project's root, so that ``env.py`` finds ``lib`` and ``models``, and works there.
+"""
+
+import os
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def main() -> int:
+    """Run the command line in the project's root; returns the exit code."""
+    inherited = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = ROOT + (os.pathsep + inherited if inherited else "")
+    # The folder of this script is on the path already, and is not wanted there.
+    sys.path[0] = ROOT
+    os.chdir(ROOT)
+    try:
+        from migrate_ext.cli import main as migrate
+    except ImportError as error:
+        print(f"FAILED: {error}. Install the project first: pip install -e .", file=sys.stderr)
+        return 1
+    return migrate(prog="migrate.py")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
