@@ -114,30 +114,20 @@ test-c: $(C_TESTS:%=build/c/plain/%) $(C_TESTS:%=build/c/asan/%) $(C_FUZZ:%=buil
 # --- Longer than a change should wait -------------------------------------------------------------------------------
 
 FUZZ_SECONDS ?= 600
-CLANG := $(firstword $(foreach c,clang clang-19 clang-18 clang-17 clang-16 clang-15 clang-14,$(shell command -v $(c))))
-
-# Each new input is kept under build/, the corpus in the repository is only read. Without clang's libFuzzer: mutations in
-# a fixed sequence, which find less.
-define fuzz
-	@mkdir -p build/fuzz/$(1)
-	$(if $(CLANG),@$(CLANG) -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Icsrc \
-	    @build/c/libpq tests/fuzz/$(1).c $(C_FILES) -ldl -o build/fuzz/$(1).run)
-	$(call run,$(1) ($(if $(CLANG),libFuzzer for $(FUZZ_SECONDS) s,no clang here: mutations)),$(if $(CLANG),build/fuzz/$(1).run \
-	    -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 -artifact_prefix=build/fuzz/$(1)- \
-	    build/fuzz/$(1) tests/fuzz/corpus/$(1:fuzz_%=%),build/c/asan/$(1) -m 20000 tests/fuzz/corpus/$(1:fuzz_%=%)))
-	$(if $(CLANG),@sed -n 's/^stat::number_of_executed_units: */          executions: /p' build/c/log)
-
-endef
 
 .PHONY: fuzz soak nightly
 fuzz: build $(C_FUZZ:%=build/c/asan/%) ## Each parser under fuzz for FUZZ_SECONDS
-	$(foreach t,$(C_FUZZ),$(call fuzz,$(t)))
+	@for target in $(C_FUZZ); do tests/fuzz/run.sh $(FUZZ_SECONDS) $$target build/c/libpq $(C_FILES) || exit 1; done
 	@$(PY) tests/fuzz/fuzz_config.py $(FUZZ_SECONDS)
 
 soak: build ## Many at once, killed, cut off: prints a table (hours; ARGS="--scale 0.1" for less)
 	@$(PY) tests/soak/soak.py $(ARGS)
 
-nightly: test fuzz soak sanitize ## All of it
+# On a debug build of Python the leak tests count references, not blocks of memory.
+nightly: test fuzz soak sanitize ## All of it, and what leaks on a debug build of Python
+	@if command -v python3-dbg >/dev/null; then $(MAKE) VENV=.venv-debug PYTHON=python3-dbg build && \
+	    .venv-debug/bin/python -m pytest -q tests/unit/test_leaks.py tests/pg/test_threads.py; \
+	else echo "no python3-dbg here: left out"; fi
 
 # A copy of the tree with its own build, so that programs started by tests load the sanitized module too, and the
 # developer's own build stays. PostgreSQL's programs are started without the preloaded runtime (migrate_ext/testing/embedded.py).
@@ -156,7 +146,7 @@ lint: build ## ruff, mypy, stubtest, clang-format, and shellcheck where it is in
 	@$(VENV)/bin/mypy --no-error-summary
 	@if [ -f migrate_ext/_core.pyi ]; then $(VENV)/bin/stubtest migrate_ext._core; fi
 	@$(VENV)/bin/clang-format --dry-run --Werror $(wildcard csrc/*/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch])
-	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh .ci/run; else echo "no shellcheck here: left out"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh tests/fuzz/*.sh .ci/run; else echo "no shellcheck here: left out"; fi
 
 # Only what is installed: .ci/run installs them where it may.
 .PHONY: analyse
