@@ -169,6 +169,11 @@ analyse: build/c/libpq ## clang-tidy and cppcheck over the C core, where they ar
 bench: build ## Compare with Alembic and psql, as ratios of one run
 	@$(PY) bench/graph.py && $(PY) bench/run.py $(ARGS) && $(PY) bench/upgrade.py
 
+.PHONY: wheel-test
+wheel-test: build ## Build the wheel, and use it where there is no compiler and no libpq
+	@rm -rf build/wheel && $(PY) -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir build/wheel .
+	@$(PY) scripts/wheel_test.py build/wheel/*.whl
+
 .PHONY: clean
 clean: demo-stop ## Remove all that was made, .venv too
 	@rm -rf build dist $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis migrate_ext/_core*.so

@@ -151,6 +151,10 @@ def run(argv: Sequence[str], prog: str) -> None:
 
         print(f"{prog} {__version__} (alembic {version('alembic')})")
         return
+    if list(argv) == ["doctor"]:
+        from migrate_ext import doctor
+
+        raise SystemExit(doctor.main())
     if any(a.startswith(("--no-lock", "--lock-timeout", "--repair")) for a in argv):
         from migrate_ext import limits  # few give these
 
