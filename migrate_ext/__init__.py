@@ -4,6 +4,8 @@ A project that installs it needs none of these names: Alembic >= 1.18 finds ``mi
 there are :func:`install` and :func:`uninstall`. :func:`environment` is what a thin ``env.py`` calls, and :func:`stats` tells what
 the core did. The classes are Alembic's own by name, over the C graph. Nothing is imported before it is asked for: neither
 Alembic nor the core, without which ``import alembic`` must still work.
+
+PYTEST_DONT_REWRITE: Alembic may have loaded this before pytest, which would warn of it, looks at plugins.
 """
 
 from __future__ import annotations
