@@ -32,6 +32,17 @@ def _sorted(match: re.Match[str]) -> str:
     return "".join(before) + "(" + ", ".join(sorted(names.split(", "))) + ")"
 
 
+# The rows that the undoing of a merge leaves, in --sql: which one is inserted and which one updated to.
+_UNMERGED = re.compile(
+    r"(INSERT INTO \w+ \(version_num\) VALUES \(')(\w+)('\).*\n\nUPDATE \w+ SET version_num=')(\w+)(')"
+)
+
+
+def _sorted_rows(match: re.Match[str]) -> str:
+    inserted, updated = sorted((match[2], match[4]))
+    return f"{match[1]}{inserted}{match[3]}{updated}{match[5]}"
+
+
 class Twin:
     """One copy of a project, one database."""
 
@@ -85,6 +96,7 @@ class Twin:
         text = re.sub(r"(Branch names: )(.*),?", _sorted, text)
         text = re.sub(r"(Create Date: ).*", r"\1<now>", text)
         text = re.sub(r"(Branches into: )(.*)", _sorted, text)
+        text = _UNMERGED.sub(_sorted_rows, text)
         return re.sub(
             r"((?:^ +-> .*\n)+)", lambda m: "".join(sorted(m[1].splitlines(True))), text, flags=re.M
         )
