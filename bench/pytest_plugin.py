@@ -50,6 +50,7 @@ def test_ours(migrated_db, n):
 @pytest.mark.parametrize("n", range({count}))
 def test_bare(n):
     with psycopg.connect(os.environ["TEST_DATABASE_URL"], autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS bench_bare")
         name, comment = connection.execute(
             "SELECT datname::text, shobj_description(oid, 'pg_database') FROM pg_database "
             "WHERE starts_with(datname::text, 'migrate_ext_t_') ORDER BY oid DESC LIMIT 1"
