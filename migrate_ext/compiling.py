@@ -47,7 +47,7 @@ class NotConstant(Exception):
 # What the tree shows
 
 
-class _Checker(plain._Checker):
+class _Checker(plain.Checker):
     """Refuses, beyond what is not plain, what could give other SQL the next time."""
 
     def expression(self, node: ast.expr) -> None:
@@ -95,16 +95,9 @@ class _Checker(plain._Checker):
 def reason_not_constant(source: bytes, function: str) -> str | None:
     """None when the tree of a revision file shows that `function` renders the same SQL each time."""
     try:
-        tree = ast.parse(source)
+        return plain.reason_not_plain(source, function, _Checker)
     except (SyntaxError, ValueError) as error:
         return f"it cannot be parsed: {error}"
-    checker = _Checker()
-    checker.module(tree)
-    target = checker.functions.get(function)
-    if target is None:
-        return f"no function {function} at the top of the file"
-    checker.function(target)
-    return checker.reason
 
 
 # -------------------------------------------------------------------------------------------------

@@ -170,12 +170,8 @@ def lend(connection: Any) -> Lent | str:
     if name == "sqlalchemy":  # an adapter around an async driver's
         connection = connection.driver_connection
         name = type(connection).__module__.partition(".")[0]
-        library = None
-        if name == "psycopg":
-            library = libpq.psycopg_library(type(connection.pgconn).__module__)
-        if library is None:
-            return f"driver: {name} through asyncio"
-        return PsycopgAsync(connection, connection.pgconn.pgconn_ptr, library)
+        found = libpq.of_psycopg(connection) if name == "psycopg" else None
+        return PsycopgAsync(connection, *found) if found else f"driver: {name} through asyncio"
     if name not in ("psycopg", "psycopg2"):
         return f"driver: not psycopg or psycopg2 but {name}"
     if name == "psycopg2":

@@ -144,16 +144,15 @@ def line_of(connection: Connection) -> Line | str:
     name = type(driver).__module__.partition(".")[0]
     if name == "asyncpg":
         return AsyncpgLine(dbapi, driver)
-    pointer = library = None
     if name == "psycopg":
-        pointer = driver.pgconn.pgconn_ptr
-        library = libpq.psycopg_library(type(driver.pgconn).__module__)
+        found = libpq.of_psycopg(driver)
     elif name == "psycopg2":
-        pointer = driver.pgconn_ptr
+        # Not as libpq.of_driver: a wait callback is no hindrance to the lock's own questions.
         library = sys.modules["psycopg2._psycopg"].__file__
-    if pointer is None or library is None:
-        return f"this build of {name}" if name.startswith("psycopg") else f"the driver {name}"
-    return LibpqLine(dbapi, driver, pointer, library)
+        found = (driver.pgconn_ptr, library) if library else None
+    else:
+        return f"the driver {name}"
+    return LibpqLine(dbapi, driver, *found) if found else f"this build of {name}"
 
 
 class Moved(Exception):

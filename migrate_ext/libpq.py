@@ -76,27 +76,32 @@ def of_driver(connection: object) -> tuple[int, str] | None:
     callback and async mode).
     """
     drivers = {cls.__module__.partition(".")[0] for cls in type(connection).__mro__}
-    pointer: int | None = None
-    library: str | None = None
     if "psycopg" in drivers:
         if any(cls.__name__ == "AsyncConnection" for cls in type(connection).__mro__):
             return None
-        pgconn = getattr(connection, "pgconn", None)
-        pointer = getattr(pgconn, "pgconn_ptr", None)
-        library = psycopg_library(type(pgconn).__module__)
-    elif "psycopg2" in drivers:
-        core = sys.modules.get("psycopg2._psycopg")
-        if core is None or core.get_wait_callback() is not None:
-            return None
-        if not getattr(connection, "closed", 1) and not getattr(connection, "async_", 1):
-            pointer = getattr(connection, "pgconn_ptr", None)
-        library = core.__file__
-    if pointer is None or library is None:
+        return of_psycopg(connection)
+    if "psycopg2" not in drivers:
         return None
-    return pointer, library
+    core = sys.modules.get("psycopg2._psycopg")
+    if core is None or core.get_wait_callback() is not None:
+        return None
+    if getattr(connection, "closed", 1) or getattr(connection, "async_", 1):
+        return None
+    return _both(getattr(connection, "pgconn_ptr", None), core.__file__)
 
 
-def psycopg_library(module: str) -> str | None:
+def of_psycopg(connection: object) -> tuple[int, str] | None:
+    """As :func:`of_driver` for psycopg's connections, the async ones included."""
+    pgconn = getattr(connection, "pgconn", None)
+    library = _psycopg_library(type(pgconn).__module__)
+    return _both(getattr(pgconn, "pgconn_ptr", None), library)
+
+
+def _both(pointer: int | None, library: str | None) -> tuple[int, str] | None:
+    return None if pointer is None or library is None else (pointer, library)
+
+
+def _psycopg_library(module: str) -> str | None:
     """``module``: where the PGconn's class comes from tells psycopg's three builds apart."""
     if module.startswith(("psycopg_binary", "psycopg_c")):
         package = module.partition(".")[0]

@@ -125,13 +125,16 @@ def _is_quiet(value: Any) -> bool:
 _CONSTANTS = (str, int, float, bool, bytes, NoneType)
 
 
-def reason_not_plain(source: str | bytes, function: str) -> str | None:
+def reason_not_plain(
+    source: str | bytes, function: str, walker: type[Checker] | None = None
+) -> str | None:
     """None when `function` (``upgrade``, ``downgrade``) of a revision file is plain, else why not.
 
-    source: the whole file. Cost: one parse and one walk of the tree.
+    source: the whole file. walker: what decides, where it is to refuse more. Cost: one parse and one
+    walk of the tree.
     """
     tree = ast.parse(source)
-    checker = _Checker()
+    checker = (walker or Checker)()
     checker.module(tree)
     target = checker.functions.get(function)
     if target is None:
@@ -150,7 +153,7 @@ def reason_not_plain_in(path: str, function: str) -> str | None:
     return reason and reason.partition(": ")[2]
 
 
-class _Checker:
+class Checker:
     """Walks one file. ``reason`` is the first thing that is not plain, with its line."""
 
     def __init__(self) -> None:

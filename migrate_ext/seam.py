@@ -383,7 +383,7 @@ _QUIET_OPTIONS = frozenset(["isolation_level", "compiled_cache"])
 _SENDING = (
     "_exec execute alter_column add_column drop_column add_constraint drop_constraint rename_table "
     "create_table drop_table create_index create_table_comment drop_table_comment "
-    "create_column_comment drop_index bulk_insert"
+    "create_column_comment bulk_insert"
 ).split()
 
 
