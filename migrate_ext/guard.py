@@ -23,8 +23,8 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
 
-from migrate_ext import _core, libpq, lock
-from migrate_ext.errors import CommandError, bad_version_rows
+from migrate_ext import _core, drivers, libpq, lock
+from migrate_ext.errors import CommandError, ServerError, bad_version_rows
 from migrate_ext.limits import Limits
 
 # What a transaction may fail with that can be repeated: lock_timeout, serialization, deadlock.
@@ -42,8 +42,9 @@ class Line:
 
     backend_pid: int
 
-    def __init__(self, dbapi: Any) -> None:
-        self.dbapi = dbapi
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.dbapi: Any = connection.connection.dbapi_connection
 
     @property
     def status(self) -> str:
@@ -57,13 +58,19 @@ class Line:
         time.sleep(seconds)
 
     def open(self, sql: str) -> Any:
-        """Run one statement the driver's way, which begins its transaction; its first value."""
-        cursor = self.dbapi.cursor()
+        """Run one statement the driver's way, which begins its transaction; its first value.
+
+        Raises what SQLAlchemy would.
+        """
         try:
-            self._execute(cursor, sql)
-            row = cursor.fetchone()
-        finally:
-            cursor.close()
+            cursor = self.dbapi.cursor()
+            try:
+                self._execute(cursor, sql)
+                row = cursor.fetchone()
+            finally:
+                cursor.close()
+        except self.connection.dialect.loaded_dbapi.Error as error:
+            raise drivers.wrapped(self.connection, error, sql) from error
         return next(iter(row.values())) if isinstance(row, dict) else row[0]
 
     def _execute(self, cursor: Any, sql: str) -> None:
@@ -76,8 +83,8 @@ class Line:
 class LibpqLine(Line):
     """psycopg 3 (its async connections, too) and psycopg2: over the driver's own ``PGconn``."""
 
-    def __init__(self, dbapi: Any, driver: Any, pointer: int, library: str) -> None:
-        super().__init__(dbapi)
+    def __init__(self, connection: Connection, driver: Any, pointer: int, library: str) -> None:
+        super().__init__(connection)
         self.driver = driver
         self.session = _core.Session.borrow(pointer, library, driver)
         self.backend_pid = self.session.backend_pid
@@ -95,7 +102,11 @@ class LibpqLine(Line):
         return {0: "idle", 2: "open", 3: "failed"}.get(found, "lost")
 
     def ask(self, sql: str) -> list[tuple[str | None, ...]]:
-        return self.session.query(sql)
+        try:
+            return self.session.query(sql)
+        except ServerError as error:
+            raised = drivers.error(self.connection, error, sql)
+            raise raised from raised.orig
 
     def _execute(self, cursor: Any, sql: str) -> None:
         if hasattr(self.driver, "prepare_threshold"):
@@ -116,8 +127,8 @@ class LibpqLine(Line):
 class AsyncpgLine(Line):
     """asyncpg, which has no ``PGconn``: over SQLAlchemy's adapter."""
 
-    def __init__(self, dbapi: Any, driver: Any) -> None:
-        super().__init__(dbapi)
+    def __init__(self, connection: Connection, driver: Any) -> None:
+        super().__init__(connection)
         self.driver = driver
         self.backend_pid = driver.get_server_pid()
 
@@ -139,11 +150,10 @@ class AsyncpgLine(Line):
 
 def line_of(connection: Connection) -> Line | str:
     """The line of an open connection; a text says why there is none."""
-    dbapi: Any = connection.connection.dbapi_connection
     driver: Any = connection.connection.driver_connection
     name = type(driver).__module__.partition(".")[0]
     if name == "asyncpg":
-        return AsyncpgLine(dbapi, driver)
+        return AsyncpgLine(connection, driver)
     if name == "psycopg":
         found = libpq.of_psycopg(driver)
     elif name == "psycopg2":
@@ -152,7 +162,7 @@ def line_of(connection: Connection) -> Line | str:
         found = (driver.pgconn_ptr, library) if library else None
     else:
         return f"the driver {name}"
-    return LibpqLine(dbapi, driver, *found) if found else f"this build of {name}"
+    return LibpqLine(connection, driver, *found) if found else f"this build of {name}"
 
 
 class Moved(Exception):
@@ -200,6 +210,7 @@ class Guard:
         self.in_body = False
         self.plan_is_there = False  # none of the project's code runs between two steps
         self.done: list[str] = []  # revisions whose step is finished
+        self.committing: list[str] | None = None  # those that a COMMIT on its way takes
         self.committed: list[str] = []
         self.half_done = False  # the present step has committed something of its own
 
@@ -207,6 +218,7 @@ class Guard:
 
     def start(self) -> None:
         """Take the lock, before the heads are read."""
+        event.listen(self.connection, "begin", self._beginning)
         event.listen(self.connection, "commit", self._committing)
         event.listen(self.connection, "rollback", self._rolling_back)
         self.started = True
@@ -268,7 +280,6 @@ class Guard:
                 "an autocommit block behind a pooler that shares sessions: no lock could hold. "
                 "Give the server's own URL (DIRECT_DATABASE_URL with a thin env.py), or --no-lock"
             )
-        self.half_done = self.in_body
 
     def finish(self) -> None:
         """The run is over; the transaction may go on, and keeps the lock to its end."""
@@ -282,6 +293,7 @@ class Guard:
             # The lock has gone with the session; what failed before, or will, tells why.
 
     def _finish(self) -> None:
+        event.remove(self.connection, "begin", self._beginning)
         event.remove(self.connection, "commit", self._committing)
         event.remove(self.connection, "rollback", self._rolling_back)
         self.started = False
@@ -398,6 +410,8 @@ class Guard:
 
     def limit_session(self) -> None:
         """The beginning of an autocommit block."""
+        self.confirmed()
+        self.half_done = self.in_body
         if self.started and not self.restore and self.line.status == "idle":
             self._limit("false")
 
@@ -411,11 +425,19 @@ class Guard:
             self.held = "session"
         elif self.held == "transaction":
             self.held = ""
-        self.committed = list(self.done)
-        if self.in_body:
-            self.half_done = True
+        self.committing = list(self.done)
+
+    def confirmed(self) -> None:
+        """A COMMIT that was on its way has arrived."""
+        if self.committing is not None:
+            self.committed, self.committing = self.committing, None
+            self.half_done = self.half_done or self.in_body
+
+    def _beginning(self, _: Connection) -> None:
+        self.confirmed()
 
     def _rolling_back(self, _: Connection) -> None:
+        self.committing = None
         if self.held == "transaction":
             self.held = ""
 
@@ -496,13 +518,22 @@ class Guard:
 
     def may_repeat(self, error: BaseException) -> bool:
         """Whether `error` ended a transaction that can be repeated as a whole."""
-        original = getattr(error, "orig", None)
-        state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
-        return state in _REPEATABLE and not self.half_done and self.line.status != "lost"
+        return (
+            drivers.sqlstate(error) in _REPEATABLE
+            and not self.half_done
+            and self.line.status != "lost"
+        )
 
     def pause(self, tries: int) -> None:
         """Between two tries: longer each time, and never twice the same."""
         self.line.sleep(min(0.1 * 2.0**tries, _LONGEST_PAUSE) * random.uniform(0.5, 1.0))
+
+    def maybe_half_done(self) -> str:
+        """What to say when the COMMIT at the beginning of an autocommit block is in doubt."""
+        return (
+            f"What {_name(self.step)} did before its autocommit block may be committed; its "
+            "version row is not."
+        )
 
     def outcome(self) -> str:
         """What was committed of a run that failed, and what to do; empty when nothing was."""

@@ -18,13 +18,16 @@ import sqlalchemy
 from alembic.runtime.migration import HeadMaintainer, MigrationContext, _ProxyTransaction
 from sqlalchemy.engine import Connection
 
+from migrate_ext import drivers, lock
 from migrate_ext import guard as guards
 from migrate_ext import limits as limiting
-from migrate_ext import lock
 from migrate_ext.errors import CommandError
 from migrate_ext.guard import Guard
 
 _CHECK_SECONDS = 10.0  # for the end of a transaction whose COMMIT is in doubt
+_ENDED = ("08", "57P")  # SQLSTATEs of a session that is over
+# What asyncpg answers once the server has told it that it ends the session: not why.
+_ASYNCPG_ENDED = "cannot switch to state"
 _said: set[str] = set()
 
 
@@ -46,14 +49,20 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
     except Terminated as error:
         ended = SystemExit(128 + signal.SIGTERM)
         text = "Terminated by SIGTERM: the open transaction is rolled back. "
+        guard.confirmed()
         _tell(ended, text + guard.outcome())
         raise ended from error
     except CommandError as error:
         told = alembic.util.CommandError(str(error))
+        guard.confirmed()
         _tell(told, guard.outcome())
         raise told from error
     except BaseException as error:
-        _tell(error, guard.outcome())
+        _look_for_commit(guard, error)
+        if _ASYNCPG_ENDED in str(error):
+            _tell(error, "The server closed the connection. " + guard.outcome())
+        else:
+            _tell(error, guard.outcome())
         raise
     finally:
         context._migrations_fn = find
@@ -244,17 +253,32 @@ def end_transaction(
     original: Callable[..., Any], proxy: _ProxyTransaction, type_: Any, value: Any, traceback: Any
 ) -> None:
     """``_ProxyTransaction.__exit__``: a COMMIT whose answer was lost is looked for."""
+    guard = _guard_of(proxy.migration_context)
+    if type_ is None and guard is not None and guard.done:
+        guard.committing = list(guard.done)  # this COMMIT may come after the run
     try:
         original(proxy, type_, value, traceback)
     except Exception as error:
-        guard = _guard_of(proxy.migration_context)
-        if type_ is None and guard is not None and _is_lost(error):
-            _tell(error, _in_doubt(guard))
+        if guard is not None:
+            _look_for_commit(guard, error)
         raise
+    if guard is not None:
+        guard.confirmed()
 
 
-def _is_lost(error: BaseException) -> bool:
-    return isinstance(error, sqlalchemy.exc.DBAPIError) and error.connection_invalidated
+def _look_for_commit(guard: Guard, error: BaseException) -> None:
+    """When `error` was raised, a COMMIT may have been on its way: what became of it?"""
+    if guard.committing is None:
+        return
+    if not isinstance(error, sqlalchemy.exc.DBAPIError):
+        guard.confirmed()
+    elif (
+        error.connection_invalidated
+        or guard.line.status == "lost"
+        or (drivers.sqlstate(error) or "").startswith(_ENDED)  # it may say so after the commit
+    ):
+        _tell(error, _in_doubt(guard))
+    guard.committing = None
 
 
 def _in_doubt(guard: Guard) -> str:
@@ -269,12 +293,16 @@ def _in_doubt(guard: Guard) -> str:
             said + f"It could not be checked ({reason}): 'current' tells, once it can be reached."
         )
     place = ", ".join(sorted(str(row) for row in rows)) or "base"
-    if rows == expected:
-        return said + f"Checked on a new connection: it was committed; the database is at {place}."
-    return (
-        said + f"Checked on a new connection: it was not committed; the database is at {place}. "
-        "The same command goes on from there."
-    )
+    said += "Checked on a new connection: "
+    if rows != expected:
+        return (
+            said + f"it was not committed; the database is at {place}. "
+            "The same command goes on from there."
+        )
+    if guard.in_body:  # its version row comes later, and could tell
+        return said + f"the database is at {place}. {guard.maybe_half_done()}"
+    guard.confirmed()
+    return said + f"it was committed; the database is at {place}."
 
 
 def _heads_after(guard: Guard) -> frozenset[Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -22,7 +23,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import psycopg
 
@@ -94,8 +95,10 @@ def downgrade():
 # `ran` has a row for each migration that was run and not taken back: twice would show.
 FIRST = '    op.execute("CREATE TABLE ran (n integer NOT NULL)")\n'
 TABLE_UP = """\
-    op.create_table("t{n}", sa.Column("id", sa.Integer, primary_key=True), sa.Column("a", sa.Text))
+    op.create_table("t{n}", {columns})
     op.execute("INSERT INTO ran VALUES ({n})")"""
+# A key and a text make a table four files on the server's disk: every tenth has them.
+COLUMNS = 'sa.Column("id", sa.Integer, primary_key={key}), sa.Column("a", sa.{type})'
 TABLE_DOWN = """\
     op.drop_table("t{n}")
     op.execute("DELETE FROM ran WHERE n = {n}")"""
@@ -141,13 +144,15 @@ class Field:
             up, down = (INDEX_UP, INDEX_DOWN) if index else (TABLE_UP, TABLE_DOWN)
             if body and n in body:
                 up = body[n]
+            full = n % EVERY == 1
+            columns = COLUMNS.format(key=full, type="Text" if full else "Integer")
             first, last = (FIRST, '\n    op.drop_table("ran")') if n == 1 else ("", "")
             (folder / "versions" / f"r{n:04}.py").write_text(
                 REVISION.format(
                     n=n,
                     revision=f"r{n:04}",
                     down=f"r{n - 1:04}" if n > 1 else None,
-                    upgrade=first + up.format(n=n, table=n - 1),
+                    upgrade=first + up.format(n=n, table=n - 1, columns=columns),
                     downgrade=down.format(n=n) + last,
                 )
             )
@@ -165,6 +170,7 @@ class Field:
     def state(self) -> int:
         """The number of the database's revision. Asserts that the schema is that of this revision."""
         with self.connect() as connection:
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")  # one snapshot for all
             names = {
                 str(name)
                 for (name,) in connection.execute(
@@ -203,10 +209,15 @@ def bare(url: str) -> str:
     return "postgresql" + url[url.index("://") :]
 
 
+def with_driver(url: str, driver: str) -> str:
+    return f"postgresql+{driver}{url[url.index('://') :]}"
+
+
 def with_port(url: str, port: int) -> str:
-    parts = urlsplit(url)
-    host = (parts.netloc.rpartition("@")[0] + "@" if "@" in parts.netloc else "") + "127.0.0.1"
-    return urlunsplit(parts._replace(netloc=f"{host}:{port}"))
+    scheme, _, rest = url.partition("://")
+    address, slash, path = rest.partition("/")
+    who, at, _ = address.rpartition("@")
+    return f"{scheme}://{who}{at}127.0.0.1:{port}{slash}{path}"
 
 
 # --- commands -------------------------------------------------------------------------------------------------------
@@ -335,17 +346,28 @@ def find_pooler() -> str | None:
 
 
 class Proxy:
-    """A TCP proxy on 127.0.0.1 that cuts a connection after so many bytes.
+    """A TCP proxy on 127.0.0.1 that cuts a connection, or does something else, at one point of it.
 
-    after: bytes in both directions together, over all connections; None: never. before, behind: cut when the
-    client says these bytes, without or with passing them on. ``total``: bytes seen.
+    after: bytes in both directions together, over all connections; None: never. before, behind: a pattern of
+    what the client says, the `number`-th time; without or with passing it on. then: is called instead of
+    cutting, and all goes on. ``total``: bytes seen. ``said``: the times that the pattern was.
     """
 
     def __init__(
-        self, port: int, after: int | None = None, *, before: bytes = b"", behind: bytes = b""
+        self,
+        port: int,
+        after: int | None = None,
+        *,
+        before: bytes = b"",
+        behind: bytes = b"",
+        number: int = 1,
+        then: Callable[[], None] | None = None,
     ) -> None:
         self.to, self.after, self.total, self.cut = port, after, 0, False
-        self.before, self.behind = before, behind
+        self.pattern = re.compile(before or behind)
+        self.passes, self.number, self.said = not before, number, 0
+        self.then = then
+        self.error: BaseException | None = None
         self.lock = threading.Lock()
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = int(self.listener.getsockname()[1])
@@ -362,33 +384,52 @@ class Proxy:
         while True:
             try:
                 client, _ = self.listener.accept()
-                self.ends.append(client)
-                server = socket.create_connection(("127.0.0.1", self.to))
-                self.ends.append(server)
             except OSError:
                 return
+            self.ends.append(client)
+            try:
+                server = socket.create_connection(("127.0.0.1", self.to))
+            except OSError:  # it is down at the moment
+                client.shutdown(socket.SHUT_RDWR)
+                continue
+            self.ends.append(server)
             for a, b in ((client, server), (server, client)):
                 self._start(self._pump, a, b, a is client)
+
+    def _left(self, data: bytes, asks: bool) -> int:
+        """How much of `data` passes before the point that was asked for; -1: it is not there."""
+        with self.lock:
+            start = self.total
+            self.total += len(data)
+            if self.cut:
+                return -1
+            if self.after is not None and self.total > self.after:
+                self.cut = True
+                return max(0, self.after - start)
+            if asks and self.pattern.pattern:
+                found = len(self.pattern.findall(data))
+                self.said += found
+                if found and self.said >= self.number and self.after is None:
+                    self.cut = True
+                    return len(data) if self.passes else 0
+        return -1
 
     def _pump(self, source: socket.socket, target: socket.socket, asks: bool) -> None:
         try:
             while data := source.recv(65536):
-                with self.lock:
-                    left = len(data)
-                    if self.after is not None and not self.cut:
-                        left = max(0, min(left, self.after - self.total))
-                    self.total += len(data)
-                    now = left < len(data)
-                    if asks and not self.cut and self.before and self.before in data:
-                        left, now = 0, True
-                    if asks and not self.cut and self.behind and self.behind in data:
-                        now = True
-                    self.cut = self.cut or now
+                left = self._left(data, asks)
+                if left < 0:
+                    target.sendall(data)
+                    continue
                 target.sendall(data[:left])
-                if now:
+                if self.then is None:
                     break
+                self.then()
+                target.sendall(data[left:])
         except OSError:
             pass
+        except BaseException as error:
+            self.error = error
         for end in (source, target):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -398,9 +439,11 @@ class Proxy:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
         for thread in self.threads:
-            thread.join(20)
+            thread.join(60)
         for end in self.ends:
             end.close()
+        if self.error is not None:
+            raise self.error
 
 
 # --- pgbouncer ------------------------------------------------------------------------------------------------------

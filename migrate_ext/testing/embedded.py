@@ -151,9 +151,9 @@ def run(*command: str | Path, home: str) -> None:
             )
 
 
-def make_home() -> str:
+def make_home(parent: str = "/tmp") -> str:
     """A new private folder of the server's user. Its path is short: a socket's may have 100 characters."""
-    home = tempfile.mkdtemp(prefix="migrate_ext-", dir="/tmp")
+    home = tempfile.mkdtemp(prefix="migrate_ext-", dir=parent)
     os.chown(home, *server_user())
     return home
 
@@ -220,9 +220,9 @@ def stop(home: str) -> None:
 
 
 @contextlib.contextmanager
-def temporary_server() -> Iterator[Server]:
-    """A server for as long as the block, and no longer, even when this program is killed."""
-    home = make_home()
+def temporary_server(parent: str = "/tmp") -> Iterator[Server]:
+    """A server for as long as the block, and no longer, even when this program is killed; in a folder of `parent`."""
+    home = make_home(parent)
     # Started before the server, in a session of its own, so that Ctrl-C reaches only us. There is one end, normal
     # or not: its standard input closes.
     watcher = subprocess.Popen(

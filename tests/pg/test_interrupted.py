@@ -108,11 +108,9 @@ def test_what_an_autocommit_block_left_is_named_and_can_be_dropped(
 def test_a_commit_in_doubt_is_said_to_be_so_and_is_looked_for(
     tmp_path: Path, database_url: str, way: str, driver: str, sent: bool
 ) -> None:
-    url = database_url.replace("+psycopg:", f"+{driver}:")
+    url = field.with_driver(database_url, driver)
     project = Field(tmp_path / "p", url, way=way, count=3)
-    port = make_url(url).port
-    assert port is not None
-    proxy = field.Proxy(port, **{"behind" if sent else "before": b"COMMIT"})
+    proxy = field.Proxy(make_url(url).port or 5432, **{"behind" if sent else "before": b"COMMIT"})
     done = project.run("upgrade", "head", url=field.with_port(url, proxy.port))
     proxy.close()
     assert proxy.cut
@@ -221,7 +219,7 @@ def test_a_server_that_has_gone_without_a_word_is_noticed(
     found = raw.info.dsn_parameters if hasattr(raw, "get_backend_pid") else raw.info.get_parameters()
     print([item for item in found.items() if item[0][:4] in ("keep", "tcp_", "fall")])
     op.execute("INSERT INTO ran VALUES (1)")"""
-    url = database_url.replace("+psycopg:", f"+{driver}:") + "?keepalives_idle=7"
+    url = field.with_driver(database_url, driver) + "?keepalives_idle=7"
     project = Field(tmp_path / "p", url, way=DIRECT, count=1, body={1: body})
     done = project.run("upgrade", "head")
     assert done.code == 0, done.said
