@@ -23,14 +23,13 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
 
-from migrate_ext import _core, drivers, libpq, lock
+from migrate_ext import _core, drivers, libpq, lock, outcome
 from migrate_ext.errors import CommandError, ServerError, bad_version_rows
 from migrate_ext.limits import Limits
 
 # What a transaction may fail with that can be repeated: lock_timeout, serialization, deadlock.
 _REPEATABLE = frozenset(("55P03", "40001", "40P01"))
 _LONGEST_PAUSE = 4.0  # seconds between two tries of a migration
-_ORPHANS = "5000"  # ms after which a server looks whether we are still there
 
 
 class Line:
@@ -381,12 +380,7 @@ class Guard:
             for name, value in given
             if value is not None
         ]
-        # What a statement does after our death ends by itself (PostgreSQL 14 and newer, on Linux).
-        made.append(
-            ", CASE WHEN pg_catalog.current_setting('client_connection_check_interval', true) = '0'"
-            " AND pg_catalog.version() ~ 'linux' THEN pg_catalog.set_config("
-            f"'client_connection_check_interval', '{_ORPHANS}', {local}) END"
-        )
+        made.append(f", {lock.end_with_us(local)}")
         return "".join(made)
 
     def _limit(self, local: str) -> None:
@@ -528,35 +522,16 @@ class Guard:
         """Between two tries: longer each time, and never twice the same."""
         self.line.sleep(min(0.1 * 2.0**tries, _LONGEST_PAUSE) * random.uniform(0.5, 1.0))
 
-    def maybe_half_done(self) -> str:
-        """What to say when the COMMIT at the beginning of an autocommit block is in doubt."""
-        return (
-            f"What {_name(self.step)} did before its autocommit block may be committed; its "
-            "version row is not."
-        )
+    @property
+    def step_name(self) -> str:
+        """The revision of the present step."""
+        return _name(self.step)
 
     def outcome(self) -> str:
         """What was committed of a run that failed, and what to do; empty when nothing was."""
-        said = []
-        if self.committed:
-            said.append(f"Committed: {_some(self.committed)}.")
-        if self.half_done:
-            said.append(
-                f"{_name(self.step)} was left half done: what it did in and before its autocommit "
-                "block is committed, its version row is not. If it left an INVALID index, the next "
-                "run names it, and with --repair drops it first."
-            )
-        if said:
-            said.append("All else was rolled back; the same command goes on from there.")
-        return " ".join(said)
+        return outcome.of_run(self.committed, self.step_name if self.half_done else None)
 
 
 def _name(step: Any) -> str:
     revision = getattr(step, "revision", None)
     return str(getattr(revision, "revision", None) or step)
-
-
-def _some(names: list[str]) -> str:
-    if len(names) < 4:
-        return ", ".join(names)
-    return f"{names[0]} to {names[-1]} ({len(names)} migrations)"

@@ -6,9 +6,6 @@ Touches private names of ``alembic/runtime/migration.py`` (read in 1.13 and 1.20
 
 from __future__ import annotations
 
-import signal
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,14 +15,12 @@ import sqlalchemy
 from alembic.runtime.migration import HeadMaintainer, MigrationContext, _ProxyTransaction
 from sqlalchemy.engine import Connection
 
-from migrate_ext import drivers, lock
+from migrate_ext import drivers, lock, outcome
 from migrate_ext import guard as guards
 from migrate_ext import limits as limiting
 from migrate_ext.errors import CommandError
 from migrate_ext.guard import Guard
 
-_CHECK_SECONDS = 10.0  # for the end of a transaction whose COMMIT is in doubt
-_ENDED = ("08", "57P")  # SQLSTATEs of a session that is over
 # What asyncpg answers once the server has told it that it ends the session: not why.
 _ASYNCPG_ENDED = "cannot switch to state"
 _said: set[str] = set()
@@ -44,25 +39,20 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
     context._migrate_ext_listeners = listeners  # type: ignore[attr-defined]
     context._migrate_ext_guard = guard  # type: ignore[attr-defined]
     try:
-        with _terminable():
+        with outcome.Terminable():
             _repeat(context, guard, migrate)
-    except Terminated as error:
-        ended = SystemExit(128 + signal.SIGTERM)
-        text = "Terminated by SIGTERM: the open transaction is rolled back. "
-        guard.confirmed()
-        _tell(ended, text + guard.outcome())
-        raise ended from error
+    except outcome.Terminated as error:
+        _look_for_commit(guard, error)
+        raise outcome.ended(error, guard.outcome()) from error
     except CommandError as error:
         told = alembic.util.CommandError(str(error))
         guard.confirmed()
-        _tell(told, guard.outcome())
+        outcome.tell(told, guard.outcome())
         raise told from error
     except BaseException as error:
         _look_for_commit(guard, error)
-        if _ASYNCPG_ENDED in str(error):
-            _tell(error, "The server closed the connection. " + guard.outcome())
-        else:
-            _tell(error, guard.outcome())
+        why = "The server closed the connection. " if _ASYNCPG_ENDED in str(error) else ""
+        outcome.tell(error, why + guard.outcome())
         raise
     finally:
         context._migrations_fn = find
@@ -72,28 +62,6 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
             guard.line.close()
             guard.connection._has_events = listeners
             del context._migrate_ext_listeners  # type: ignore[attr-defined]
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM; as for Ctrl-C, drivers cancel the running statement on the server."""
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM unwinds the run, so that the server stops working for it, and is not fatal at once."""
-    mine = threading.current_thread() is threading.main_thread()
-    if not mine or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-
-    def terminate(*_: Any) -> None:
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def has_listeners(context: MigrationContext) -> bool:
@@ -258,7 +226,7 @@ def end_transaction(
         guard.committing = list(guard.done)  # this COMMIT may come after the run
     try:
         original(proxy, type_, value, traceback)
-    except Exception as error:
+    except BaseException as error:
         if guard is not None:
             _look_for_commit(guard, error)
         raise
@@ -270,66 +238,32 @@ def _look_for_commit(guard: Guard, error: BaseException) -> None:
     """When `error` was raised, a COMMIT may have been on its way: what became of it?"""
     if guard.committing is None:
         return
-    if not isinstance(error, sqlalchemy.exc.DBAPIError):
-        guard.confirmed()
-    elif (
+    lost = isinstance(error, sqlalchemy.exc.DBAPIError) and (
         error.connection_invalidated
         or guard.line.status == "lost"
-        or (drivers.sqlstate(error) or "").startswith(_ENDED)  # it may say so after the commit
-    ):
-        _tell(error, _in_doubt(guard))
+        or outcome.is_end(drivers.sqlstate(error))
+    )
+    if lost or isinstance(error, KeyboardInterrupt):
+        if not guard.connection.closed:
+            guard.connection.invalidate()  # its session has the lock
+        expected = guard.planned or frozenset()
+        text, committed = outcome.in_doubt(
+            error, expected, lambda: _heads_after(guard), guard.step_name if guard.in_body else None
+        )
+        outcome.tell(error, text)
+        if committed:
+            guard.confirmed()
+    elif not isinstance(error, sqlalchemy.exc.DBAPIError):
+        guard.confirmed()
     guard.committing = None
 
 
-def _in_doubt(guard: Guard) -> str:
-    """What became of a COMMIT that was sent and not answered."""
-    said = "The connection was lost while COMMIT was on its way, so its outcome is in doubt. "
-    expected = guard.planned or frozenset()
-    try:
-        rows = _heads_after(guard)
-    except Exception as error:
-        reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
-        return (
-            said + f"It could not be checked ({reason}): 'current' tells, once it can be reached."
-        )
-    place = ", ".join(sorted(str(row) for row in rows)) or "base"
-    said += "Checked on a new connection: "
-    if rows != expected:
-        return (
-            said + f"it was not committed; the database is at {place}. "
-            "The same command goes on from there."
-        )
-    if guard.in_body:  # its version row comes later, and could tell
-        return said + f"the database is at {place}. {guard.maybe_half_done()}"
-    guard.confirmed()
-    return said + f"it was committed; the database is at {place}."
-
-
 def _heads_after(guard: Guard) -> frozenset[Any]:
-    """The version rows, once the transaction in doubt is over: it has the lock until then."""
-    limits = limiting.Limits()
-    limits.lock_timeout = _CHECK_SECONDS
     with guard.connection.engine.connect() as connection:
         line = guards.line_of(connection)
         assert not isinstance(line, str)
         try:
-            waiting = lock.Waiting(limits, line.ask, line.sleep)
-            while True:
-                tried = lock.try_lock(line.ask, guard.table, guard.schema, for_session=False)
-                if tried.had:
-                    break
-                waiting.again(tried.key)
-            rows = line.ask(guard.heads_sql) if tried.exists else []
-            return frozenset(row[0] for row in rows)
+            exists = outcome.wait_for_end(line.ask, guard.table, guard.schema)
+            return frozenset(row[0] for row in line.ask(guard.heads_sql)) if exists else frozenset()
         finally:
             line.close()
-
-
-def _tell(error: BaseException, text: str) -> None:
-    """Log what is to be known of a failed run, and note it at the error."""
-    if not text:
-        return
-    lock.say("error", text)
-    error.__dict__["migration_outcome"] = text
-    if sys.version_info >= (3, 11):
-        error.add_note(f"[migrate_ext: {text}]")

@@ -8,6 +8,7 @@ whole command line in its folder and environment, as a shell would have started 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import re
@@ -28,7 +29,9 @@ from urllib.parse import urlsplit
 import psycopg
 
 WAYS = ("alembic", "migrate_ext")
+ALL_WAYS = (*WAYS, "compiled")
 MODES = ("one", "each", "autocommit")
+COMMIT = rb"COMMIT;?\0"  # as drivers send it
 
 THIN = """\
 from migrate_ext import environment
@@ -116,7 +119,7 @@ EVERY = 10  # in mode "autocommit", each so many migrations make an index
 class Field:
     """A project with `count` migrations in a new folder, and its database.
 
-    way: ``alembic`` with a classic env.py, or ``migrate_ext`` with a thin one. mode: ``one`` transaction,
+    way: ``alembic`` with a classic env.py, ``migrate_ext`` with a thin one, or that ``compiled``. mode: ``one`` transaction,
     one for ``each`` migration, or each with ``autocommit`` blocks in between. settings: lines for the ini
     file. body: replaces the upgrades, by number.
     """
@@ -132,12 +135,13 @@ class Field:
         settings: str = "",
         body: dict[int, str] | None = None,
     ) -> None:
-        self.folder, self.url, self.way, self.mode, self.count = folder, url, way, mode, count
+        self.folder, self.url, self.mode, self.count = folder, url, mode, count
+        self.way = "alembic" if way == "alembic" else "migrate_ext"
         (folder / "versions").mkdir(parents=True)
         (folder / "alembic.ini").write_text(INI.format(settings=settings))
         (folder / "tables.py").write_text("import sqlalchemy\nmetadata = sqlalchemy.MetaData()\n")
         (folder / "script.py.mako").write_text("")
-        env = THIN if way == "migrate_ext" else CLASSIC
+        env = CLASSIC if way == "alembic" else THIN
         (folder / "env.py").write_text(env.format(each=mode != "one"))
         for n in range(1, count + 1):
             index = mode == "autocommit" and n % EVERY == 0
@@ -156,6 +160,9 @@ class Field:
                     downgrade=down.format(n=n) + last,
                 )
             )
+        if way == "compiled":
+            done = self.run("compile", url="postgresql+psycopg://")
+            assert done.code == 0, done.said
 
     def start(self, *command: str, url: str = "", **variables: str) -> Command:
         environment = {**os.environ, "DATABASE_URL": url or self.url, **variables}
@@ -272,6 +279,12 @@ class Command:
                 from migrate_ext.cli import main
 
                 code = main(list(self.arguments))
+                if "MIGRATE_EXT_STATS" in self.environment:  # no atexit here
+                    from migrate_ext import counters
+
+                    Path(self.environment["MIGRATE_EXT_STATS"]).write_text(
+                        json.dumps(counters.stats())
+                    )
         except SystemExit as stop:
             code = stop.code
         except KeyboardInterrupt:
@@ -316,6 +329,24 @@ class Command:
         self.said = Path(self.output).read_text(errors="replace")
         os.unlink(self.output)
         self.code = 128 - code if code < 0 else code
+
+
+def told(command: Command, start: int, at: int) -> None:
+    """Assert that what a failed command says of what was committed is so. start, at: where it began and ended."""
+    undoing = command.arguments[0] == "downgrade"
+    committed = re.search(r"Committed: ([^.]*)\.", command.said)
+    doubt = re.search(r"outcome is in doubt\. (It could not be checked)?", command.said)
+    checked = re.search(r"the database is at (base|r\d{4})", command.said)
+    said = start
+    if committed:
+        said = int(re.findall(r"r(\d{4})", committed[1])[-1]) - undoing
+    if doubt and doubt[1]:
+        assert abs(at - said) <= 1 or said == start, f"it is at {at}:\n{command.said}"
+        return
+    if checked:
+        assert said in (start, at), f"it is at {at}:\n{command.said}"
+        said = 0 if checked[1] == "base" else int(checked[1][1:])
+    assert said == at, f"it is at {at}:\n{command.said}"
 
 
 _preloaded = False

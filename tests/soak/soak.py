@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
 import queue
 import random
@@ -34,14 +35,11 @@ from field import Command, Field  # noqa: E402
 
 from migrate_ext.testing import embedded as server  # noqa: E402
 
-# Of the project's ways in, `compiled` is migrate_ext with a plan of all migrations.
-WAYS = (*field.WAYS, "compiled")
 DRIVERS = {
     "alembic": ("psycopg", "psycopg2"),
     "migrate_ext": ("psycopg", "psycopg2", "asyncpg", "psycopg_async"),
     "compiled": ("psycopg",),
 }
-COMMIT = rb"COMMIT;?\0"
 _POINTS = ("time", "byte", "COMMIT")
 _END_SECONDS = 30.0  # in which a server lets go of a session whose client is dead
 
@@ -99,19 +97,7 @@ class Soak:
 
     def project(self, way: str, mode: str, count: int, **more: object) -> Field:
         folder = self.folder / f"project_{next(self.numbers)}"
-        compiled = way == "compiled"
-        project = Field(
-            folder,
-            "postgresql+psycopg://",
-            way="migrate_ext" if compiled else way,
-            mode=mode,
-            count=count,
-            **more,  # type: ignore[arg-type]
-        )
-        if compiled:
-            done = project.run("compile")
-            assert done.code == 0, done.said
-        return project
+        return Field(folder, "", way=way, mode=mode, count=count, **more)  # type: ignore[arg-type]
 
     def places(self, mode: str, count: int) -> list[Place]:
         """A project for each way, measured."""
@@ -120,11 +106,15 @@ class Soak:
             place = Place(self.project(way, mode, count), DRIVERS[way])
             project = place.project
             project.url = self.database()
+            stats = project.folder / "stats"
             for command in ("upgrade", "head"), ("downgrade", "base"):
-                proxy = field.Proxy(self.server.port, behind=COMMIT, number=sys.maxsize)
-                done = project.run(*command, url=field.with_port(project.url, proxy.port))
+                proxy = field.Proxy(self.server.port, behind=field.COMMIT, number=sys.maxsize)
+                url = field.with_port(project.url, proxy.port)
+                done = project.run(*command, url=url, MIGRATE_EXT_STATS=str(stats))
                 proxy.close()
                 assert done.code == 0, done.said
+                if way == "compiled":
+                    assert json.loads(stats.read_text())["planned"] == count
                 place.seconds[command[0]] = done.seconds
                 place.bytes[command[0]] = proxy.total
                 place.commits[command[0]] = proxy.said
@@ -170,7 +160,7 @@ class Soak:
                 self.server.port,
                 number=number,
                 then=doing,
-                **{side: COMMIT},  # type: ignore[arg-type]
+                **{side: field.COMMIT},  # type: ignore[arg-type]
             )
         command = project.start(*arguments, url=field.with_port(url, proxy.port))
         victim.put(command)
@@ -208,31 +198,13 @@ class Soak:
         elif command.code != 137:
             assert re.search(reason, command.said, re.IGNORECASE), command.said
             assert command.way == "alembic" or "Traceback" not in command.said, command.said
-            told(command, start, at)
+            field.told(command, start, at)
         done = project.run(*command.arguments)
         self.searched(command, done)
         assert done.code == 0, f"at {at}, then:\n{done.said}"
         assert project.state() == end
         assert done.said.count(f"Running {name}") == abs(end - at), f"at {at}, then:\n{done.said}"
         return at
-
-
-def told(command: Command, start: int, at: int) -> None:
-    """Assert that what a failed command says of what was committed is so. start, at: where it began and ended."""
-    undoing = command.arguments[0] == "downgrade"
-    committed = re.search(r"Committed: ([^.]*)\.", command.said)
-    doubt = re.search(r"outcome is in doubt\. (It could not be checked)?", command.said)
-    checked = re.search(r"the database is at (base|r\d{4})", command.said)
-    said = start
-    if committed:
-        said = int(re.findall(r"r(\d{4})", committed[1])[-1]) - undoing
-    if doubt and doubt[1]:
-        assert abs(at - said) <= 1 or said == start, f"it is at {at}:\n{command.said}"
-        return
-    if checked:
-        assert said in (start, at), f"it is at {at}:\n{command.said}"
-        said = 0 if checked[1] == "base" else int(checked[1][1:])
-    assert said == at, f"it is at {at}:\n{command.said}"
 
 
 # What a lost connection is called: by libpq, by asyncpg, by the system.
@@ -441,7 +413,7 @@ BLOWS: dict[str, Callable[[Soak], str]] = {
 
 
 def run(
-    scale: float, seed: int, *only: str, ways: tuple[str, ...] = WAYS
+    scale: float, seed: int, *only: str, ways: tuple[str, ...] = field.ALL_WAYS
 ) -> list[tuple[str, str, str]]:
     """(test, result, seconds) of each blow; prints as it goes. Raises AssertionError at the first failure."""
     results = []
@@ -465,7 +437,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=[], metavar="WORD")
-    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
+    parser.add_argument("--ways", nargs="+", default=field.ALL_WAYS, choices=field.ALL_WAYS)
     options = parser.parse_args()
     for name in [n for n in os.environ if n.startswith("PG") or n == "DATABASE_URL"]:
         del os.environ[name]
