@@ -131,10 +131,12 @@ def run_in_alembic(run: direct.Run, settings: Settings) -> None:
             if run.scripts is None:
                 yield from super()._load_revisions()
                 return
-            found = zip(run.scripts.paths, run.scripts.scanned, strict=True)
-            for index, (path, scanned) in enumerate(found):
-                assert scanned[0] is not None
-                yield Script(run.scripts.modules.get(index), scanned[0], path, scanned)
+            paths, scanned = tuple(run.scripts.paths), run.scripts.scanned
+            for index, script in enumerate(revision.new_scripts(Script, "", paths, scanned)):
+                assert script is not None
+                if index in run.scripts.modules:
+                    script.module = run.scripts.modules[index]
+                yield script
 
         def run_env(self) -> None:
             _run_environment(settings)
