@@ -24,6 +24,8 @@ COPY lib lib
 COPY models models
 COPY versions versions
 COPY scripts/migrate.py scripts/migrate.py
+# The SQL of the constant migrations, rendered now instead of at each start.
+RUN python scripts/migrate.py compile
 USER app
 # The sample has migrations only; a real backend starts its server here, once `upgrade head` has run.
 CMD ["python", "scripts/migrate.py", "upgrade", "head"]

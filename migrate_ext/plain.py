@@ -29,7 +29,8 @@ _BATCH_DIRECTIVES = frozenset(
     "create_unique_constraint drop_column drop_constraint drop_index drop_table_comment f".split()
 )
 _BUILTINS = frozenset(
-    "bool dict float frozenset int len list range set sorted str tuple zip enumerate".split()
+    "abs bool dict enumerate float frozenset int len list max min range reversed set sorted str sum "
+    "tuple zip".split()
 )
 _CONSTANT_METHODS = frozenset("format join lower upper strip rstrip lstrip replace".split())
 # Parts of SQLAlchemy that only describe SQL; its ORM and engines are not among them.

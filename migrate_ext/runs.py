@@ -174,7 +174,8 @@ def _rewind(context: MigrationContext) -> None:
         context._transaction = connection.begin()
 
 
-def _guard_of(context: MigrationContext) -> Guard | None:
+def guard_of(context: MigrationContext) -> Guard | None:
+    """What holds the lock around the run in `context`, if anything does."""
     found: Guard | None = getattr(context, "_migrate_ext_guard", None)
     return found
 
@@ -187,15 +188,47 @@ def begin_transaction(
     original: Callable[..., Any], context: MigrationContext, per_migration: bool
 ) -> Any:
     transaction = original(context, per_migration)
-    guard = _guard_of(context)
+    guard = guard_of(context)
     if guard is not None and per_migration and isinstance(transaction, _ProxyTransaction):
-        guard.opened()
+        guard.opened(in_batch=True)
     return transaction
 
 
 @contextmanager
+def lock_in_batches(
+    context: MigrationContext, submit: Callable[[str, str], bool]
+) -> Iterator[None]:
+    """Within this block the lock's questions may ride with the statements of migrations.
+
+    submit: see :attr:`migrate_ext.guard.Guard.submit`.
+    """
+    guard = guard_of(context)
+    if guard is None:
+        yield
+        return
+    guard.submit = submit
+    try:
+        yield
+    finally:
+        guard.submit = None
+
+
+@contextmanager
+def lock_retaken(guard: Guard | None) -> Iterator[None]:
+    """Around the sending of what precedes a COMMIT: the session takes the lock again at its end."""
+    if guard is not None:
+        guard.retake_in_batch()
+    try:
+        yield
+    except Exception:
+        if guard is not None:
+            guard.is_retaken = False
+        raise
+
+
+@contextmanager
 def autocommit_block(original: Callable[..., Any], context: MigrationContext) -> Iterator[None]:
-    guard = _guard_of(context)
+    guard = guard_of(context)
     if guard is None or not guard.started:
         with original(context):
             yield
@@ -212,7 +245,7 @@ def autocommit_block(original: Callable[..., Any], context: MigrationContext) ->
 
 def update_to_step(maintainer: HeadMaintainer) -> None:
     """After Alembic's own of this name."""
-    guard = _guard_of(maintainer.context)
+    guard = guard_of(maintainer.context)
     if guard is not None:
         guard.stepped(maintainer.heads)
 
@@ -221,9 +254,9 @@ def end_transaction(
     original: Callable[..., Any], proxy: _ProxyTransaction, type_: Any, value: Any, traceback: Any
 ) -> None:
     """``_ProxyTransaction.__exit__``: a COMMIT whose answer was lost is looked for."""
-    guard = _guard_of(proxy.migration_context)
-    if type_ is None and guard is not None and guard.done:
-        guard.committing = list(guard.done)  # this COMMIT may come after the run
+    guard = guard_of(proxy.migration_context)
+    if type_ is None and guard is not None and guard.done and not guard.started:
+        guard.committing = list(guard.done)  # the run is over, but for this COMMIT
     try:
         original(proxy, type_, value, traceback)
     except BaseException as error:

@@ -13,6 +13,7 @@ go on to the end, running what was left and nothing else. Every output is search
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import os
@@ -61,7 +62,9 @@ class Soak:
         self, private: server.Server, folder: Path, scale: float, seed: int, ways: tuple[str, ...]
     ) -> None:
         self.server, self.folder, self.scale, self.seed = private, folder, scale, seed
-        self.ways = ways
+        self.ways, self.next_ways = ways, itertools.cycle(ways)
+        # `make test` has no time for more.
+        self.count = 200 if scale >= 0.01 else 20
         self.numbers = itertools.count()
         self.outputs = 0
         # A server that is stopped at once must keep what it has confirmed.
@@ -99,10 +102,10 @@ class Soak:
         folder = self.folder / f"project_{next(self.numbers)}"
         return Field(folder, "", way=way, mode=mode, count=count, **more)  # type: ignore[arg-type]
 
-    def places(self, mode: str, count: int) -> list[Place]:
-        """A project for each way, measured."""
+    def places(self, mode: str, count: int, runs: int) -> list[Place]:
+        """A project for each way, measured; fewer when there are fewer `runs` to come."""
         found = []
-        for way in self.ways:
+        for way in itertools.islice(self.next_ways, min(runs, len(self.ways))):
             place = Place(self.project(way, mode, count), DRIVERS[way])
             project = place.project
             project.url = self.database()
@@ -245,32 +248,29 @@ def kill(command: Command) -> None:
     command.send(signal.SIGKILL)
 
 
-def killed(soak: Soak) -> str:
-    said = []
-    for mode in field.MODES:
-        found: list[int] = []
-        places = soak.places(mode, 200)
-        runs = 0
-        for number, dice in enumerate(soak.seeds(500)):
-            place = places[number % len(places)]
-            place.project.url = soak.database()
-            command = soak.strike(place, dice, kill, "upgrade", "head")
-            at = soak.goes_on(place.project, command)
-            if command.code == 137:
-                found.append(at)
-            runs += 1
-            soak.drop(place.project.url)
-        said.append(
-            f"{mode}: {runs}, {len(found)} in mid-run at {len(set(found))} places, "
-            f"{found.count(200)} of them committed"
-        )
-    return "; ".join(said)
+def killed(mode: str, soak: Soak) -> str:
+    found: list[int] = []
+    places = soak.places(mode, soak.count, soak.times(500))
+    runs = 0
+    for number, dice in enumerate(soak.seeds(500)):
+        place = places[number % len(places)]
+        place.project.url = soak.database()
+        command = soak.strike(place, dice, kill, "upgrade", "head")
+        at = soak.goes_on(place.project, command)
+        if command.code == 137:
+            found.append(at)
+        runs += 1
+        soak.drop(place.project.url)
+    return (
+        f"{runs} kills, {len(found)} in mid-run, at {len(set(found))} places, "
+        f"{found.count(soak.count)} of them committed; each rerun at head"
+    )
 
 
 def cut(soak: Soak) -> str:
     runs = hit = doubt = found = 0
     for mode in field.MODES:
-        places = soak.places(mode, 60)
+        places = soak.places(mode, min(60, soak.count), soak.times(167))
         for number, dice in enumerate(soak.seeds(167)):
             place = places[number % len(places)]
             project = place.project
@@ -293,8 +293,9 @@ def cut(soak: Soak) -> str:
 def in_mid_run(
     soak: Soak, reason: str, blow: Callable[[Field], Callable[[random.Random], None]]
 ) -> tuple[int, int]:
-    """`blow` to upgrades of 200 migrations: how many there were, and how many failed."""
-    places = {mode: soak.places(mode, 200) for mode in field.MODES}
+    """`blow` to upgrades: how many there were, and how many failed."""
+    full = soak.times(50)
+    places = {mode: soak.places(mode, soak.count, full) for mode in field.MODES[:full]}
     runs = hit = 0
     for number, dice in enumerate(soak.seeds(50)):
         of_mode = places[field.MODES[number % 3]]
@@ -403,7 +404,9 @@ def table_held(soak: Soak) -> str:
 
 BLOWS: dict[str, Callable[[Soak], str]] = {
     "8 and 32 at once, both ways in": at_once,
-    "SIGKILL at a random moment": killed,
+    "SIGKILL, one transaction": functools.partial(killed, "one"),
+    "SIGKILL, one transaction each": functools.partial(killed, "each"),
+    "SIGKILL, with autocommit blocks": functools.partial(killed, "autocommit"),
     "connection cut after byte n": cut,
     "pg_terminate_backend": terminated,
     "server restart": restarted,
@@ -417,8 +420,7 @@ def run(
 ) -> list[tuple[str, str, str]]:
     """(test, result, seconds) of each blow; prints as it goes. Raises AssertionError at the first failure."""
     results = []
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp"
-    with server.temporary_server(memory) as private, tempfile.TemporaryDirectory() as folder:
+    with server.temporary_server() as private, tempfile.TemporaryDirectory() as folder:
         soak = Soak(private, Path(folder), scale, seed, ways)
         for name, blow in BLOWS.items():
             if not only or any(word in name for word in only):
