@@ -356,7 +356,7 @@ def _expectation(operation: _core._VersionOperation, table: str) -> str | None:
 
 def _placed(error: errors.ServerError, sql: str, step: Step, line: int) -> errors.ServerError:
     """`error`, with the statement, the migration, its file and line, as the rendering way has them."""
-    error.statement = sql
+    error.statement = sql.replace("%", "%%")  # as SQLAlchemy would name it
     position = error.fields.get(_POSITION)
     error.migration_step = errors.place(step.name, step.revision, step.path, line or None, position)
     return error
