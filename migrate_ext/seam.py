@@ -53,6 +53,7 @@ from migrate_ext import (
     scripts,
 )
 from migrate_ext.executor import Executor, Place, note
+from migrate_ext.guard import Guard
 from migrate_ext.handover import Settings
 
 # -------------------------------------------------------------------------------------------------
@@ -132,10 +133,12 @@ def run_in_alembic(run: direct.Run, settings: Settings) -> None:
             if run.scripts is None:
                 yield from super()._load_revisions()
                 return
-            found = zip(run.scripts.paths, run.scripts.scanned, strict=True)
-            for index, (path, scanned) in enumerate(found):
-                assert scanned[0] is not None
-                yield Script(run.scripts.modules.get(index), scanned[0], path, scanned)
+            paths, scanned = tuple(run.scripts.paths), run.scripts.scanned
+            for index, script in enumerate(revision.new_scripts(Script, "", paths, scanned)):
+                assert script is not None
+                if index in run.scripts.modules:
+                    script.module = run.scripts.modules[index]
+                yield script
 
         def _upgrade_revs(self, destination: str, current_rev: Any) -> list[Any]:
             return _settled(super()._upgrade_revs(destination, current_rev))
@@ -421,6 +424,7 @@ class _Lending:
         self.connection = connection
         self.proxied = connection.connection
         self.executor: Executor | None = None
+        self.guard: Guard | None = None
 
     def __enter__(self) -> None:
         self.connection.__dict__.update(
@@ -470,7 +474,9 @@ class _Lending:
         return Connection._execute_context(self.connection, *args, **kw)
 
     def _commit(self) -> None:
-        self._settle()
+        if self.executor is not None and self.executor.unsettled:
+            with runs.lock_retaken(self.guard):
+                self.executor.settle()
         counters.plain_waits += 1
         Connection._commit_impl(self.connection)
 
@@ -491,12 +497,10 @@ class _Run:
         self.overridden = _overridden(context)
         self.code: CodeType | None = None  # of the plain function that is running
         self.versions: dict[str, str | None] = {}
-        self.one_by_one = (
-            context._transaction_per_migration
-            or not context.impl.transactional_ddl
-            or bool(context.on_version_apply_callbacks)
+        self.is_watched = not context.impl.transactional_ddl or bool(
+            context.on_version_apply_callbacks
         )
-        executor.gathers = self.one_by_one
+        executor.gathers = self.is_watched or context._transaction_per_migration
 
     def steps(self, *arguments: Any) -> Iterable[Any]:
         """The steps to run, each with its function wrapped."""
@@ -516,7 +520,7 @@ class _Run:
                 step.migration_fn = function
 
     def _are_there(self, steps: Iterable[Any]) -> bool:
-        guard = getattr(self.context, "_migrate_ext_guard", None)
+        guard = runs.guard_of(self.context)
         return isinstance(steps, (list, tuple)) or (guard is not None and guard.plan_is_there)
 
     def _migration(self, step: MigrationStep, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -613,7 +617,7 @@ class _Run:
         elif method == "_update_version":
             rows = f"updating '{versions[0]}' to '{versions[1]}' in '{table}'"
         if rows is not None:
-            rows = f"Online migration expected to match one row when {rows}"
+            rows = f"Online migration expected to match one row when {rows}; {{rows}} found"
         for name, version in zip(_STAND_INS, versions, strict=False):
             rendered = rendered.replace(name, version)
         return self.executor.submit(rendered, None, rows)
@@ -638,8 +642,11 @@ class _Run:
         return rendered if plain and all(rendered.count(v) == 1 for v in versions) else None
 
     def after_step(self) -> None:
-        """A step and its version rows are done: settle where somebody is about to look."""
-        if self.one_by_one or self.executor.driver.notices_are_heard:
+        """A step and its version rows are done: settle where somebody is about to look.
+
+        A transaction of its own is settled by its COMMIT.
+        """
+        if self.is_watched or self.executor.driver.notices_are_heard:
             self.executor.settle()
 
 
@@ -691,8 +698,9 @@ def _run_batched(self: MigrationContext, **kw: Any) -> None:
         run_migrations(self, **kw)
         return
     lending, executor = found
+    lending.guard = runs.guard_of(self)
     run, impl = _Run(self, executor), self.impl
-    with lending, executor:
+    with lending, executor, runs.lock_in_batches(self, executor.submit_for_lock):
         self._migrations_fn = run.steps
         impl._exec = run.exec_directive  # type: ignore[method-assign]
         impl._migrate_ext = run  # type: ignore[attr-defined]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy
 from alembic.ddl.impl import DefaultImpl
@@ -41,6 +43,21 @@ def test_a_hundred_migrations_are_a_handful_of_waits(lab: Lab) -> None:
     assert _core.counters()["statements"] - statements >= 198
     assert _core.counters()["waits"] + counters.plain_waits - before <= 12
     assert outcome.visible() == lab.run(False).visible()
+
+
+def test_garbage_is_collected_rarely_in_a_run_and_as_before_after_it(lab: Lab) -> None:
+    lab.write(
+        [create(0), "import gc\nsee(gc.get_threshold()[0] > 700)", "op.execute('SELECT 1/0')"]
+    )
+    before = gc.get_threshold()
+    assert lab.run(True).seen == [str(before[0] > 0)]
+    assert gc.get_threshold() == before
+    gc.set_threshold(123_456, 7, 8)  # a project that knows better
+    try:
+        lab.write([create(0), "import gc\nsee(gc.get_threshold()[:2])"])
+        assert lab.run(True).seen == ["(123456, 7)"]
+    finally:
+        gc.set_threshold(*before)
 
 
 def test_when_the_second_of_three_fails_the_third_writes_no_file(lab: Lab) -> None:
@@ -169,15 +186,51 @@ def reasons(run: Callable[[], object]) -> dict[str, int]:
     return {k: v for k, v in found.items() if v}
 
 
-def test_one_transaction_per_migration_waits_twice_or_four_times(lab: Lab) -> None:
-    """Without the lock, which has questions of its own at each commit."""
-    lab.locked = False
+@pytest.mark.parametrize("locked", [True, False])
+def test_one_transaction_per_migration_waits_twice_or_four_times(lab: Lab, locked: bool) -> None:
+    """The lock's questions ride with the statements."""
+    lab.locked = locked
     lab.configure = {"transaction_per_migration": True}
     lab.write([create(2 * n) + "\n" + create(2 * n + 1) for n in range(30)])
     before = waits()
     assert lab.run(True).raised == []
     most = 4 if "psycopg2" in lab.url else 2
     assert waits() - before <= most * 30 + 12
+
+
+def test_a_lock_that_was_lost_between_two_transactions_stops_the_run(lab: Lab) -> None:
+    def unlock(connection: sqlalchemy.Connection) -> None:
+        with connection.connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock_all()")
+
+    lab.connected = lambda connection: event.listen(connection, "commit", unlock)
+    lab.configure = {"transaction_per_migration": True}
+    lab.write([create(0), create(1)])
+    outcome = lab.run(True)
+    assert str(outcome.error) == "the lock of this run was lost; nothing more was done"
+    assert [row for row in outcome.database if "alembic_version" in row][-1][-1] == "(r0001)"
+
+
+@pytest.mark.parametrize("apart", [True])
+def test_a_migration_is_announced_before_the_server_runs_it(lab: Lab, apart: bool) -> None:
+    """It waits for a lock that is let go of when it is announced; else it ends by its timeout."""
+    lab.configure = {"transaction_per_migration": apart}
+    lab.engine_options = {"connect_args": {"options": "-c statement_timeout=10000"}}
+    lab.write([create(0), "op.execute('SELECT pg_advisory_lock(4711)')"])
+    logger = logging.getLogger("alembic.runtime.migration")
+    with psycopg.connect(lab.bare, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(4711)")
+
+        def announced(record: logging.LogRecord) -> bool:
+            if record.getMessage() == "Running upgrade r0001 -> r0002":
+                other.execute("SELECT pg_advisory_unlock(4711)")
+            return True
+
+        logger.addFilter(announced)
+        try:
+            assert lab.run(True).raised == []
+        finally:
+            logger.removeFilter(announced)
 
 
 @pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
