@@ -166,7 +166,8 @@ def _rewind(context: MigrationContext) -> None:
     assert connection is not None
     outer = context._transaction is not None and not context._transaction_per_migration
     if context._transaction is not None:
-        context._transaction.rollback()
+        if context._transaction.is_active:  # else its COMMIT failed, and rolled it back
+            context._transaction.rollback()
         context._transaction = None
     elif connection.in_transaction():
         connection.rollback()
