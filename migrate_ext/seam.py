@@ -49,6 +49,7 @@ from migrate_ext import (
     hooks,
     libpq,
     plain,
+    planned,
     revision,
     runs,
     scripts,
@@ -125,7 +126,7 @@ def run_in_alembic(run: direct.Run, settings: Settings) -> None:
     """
 
     class Script(revision.Script):
-        module = revision.LazyModule(scripts.load)
+        module = planned.LazyModule(scripts.load, run.options.command, run.planned)
 
     class ScriptDirectory(revision.ScriptDirectory):
         """The project's, with the files that the command has read already."""
@@ -141,8 +142,17 @@ def run_in_alembic(run: direct.Run, settings: Settings) -> None:
                     script.module = run.scripts.modules[index]
                 yield script
 
+        def _upgrade_revs(self, destination: str, current_rev: Any) -> list[Any]:
+            return _settled(super()._upgrade_revs(destination, current_rev))
+
+        def _downgrade_revs(self, destination: str, current_rev: Any) -> list[Any]:
+            return _settled(super()._downgrade_revs(destination, current_rev))
+
         def run_env(self) -> None:
             _run_environment(settings)
+
+    def _settled(steps: list[Any]) -> list[Any]:
+        return planned.settled(steps, foreign_rendering() if run.planned else None)
 
     from_config = AlembicScriptDirectory.from_config
     AlembicScriptDirectory.from_config = ScriptDirectory.from_config  # type: ignore[method-assign]
