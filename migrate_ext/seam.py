@@ -13,13 +13,14 @@ import pkgutil
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any
 
 import sqlalchemy
 from alembic import context as alembic_context
+from alembic import op as alembic_op
 from alembic import util as alembic_util
 from alembic.config import CommandLine
 from alembic.config import Config as AlembicConfig
@@ -35,6 +36,7 @@ from alembic.script import Script as AlembicScript
 from alembic.script import ScriptDirectory as AlembicScriptDirectory
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Dialect, Engine, make_url
+from sqlalchemy.event import registry
 from sqlalchemy.pool import NullPool, Pool
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.sql.visitors import Visitable
@@ -332,13 +334,9 @@ def foreign_rendering() -> str | None:
     """Why directives may not render what Alembic and SQLAlchemy alone would: a listener on all
     tables, a ``@compiles``, a replaced directive; None where there is no such thing.
     """
-    for cls in _subclasses(SchemaItem, Engine, Connection, Dialect, Pool):
-        events = getattr(cls, "dispatch", None)
-        for name in getattr(events, "_event_names", ()):
-            for listener in getattr(getattr(events, name), "_clslevel", {}).get(cls, ()):
-                # SQLAlchemy's own; it wraps those of others in functions of other modules.
-                if listener.__module__ != "sqlalchemy.sql.naming":
-                    return f"a listener for {name} on all of {cls.__name__}"
+    listener = _foreign_listener(SchemaItem, Engine, Connection, Dialect, Pool)
+    if listener is not None:
+        return listener
     for cls in _subclasses(Visitable):
         compilers = cls.__dict__.get("_compiler_dispatcher")
         for function in getattr(compilers, "specs", {}).values():
@@ -350,6 +348,20 @@ def foreign_rendering() -> str | None:
     impl: type = DefaultImpl.get_by_dialect(postgresql.dialect())  # type: ignore[no-untyped-call]
     if not all(_is_ours(cls.__module__) for cls in impl.__mro__[:-1]):
         return f"an implementation of its own, {impl.__name__}"
+    return None
+
+
+def _foreign_listener(*classes: type, only: Collection[str] | None = None) -> str | None:
+    """Which listener there is on all objects of a class, beside SQLAlchemy's. only: these events."""
+    for cls in _subclasses(*classes):
+        events = getattr(cls, "dispatch", None)
+        for name in getattr(events, "_event_names", ()):
+            if only is not None and name not in only:
+                continue
+            for listener in getattr(getattr(events, name), "_clslevel", {}).get(cls, ()):
+                # SQLAlchemy's own; it wraps those of others in functions of other modules.
+                if listener.__module__ != "sqlalchemy.sql.naming":
+                    return f"a listener for {name} on all of {cls.__name__}"
     return None
 
 
@@ -398,19 +410,56 @@ _SENDING = (
     "create_table drop_table create_index create_table_comment drop_table_comment "
     "create_column_comment bulk_insert"
 ).split()
+_SENDING_NAMES = frozenset(_SENDING)
+
+
+# Listeners for these are called with the connection, in the middle of a directive.
+_DDL_EVENTS = ("before_create", "after_create", "before_drop", "after_drop")
+_DIRECTIVES = sorted(plain.DIRECTIVES)
+
+
+def _way_of_directives(context: MigrationContext) -> tuple[object, ...]:
+    """All that :func:`_overridden` looks at, to be compared: it is quick, and that is not."""
+    impl, classes = context.impl, (alembic_op, Operations)
+    return (
+        [vars(owner).get(name) for owner in classes for name in _DIRECTIVES],
+        [getattr(type(impl), name) for name in _SENDING],
+        vars(impl).keys() & _SENDING_NAMES,
+        [*Operations._to_impl._registry.values()],
+        len(registry._key_to_collection),
+    )
 
 
 def _overridden(context: MigrationContext) -> str | None:
     """Whose code would see a directive pass, if it is not all Alembic's own."""
     for name in _SENDING:
-        if not getattr(context.impl, name).__module__.startswith("alembic."):
+        method = getattr(type(context.impl), name)
+        if not all(_is_ours(m.__module__) for m in (method, vars(context.impl).get(name, method))):
             return f"impl: {name} is overridden"
+    for owner in alembic_op, Operations:
+        for name in _DIRECTIVES:
+            if not _is_alembics(vars(owner).get(name)):
+                return f"op: {name} is replaced"
+    listener = _foreign_listener(SchemaItem, only=_DDL_EVENTS)
+    if listener is not None:
+        return listener
     for (target, _), function in Operations._to_impl._registry.items():
         if target.__module__ == "alembic.operations.ops" and not function.__module__.startswith(
             "alembic."
         ):
             return f"operation: {target.__name__} is replaced"
     return None
+
+
+def _is_alembics(function: Any) -> bool:
+    """Whether a directive is as Alembic made it; it makes them with ``exec``."""
+    if function is None:  # of a newer or an older Alembic
+        return True
+    names = getattr(function, "__globals__", {})
+    operation = names.get("op_cls", Operations)
+    return str(names.get("__name__")).startswith("alembic.") and str(
+        operation.__module__
+    ).startswith("alembic.")
 
 
 class _Lending:
@@ -425,8 +474,11 @@ class _Lending:
         self.proxied = connection.connection
         self.executor: Executor | None = None
         self.guard: Guard | None = None
+        self.execute: Callable[..., Any] | None = None
 
     def __enter__(self) -> None:
+        if self.execute is not None and "execute" not in self.connection.__dict__:
+            self.connection.__dict__["execute"] = self.execute
         self.connection.__dict__.update(
             _revalidate_connection=self._revalidate,
             _execute_context=self._execute_context,
@@ -436,6 +488,8 @@ class _Lending:
     def __exit__(self, *_: object) -> None:
         for name in ("_revalidate_connection", "_execute_context", "_commit_impl"):
             del self.connection.__dict__[name]
+        if self.connection.__dict__.get("execute") == self.execute:
+            self.connection.__dict__.pop("execute", None)
 
     def take(self) -> None:
         self.connection._dbapi_connection = None
@@ -494,13 +548,21 @@ class _Run:
         self.executor = executor
         self.find_steps = context._migrations_fn
         self.exec = context.impl._exec
-        self.overridden = _overridden(context)
+        self.looked_at: tuple[object, ...] = ()
+        self.overridden: str | None = None
+        self.look()
         self.code: CodeType | None = None  # of the plain function that is running
         self.versions: dict[str, str | None] = {}
         self.is_watched = not context.impl.transactional_ddl or bool(
             context.on_version_apply_callbacks
         )
         executor.gathers = self.is_watched or context._transaction_per_migration
+
+    def look(self) -> None:
+        """Learn whether somebody's code sees directives pass: that may change with each migration."""
+        now = _way_of_directives(self.context)
+        if now != self.looked_at:
+            self.looked_at, self.overridden = now, _overridden(self.context)
 
     def steps(self, *arguments: Any) -> Iterable[Any]:
         """The steps to run, each with its function wrapped."""
@@ -558,6 +620,7 @@ class _Run:
         return migrate
 
     def _reason_to_wait(self, function: Callable[..., Any], path: str) -> str | None:
+        self.look()
         reason = self.overridden or _refusal(self.connection)
         if reason is None and not plain.looks_plain(function):
             code = getattr(function, "__code__", None)
@@ -573,6 +636,19 @@ class _Run:
             if rendered is not None and self.executor.submit(rendered, self._line()):
                 return None
         return self.exec(construct, *args, **kw)
+
+    def execute(self, statement: Any, *args: Any, **kw: Any) -> Any:
+        """Takes the place of the connection's ``execute``.
+
+        A plain function throws away what it gives (:mod:`migrate_ext.plain` has seen that), so its
+        statements may wait, too. It is not called through other functions.
+        """
+        is_its_own = self.code is not None and sys._getframe(1).f_code is self.code
+        if is_its_own and not args and not kw and not isinstance(statement, str):
+            rendered = self._rendered(statement)
+            if rendered is not None and self.executor.submit(rendered, self._line()):
+                return None
+        return Connection.execute(self.connection, statement, *args, **kw)
 
     def _rendered(self, construct: Any) -> str | None:
         """A construct as SQLAlchemy would hand it to the driver; None where it sends more than text."""
@@ -700,6 +776,8 @@ def _run_batched(self: MigrationContext, **kw: Any) -> None:
     lending, executor = found
     lending.guard = runs.guard_of(self)
     run, impl = _Run(self, executor), self.impl
+    if Connection.execute.__module__ == "sqlalchemy.engine.base":
+        lending.execute = run.execute
     with lending, executor, runs.lock_in_batches(self, executor.submit_for_lock):
         self._migrations_fn = run.steps
         impl._exec = run.exec_directive  # type: ignore[method-assign]

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy
+from alembic import op
 from alembic.ddl.impl import DefaultImpl
 from alembic.operations import Operations
 from alembic.operations.ops import ExecuteSQLOp
@@ -374,6 +375,89 @@ def test_whoever_looks_at_statements_sees_them_one_by_one(
     assert bool(seen[0]) == (what not in ("echo", "options"))
     sent = _core.counters()["statements"] - before_statements
     assert sent <= (3 if what in ("impl", "replaced") else 0)  # version rows
+
+
+def test_what_a_bind_executes_may_wait_where_nobody_looks_at_the_result(lab: Lab) -> None:
+    own = "bind = op.get_bind()\nbind.execute(sa.text('INSERT INTO t0 VALUES (DEFAULT)'))\n"
+    given = "bind.execute(sa.text('INSERT INTO t0 VALUES (:n)').bindparams(n={n}))"
+    ddl = "op.get_bind().execute(sa.schema.CreateTable(sa.Table('u{n}', sa.MetaData())))"
+    lab.write(
+        [
+            create(0),
+            *[own + ddl.format(n=n) for n in range(30)],
+            own + given.format(n=77),
+            own + "found = bind.execute(sa.text('SELECT count(*) FROM t0'))\nsee(found.scalar())",
+            own,
+        ]
+    )
+    before = waits()
+    outcome = lab.run(True)
+    assert outcome.raised == [] and outcome.seen == ["33"]
+    assert waits() - before <= 24
+    assert outcome.visible() == lab.run(False).visible()
+    found = reasons(lambda: lab.run(True))
+    assert found["statement: with parameters"] == 1 and "migration: the name bind" not in found
+    lab.write(
+        [create(0), own + "bind.execute(sa.text('INSERT INTO nosuch VALUES (1)'))", create(1)]
+    )
+    assert "character 13 of the statement" in lab.agree().error.__dict__["migration_step"]
+
+
+def test_a_patched_execute_of_the_connection_sees_what_a_bind_executes(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    original = sqlalchemy.Connection.execute
+
+    def execute(self: sqlalchemy.Connection, statement: Any, *args: Any, **kw: Any) -> Any:
+        seen.append(str(statement))
+        return original(self, statement, *args, **kw)
+
+    monkeypatch.setattr(sqlalchemy.Connection, "execute", execute)
+    lab.write([create(0), "op.get_bind().execute(sa.text('SELECT 17'))"])
+    assert lab.run(True).raised == [] and seen.count("SELECT 17") == 1
+
+
+SPY = """
+def spy(*args, **kw):
+    see('spy')
+    return args and create_table(*args, **kw)
+create_table = {create_table}
+{patch}
+from alembic import context
+context.config.attributes['configure']['spy'] = spy
+"""
+SPIES = {
+    "a listener for after_create on all of Table": SPY.format(
+        create_table="lambda *args, **kw: None",
+        patch="sa.event.listen(sa.Table, 'after_create', spy)",
+    ),
+    "op: create_table is replaced": SPY.format(
+        create_table="op.create_table", patch="op.create_table = spy"
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", SPIES)
+def test_whoever_looks_at_directives_sees_them_one_by_one(
+    lab: Lab, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the next migration on: the second one brings the spy, as some projects do."""
+    outcomes = []
+
+    def both() -> None:
+        for batched in True, False:
+            with monkeypatch.context() as patch:
+                patch.setattr(op, "create_table", op.create_table)  # put back afterwards
+                outcomes.append(lab.run(batched).visible())
+            spy = lab.configure.pop("spy")
+            if "listener" in reason:
+                event.remove(sqlalchemy.Table, "after_create", spy)
+
+    lab.write([create(0), SPIES[reason], create(1), f"{create(2)}\n{create(2)}"])
+    assert reasons(both)[f"migration: {reason}"] == 2
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0]["seen"] == ["spy"] * (2 if "listener" in reason else 3)
 
 
 def test_another_thread_logs_at_once(lab: Lab) -> None:
