@@ -140,7 +140,14 @@ class AsyncpgLine(Line):
         return "open" if self.driver.is_in_transaction() else "idle"
 
     def ask(self, sql: str) -> list[tuple[str | None, ...]]:
-        rows: list[Any] = self.dbapi.run_async(lambda connection: connection.fetch(sql))
+        asyncpg = sys.modules["asyncpg"]
+        ours = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+        try:
+            rows: list[Any] = self.dbapi.run_async(lambda connection: connection.fetch(sql))
+        except ours as error:  # SQLAlchemy's adapter translates what goes through its cursors only
+            adapted: Any = self.connection.dialect.loaded_dbapi.OperationalError(str(error))
+            adapted.sqlstate = getattr(error, "sqlstate", None)
+            raise drivers.wrapped(self.connection, adapted, sql) from error
         return [tuple(row) for row in rows]
 
     def sleep(self, seconds: float) -> None:
