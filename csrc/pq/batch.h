@@ -106,7 +106,7 @@ bool mig_batch_drain(mig_batch *batch, mig_session *session, bool give_up);
 bool mig_batch_is_full(const mig_batch *batch);
 
 /* The end of those whose results are there and good. While a failed part is still on its way, what
- * comes after the failure counts as not yet heard of. */
+ * comes after the failure counts as not yet heard of; so does the last of a part before its end. */
 size_t mig_batch_good(const mig_batch *batch);
 /* Takes back the last `count` statements that were added and not sent. */
 void mig_batch_pop(mig_batch *batch, size_t count);
