@@ -31,6 +31,10 @@ pytest_plugins = ["pytester"]
 # In this process Alembic is what ours is compared with. A test of the installed runtime installs it, and takes it out.
 migrate_ext.uninstall()
 
+# Tests make thousands of small files: in memory, if there is room.
+if memory := server.memory_folder():
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", memory)
+
 TEST_DATABASE_URL = os.environ.get("TEST_DATABASE_URL")
 
 # A test names its database itself: nothing of the developer's own shell may lead it to another.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from collections.abc import Callable
@@ -41,6 +42,21 @@ def test_a_hundred_migrations_are_a_handful_of_waits(lab: Lab) -> None:
     assert _core.counters()["statements"] - statements >= 198
     assert _core.counters()["waits"] + counters.plain_waits - before <= 12
     assert outcome.visible() == lab.run(False).visible()
+
+
+def test_garbage_is_collected_rarely_in_a_run_and_as_before_after_it(lab: Lab) -> None:
+    lab.write(
+        [create(0), "import gc\nsee(gc.get_threshold()[0] > 700)", "op.execute('SELECT 1/0')"]
+    )
+    before = gc.get_threshold()
+    assert lab.run(True).seen == [str(before[0] > 0)]
+    assert gc.get_threshold() == before
+    gc.set_threshold(123_456, 7, 8)  # a project that knows better
+    try:
+        lab.write([create(0), "import gc\nsee(gc.get_threshold()[:2])"])
+        assert lab.run(True).seen == ["(123456, 7)"]
+    finally:
+        gc.set_threshold(*before)
 
 
 def test_when_the_second_of_three_fails_the_third_writes_no_file(lab: Lab) -> None:
