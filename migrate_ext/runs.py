@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 from migrate_ext import drivers, lock, outcome
 from migrate_ext import guard as guards
 from migrate_ext import limits as limiting
-from migrate_ext.errors import CommandError
+from migrate_ext.errors import CommandError, first_line
 from migrate_ext.guard import Guard
 
 # What asyncpg answers once the server has told it that it ends the session: not why.
@@ -51,8 +51,7 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
         raise told from error
     except BaseException as error:
         _look_for_commit(guard, error)
-        why = "The server closed the connection. " if _ASYNCPG_ENDED in str(error) else ""
-        outcome.tell(error, why + guard.outcome())
+        outcome.tell(error, _hidden_reason(error) + guard.outcome())
         raise
     finally:
         context._migrations_fn = find
@@ -62,6 +61,18 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
             guard.line.close()
             guard.connection._has_events = listeners
             del context._migrate_ext_listeners  # type: ignore[attr-defined]
+
+
+def _hidden_reason(error: BaseException) -> str:
+    """Why the connection was lost, where `error` does not say it."""
+    if _ASYNCPG_ENDED in str(error):
+        return "The server closed the connection. "
+    lost = error.__context__
+    # Alembic's autocommit_block sets an option of the lost connection when it ends.
+    if isinstance(error, sqlalchemy.exc.PendingRollbackError) and lost is not None:
+        reason = first_line(getattr(lost, "orig", None) or lost).strip()
+        return f"The connection was lost: {reason}. "
+    return ""
 
 
 def has_listeners(context: MigrationContext) -> bool:
