@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from migrate_ext.cli import Options
     from migrate_ext.config import Config
     from migrate_ext.handover import Settings
+    from migrate_ext.plans import Items
 
 
 def run_command(options: Options, config: Config) -> None:
@@ -113,12 +114,14 @@ class Run:
     """One command while ``env.py`` runs: its ``options``, its ``config``.
 
     ``scripts``: the revision files, once they are read; None where Alembic must read them itself.
+    ``planned``: of a run that needs Alembic, what is in the plan all the same, by the file's path.
     """
 
     def __init__(self, options: Options, config: Config) -> None:
         self.options = options
         self.config = config
         self.scripts: Scripts | None = None
+        self.planned: dict[str, Items] = {}
 
     def serve(self, settings: Settings) -> None:
         """Do the command's work: here if no SQL must be rendered, else with Alembic."""

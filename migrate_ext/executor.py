@@ -60,7 +60,8 @@ class Place:
 class Statement:
     """One statement on its way: its text as SQLAlchemy would name it, and where it comes from.
 
-    ``rows``: what to say when the command does not affect exactly one row; None where nobody asks.
+    ``place`` is None for what no migration asked for: BEGIN, the lock. ``rows``: what to say when the
+    command does not affect exactly one row, with ``{rows}`` for their number; None where nobody asks.
     """
 
     __slots__ = ("line", "place", "rendered", "rows")
@@ -108,6 +109,7 @@ class Executor(logging.Filter):
         # Statements whose results have not come, and log records that come after their confirmation.
         self._queue: deque[Statement | logging.LogRecord] = deque()
         self._unsettled = 0
+        self._unsettled_of_migrations = 0
         self._discards_plans = False
         self._emitting = False
 
@@ -136,7 +138,7 @@ class Executor(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Hold what this thread logs while something before it is not confirmed."""
-        if not self._unsettled or self._emitting or _task() != self.task:
+        if not self._unsettled_of_migrations or self._emitting or _task() != self.task:
             return True
         self._queue.append(record)
         return False
@@ -169,6 +171,16 @@ class Executor(logging.Filter):
         if keyword in ("SELECT", "WITH", "CALL") and "set_config" in sql.lower():
             counters.plain("statement: set_config")
             return False
+        return self._submit(Statement(rendered, self.place, line, rows), sql)
+
+    def submit_for_lock(self, sql: str, lost: str) -> bool:
+        """Queue a question of the lock's, which must give one row; lost: what to say if it does not.
+
+        False, and errors, as :meth:`submit`.
+        """
+        return self._submit(Statement(sql, None, None, lost), sql)
+
+    def _submit(self, statement: Statement, sql: str) -> bool:
         begin = None
         if not self._unsettled:
             if not self.lending.is_open():
@@ -179,8 +191,8 @@ class Executor(logging.Filter):
                 if begin is None:
                     counters.plain("statement: the first of a transaction")
                     return False
-                self._append(Statement(begin, self.place, None))
-        self._append(Statement(rendered, self.place, line, rows))
+                self._append(Statement(begin, statement.place, None))
+        self._append(statement)
         try:
             results = self.session.submit(sql, begin, not self.gathers)
         except errors.Declined as reason:
@@ -201,6 +213,7 @@ class Executor(logging.Filter):
         if not self._unsettled:
             self.lending.take()
         self._unsettled += 1
+        self._unsettled_of_migrations += statement.place is not None
         self._queue.append(statement)
 
     def settle(self) -> None:
@@ -245,12 +258,13 @@ class Executor(logging.Filter):
             statement = queue.popleft()
             assert isinstance(statement, Statement)
             self._unsettled -= 1
+            self._unsettled_of_migrations -= statement.place is not None
             if tag.startswith(_DISCARDS_PLANS):
                 self._discards_plans = True
             if statement.rows is not None and rows != 1:
                 self._unsettled += 1  # for abandon(): the connection is not given back yet
                 self.abandon()
-                raise alembic_util.CommandError(f"{statement.rows}; {rows} found")
+                raise alembic_util.CommandError(statement.rows.replace("{rows}", str(rows)))
             while queue and isinstance(queue[0], logging.LogRecord):
                 self._emit(queue.popleft())
         if results and not self._unsettled:
@@ -266,7 +280,7 @@ class Executor(logging.Filter):
             self._emitting = False
 
     def _give_back(self) -> None:
-        self._unsettled = 0
+        self._unsettled = self._unsettled_of_migrations = 0
         self.lending.give_back()
         self.driver.after_batch(self._discards_plans)
         self._discards_plans = False

@@ -23,12 +23,13 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
 
-from migrate_ext import _core, libpq, lock
+from migrate_ext import _core, counters, libpq, lock
 from migrate_ext.errors import CommandError, bad_version_rows
 from migrate_ext.limits import Limits
 
 # What a transaction may fail with that can be repeated: lock_timeout, serialization, deadlock.
 _REPEATABLE = frozenset(("55P03", "40001", "40P01"))
+_LOST = "the lock of this run was lost; nothing more was done"
 _LONGEST_PAUSE = 4.0  # seconds between two tries of a migration
 _ORPHANS = "5000"  # ms after which a server looks whether we are still there
 
@@ -58,6 +59,7 @@ class Line:
 
     def open(self, sql: str) -> Any:
         """Run one statement the driver's way, which begins its transaction; its first value."""
+        counters.plain_waits += 2  # the driver waits for its BEGIN, too
         cursor = self.dbapi.cursor()
         try:
             self._execute(cursor, sql)
@@ -202,6 +204,10 @@ class Guard:
         self.done: list[str] = []  # revisions whose step is finished
         self.committed: list[str] = []
         self.half_done = False  # the present step has committed something of its own
+        # Sends (sql, what to say unless it gives one row) with the statements of migrations, in the
+        # transaction that is open for SQLAlchemy; False when it cannot.
+        self.submit: Callable[[str, str], bool] | None = None
+        self.is_retaken = False  # by a batch: the session has the lock as well as the transaction
 
     # the run
 
@@ -240,8 +246,11 @@ class Guard:
             self._drop("CONCURRENTLY ")
             self.opened()
 
-    def opened(self) -> None:
-        """A transaction of the run begins: the lock becomes the transaction's."""
+    def opened(self, in_batch: bool = False) -> None:
+        """A transaction of the run begins: the lock becomes the transaction's.
+
+        in_batch: together with the first statements, if that can be.
+        """
         if not self.started or self.held == "transaction":
             return
         if getattr(self.line.dbapi, "autocommit", False) is True:
@@ -254,11 +263,16 @@ class Guard:
             self._take_for_transaction()
             return
         promote = (
-            f"SELECT (CASE WHEN pg_catalog.pg_try_advisory_xact_lock({self.key}) "
-            f"THEN pg_catalog.pg_advisory_unlock({self.key}) END)::text{self._limits('true')}"
+            f"(CASE WHEN pg_catalog.pg_try_advisory_xact_lock({self.key}) "
+            f"THEN pg_catalog.pg_advisory_unlock({self.key}) END)"
         )
-        if self.line.open(promote) not in ("t", "true"):
-            raise CommandError("the lock of this run was lost; nothing more was done")
+        limits = self._limits("true")
+        if not (
+            in_batch
+            and self.submit is not None
+            and self.submit(f"SELECT 1{limits} WHERE {promote}", _LOST)
+        ) and self.line.open(f"SELECT {promote}::text{limits}") not in ("t", "true"):
+            raise CommandError(_LOST)
         self.held = "transaction"
 
     def autocommit(self) -> None:
@@ -404,10 +418,12 @@ class Guard:
     # what SQLAlchemy is about to do
 
     def _committing(self, _: Connection) -> None:
-        if self.held == "transaction" and not self.pooled and self.line.status == "open":
+        if self.is_retaken:
+            self.held, self.is_retaken = "session", False
+        elif self._must_retake() and self.line.status == "open":
             retake = f"SELECT pg_catalog.pg_try_advisory_lock({self.key})::text"
             if self.line.ask(retake)[0][0] not in ("t", "true"):
-                raise CommandError("the lock of this run was lost; nothing more was done")
+                raise CommandError(_LOST)
             self.held = "session"
         elif self.held == "transaction":
             self.held = ""
@@ -415,8 +431,19 @@ class Guard:
         if self.in_body:
             self.half_done = True
 
+    def _must_retake(self) -> bool:
+        return self.held == "transaction" and not self.pooled
+
+    def retake_in_batch(self) -> None:
+        """A COMMIT will follow what is in flight: the session takes the lock as its last statement."""
+        if self._must_retake() and self.submit is not None:
+            retake = f"SELECT 1 WHERE pg_catalog.pg_try_advisory_lock({self.key})"
+            self.is_retaken = self.submit(retake, _LOST)
+
     def _rolling_back(self, _: Connection) -> None:
-        if self.held == "transaction":
+        if self.is_retaken:  # interrupted: nobody knows, and finish() gives it back
+            self.held, self.is_retaken = "session", False
+        elif self.held == "transaction":
             self.held = ""
 
     # steps

@@ -163,19 +163,19 @@ class Step:
 
 def steps(
     scripts: Scripts, indexes: list[int], is_upgrade: bool, functions: Functions
-) -> list[Step] | str:
-    """The migrations of a run, all from the plan; or why one of them is not."""
+) -> tuple[list[Step], str | None]:
+    """The migrations of a run that are in the plan; None, or why one of them is not."""
     found: list[Step] = []
+    reason = None
     hashes = _core.hash_files([scripts.paths[index] for index in indexes])
     for index, now in zip(indexes, hashes, strict=True):
         revision = scripts.graph.revision(index)
         hash_, items = functions.get((revision, is_upgrade), ("", []))
-        if not hash_:
-            return "a migration that is not in it"
-        if hash_ != now:
-            return "a revision file was changed"
-        found.append(Step(scripts, index, is_upgrade, items))
-    return found
+        if hash_ == now:
+            found.append(Step(scripts, index, is_upgrade, items))
+        else:
+            reason = "a revision file was changed" if hash_ else "a migration that is not in it"
+    return found, reason
 
 
 def reason_not_on(session: _core.Session, found: list[Step]) -> str | None:
@@ -201,7 +201,8 @@ def run(
 ) -> str | None:
     """Run the migrations of `indexes` from the plan; or say, before anything was done, why not.
 
-    command: ``upgrade`` or ``downgrade``. heads: the rows of the version table.
+    command: ``upgrade`` or ``downgrade``; gets those that are in the plan as ``planned``. heads: the
+    rows of the version table.
 
     Raises :class:`~migrate_ext.errors.ServerError`, with ``statement`` and ``migration_step``, for a
     statement that fails, and :class:`~migrate_ext.errors.CommandError` for version rows that are not
@@ -214,16 +215,20 @@ def run(
     functions = load(command.config, settings)
     if isinstance(functions, str):
         return functions
-    limits = read(command.config.option)
-    if limits.ddl_lock_timeout or limits.statement_timeout or limits.retries or limits.repair:
-        return "limits of the run"
     is_upgrade = command.options.command == "upgrade"
-    found = steps(scripts, indexes, is_upgrade, functions)
-    if isinstance(found, str):
-        return found
+    found, missing = steps(scripts, indexes, is_upgrade, functions)
     reason = reason_not_on(table.session, found)
     if reason is not None:
         return reason
+    # For Alembic's loop, if it comes to that; an autocommit block is more than statements.
+    command.planned = {
+        step.path: step.items for step in found if all(line >= 0 for line, _ in step.items)
+    }
+    limits = read(command.config.option)
+    if limits.ddl_lock_timeout or limits.statement_timeout or limits.retries or limits.repair:
+        return "limits of the run"
+    if missing is not None:
+        return missing
     operations = scripts.graph.version_operations(heads, [(index, is_upgrade) for index in indexes])
     per_migration = bool(settings.configure.get("transaction_per_migration"))
     several = per_migration or any(line < 0 for step in found for line, _ in step.items)
@@ -351,7 +356,7 @@ def _expectation(operation: _core._VersionOperation, table: str) -> str | None:
 
 def _placed(error: errors.ServerError, sql: str, step: Step, line: int) -> errors.ServerError:
     """`error`, with the statement, the migration, its file and line, as the rendering way has them."""
-    error.statement = sql
+    error.statement = sql.replace("%", "%%")  # as SQLAlchemy would name it
     position = error.fields.get(_POSITION)
     error.migration_step = errors.place(step.name, step.revision, step.path, line or None, position)
     return error

@@ -197,7 +197,8 @@ def _rewind(context: MigrationContext) -> None:
         context._transaction = connection.begin()
 
 
-def _guard_of(context: MigrationContext) -> Guard | None:
+def guard_of(context: MigrationContext) -> Guard | None:
+    """What holds the lock around the run in `context`, if anything does."""
     found: Guard | None = getattr(context, "_migrate_ext_guard", None)
     return found
 
@@ -210,15 +211,47 @@ def begin_transaction(
     original: Callable[..., Any], context: MigrationContext, per_migration: bool
 ) -> Any:
     transaction = original(context, per_migration)
-    guard = _guard_of(context)
+    guard = guard_of(context)
     if guard is not None and per_migration and isinstance(transaction, _ProxyTransaction):
-        guard.opened()
+        guard.opened(in_batch=True)
     return transaction
 
 
 @contextmanager
+def lock_in_batches(
+    context: MigrationContext, submit: Callable[[str, str], bool]
+) -> Iterator[None]:
+    """Within this block the lock's questions may ride with the statements of migrations.
+
+    submit: see :attr:`migrate_ext.guard.Guard.submit`.
+    """
+    guard = guard_of(context)
+    if guard is None:
+        yield
+        return
+    guard.submit = submit
+    try:
+        yield
+    finally:
+        guard.submit = None
+
+
+@contextmanager
+def lock_retaken(guard: Guard | None) -> Iterator[None]:
+    """Around the sending of what precedes a COMMIT: the session takes the lock again at its end."""
+    if guard is not None:
+        guard.retake_in_batch()
+    try:
+        yield
+    except Exception:
+        if guard is not None:
+            guard.is_retaken = False
+        raise
+
+
+@contextmanager
 def autocommit_block(original: Callable[..., Any], context: MigrationContext) -> Iterator[None]:
-    guard = _guard_of(context)
+    guard = guard_of(context)
     if guard is None or not guard.started:
         with original(context):
             yield
@@ -235,7 +268,7 @@ def autocommit_block(original: Callable[..., Any], context: MigrationContext) ->
 
 def update_to_step(maintainer: HeadMaintainer) -> None:
     """After Alembic's own of this name."""
-    guard = _guard_of(maintainer.context)
+    guard = guard_of(maintainer.context)
     if guard is not None:
         guard.stepped(maintainer.heads)
 
@@ -247,7 +280,7 @@ def end_transaction(
     try:
         original(proxy, type_, value, traceback)
     except Exception as error:
-        guard = _guard_of(proxy.migration_context)
+        guard = guard_of(proxy.migration_context)
         if type_ is None and guard is not None and _is_lost(error):
             _tell(error, _in_doubt(guard))
         raise
