@@ -8,7 +8,9 @@ with a column, too), and owners.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import psycopg
 
@@ -163,8 +165,8 @@ _LINES = (
 _QUERY = f"SELECT owner, line FROM ({' UNION ALL '.join(f'({q})' for q in _LINES)}) x(owner, line)"
 _QUERY_OF_SOME = _QUERY.replace("%", "%%") + " WHERE owner = ANY(%s::oid[])"
 
-# The row versions behind the lines, by owner: whatever changes a line either makes another version of one of these
-# rows, or of one that the owner depends on. Objects below 16384 are PostgreSQL's own, schemas aside.
+# The rows behind the lines, by owner: whatever changes a line either makes another version of one of these rows, or of
+# one that the owner depends on. Objects below 16384 are PostgreSQL's own, schemas aside.
 _ROWS = (
     "SELECT oid, xmin FROM pg_namespace",
     "SELECT oid, xmin FROM pg_extension",
@@ -196,16 +198,16 @@ _ROWS = (
         )
     ),
 )
-# One text, as a set is made of it at once. What ``age`` says of two rows differs by the difference of their xmin; it
-# says the same of all that are as old as the cluster. Versions get newer, unless transactions overlap: hence the hash.
-# Roles' names are in privileges and policies.
-_VERSIONS = f"""SELECT string_agg(concat_ws(':', owner, rows, newest, all_), ' ') FROM (
-    SELECT owner, count(*), max(version), sum(hashint8(version)) FROM (
-        SELECT owner, CASE age(xmin) WHEN 2147483647 THEN 0 ELSE age('3'::xid)::bigint - age(xmin) END
-        FROM ({" UNION ALL ".join(_ROWS)}) r(owner, xmin)) v(owner, version)
-    GROUP BY owner
-    UNION ALL SELECT 0, count(*), 0, hashtext(string_agg(oid || rolname, ',' ORDER BY oid)) FROM pg_roles
-) x(owner, rows, newest, all_)"""
+_ALL_ROWS = f"({' UNION ALL '.join(_ROWS)}) r(owner, xmin)"
+# How many rows there are, the owners of those that are new since the last time and how many are since the time before:
+# visible to no snapshot then, as they are no older than what was running. And what to ask the next time with. Roles'
+# names are in privileges and policies.
+_GLANCE = f"""SELECT count(*), array_agg(owner) FILTER (WHERE age(xmin) <= age(%s::xid)),
+    count(*) FILTER (WHERE age(xmin) <= age(%s::xid)),
+    (txid_snapshot_xmin(txid_current_snapshot()) & 4294967295)::text,
+    (SELECT hashtext(string_agg(oid || rolname, ',' ORDER BY oid)) FROM pg_roles)
+    FROM {_ALL_ROWS}"""
+_COUNTS = f"SELECT owner, count(*) FROM {_ALL_ROWS} GROUP BY owner"
 # What depends on some objects, and the owners of the lines that name it.
 _DEPENDENTS = """WITH RECURSIVE o(oid) AS (
     SELECT unnest(%s::oid[])
@@ -223,6 +225,16 @@ UNION SELECT adrelid FROM pg_attrdef JOIN o USING (oid)"""
 State = dict[int, list[str]]
 
 
+class _Read(NamedTuple):
+    """What was read: the oldest transaction then running, roles' names (hashed), rows by owner and in all, and the state."""
+
+    horizon: str
+    roles: int | None
+    rows: dict[int, int]
+    total: int
+    state: State
+
+
 class Catalogue:
     """Reads one database again and again, over one connection: all of it once, then what has changed.
 
@@ -236,28 +248,36 @@ class Catalogue:
             "SET search_path TO pg_catalog; SET jit TO off; SET plan_cache_mode TO force_generic_plan;"
             "SET enable_seqscan TO off; SET enable_hashjoin TO off; SET enable_mergejoin TO off"
         )
-        # Two states that were read, the last and the one before, each with its versions.
-        self._now: tuple[frozenset[str], State] = (frozenset(), {})
-        self._before = self._now
+        self._last = self._before = _Read("3", None, {}, 0, {})
         self.full_reads = 0
 
     def read(self) -> State:
         """All that is there."""
-        ((text,),) = self._connection.execute(_VERSIONS, prepare=True)
-        versions = frozenset(text.split())
-        if versions == self._before[0]:  # what was done is undone, and nothing has another version
-            self._now, self._before = self._before, self._now
-        elif versions != self._now[0]:
-            self._now, self._before = (versions, self._changed(versions)), self._now
-        return self._now[1]
+        last, before = self._last, self._before
+        ((total, new, newer, horizon, roles),) = self._connection.execute(
+            _GLANCE, [last.horizon, before.horizon], prepare=True
+        )
+        if newer == 0 and total == before.total and roles == before.roles:
+            # What was done since is undone, and no row has another version.
+            self._last, self._before = before, last
+        elif new or total != last.total or roles != last.roles:
+            if total - last.total == len(new or ()):  # so nothing is gone, nor has another version
+                counts: Counter[int] = Counter(new)
+                rows = last.rows | {o: last.rows.get(o, 0) + n for o, n in counts.items()}
+            else:
+                rows = dict(self._connection.execute(_COUNTS, prepare=True).fetchall())
+            if roles != last.roles:
+                state = self._lines(_QUERY)
+                self.full_reads += 1
+            else:
+                changed = {owner for owner, _ in rows.items() ^ last.rows.items()}.union(new or ())
+                state = self._with_changed(last.state, changed)
+            self._last = _Read(horizon, roles, rows, sum(rows.values()), state)
+            self._before = last
+        return self._last.state
 
-    def _changed(self, versions: frozenset[str]) -> State:
-        """What is there, if the rows of these versions are."""
-        known, state = self._now
-        changed = {int(version.partition(":")[0]) for version in versions ^ known}
-        if 0 in changed:  # the first time, and when roles have changed
-            self.full_reads += 1
-            return self._lines(_QUERY)
+    def _with_changed(self, state: State, changed: set[int]) -> State:
+        """`state`, with the lines of some owners, and of all that depend on them, read again."""
         found = self._connection.execute(_DEPENDENTS, [_array(changed)], prepare=True)
         related = changed.union(owner for (owner,) in found)
         kept = {owner: lines for owner, lines in state.items() if owner not in related}
