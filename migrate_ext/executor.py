@@ -38,6 +38,7 @@ _NOT_IN_A_BATCH = frozenset(
 # Objects between two collections of garbage during a run. Its modules and tables make hundreds of
 # thousands, and Python's own 700 would be a tenth of its time.
 _COLLECT_AFTER = 20_000
+_DRAIN_SECONDS = 10.0  # for a server that was asked to stop (MIG_DRAIN_MS)
 _DISCARDS_PLANS = ("ALTER", "DROP")
 _LOGGER = logging.getLogger("alembic.runtime.migration")
 
@@ -62,17 +63,24 @@ class Statement:
 
     ``place`` is None for what no migration asked for: BEGIN, the lock. ``rows``: what to say when the
     command does not affect exactly one row, with ``{rows}`` for their number; None where nobody asks.
+    ``is_last``: of its migration, so that the next one is announced when it is confirmed.
     """
 
-    __slots__ = ("line", "place", "rendered", "rows")
+    __slots__ = ("is_last", "line", "place", "rendered", "rows")
 
     def __init__(
-        self, rendered: str, place: Place | None, line: int | None, rows: str | None = None
+        self,
+        rendered: str,
+        place: Place | None,
+        line: int | None,
+        rows: str | None = None,
+        is_last: bool = False,
     ) -> None:
         self.rendered = rendered
         self.place = place
         self.line = line
         self.rows = rows
+        self.is_last = is_last
 
 
 class Lending(Protocol):
@@ -112,6 +120,7 @@ class Executor(logging.Filter):
         self._unsettled_of_migrations = 0
         self._discards_plans = False
         self._emitting = False
+        self._announces = _LOGGER.isEnabledFor(logging.INFO)
 
     # while Alembic runs its loop
 
@@ -150,11 +159,13 @@ class Executor(logging.Filter):
         """Something is in flight or waits to be sent."""
         return self._unsettled > 0
 
-    def submit(self, rendered: str, line: int | None, rows: str | None = None) -> bool:
+    def submit(
+        self, rendered: str, line: int | None, rows: str | None = None, is_last: bool = False
+    ) -> bool:
         """Queue one statement; False (counted, with the reason) when it must go the driver's way.
 
-        rendered: as SQLAlchemy would hand it to the driver. line: in the migration's file. rows: see
-        :class:`Statement`. Raises what the driver would have raised for an earlier statement.
+        rendered: as SQLAlchemy would hand it to the driver. line: in the migration's file. rows,
+        is_last: see :class:`Statement`. Raises what the driver would have raised for an earlier statement.
         """
         # SQLAlchemy doubles percent signs for the driver, which undoes it. A single one is none of
         # SQLAlchemy's.
@@ -171,7 +182,7 @@ class Executor(logging.Filter):
         if keyword in ("SELECT", "WITH", "CALL") and "set_config" in sql.lower():
             counters.plain("statement: set_config")
             return False
-        return self._submit(Statement(rendered, self.place, line, rows), sql)
+        return self._submit(Statement(rendered, self.place, line, rows, is_last), sql)
 
     def submit_for_lock(self, sql: str, lost: str) -> bool:
         """Queue a question of the lock's, which must give one row; lost: what to say if it does not.
@@ -194,7 +205,9 @@ class Executor(logging.Filter):
                 self._append(Statement(begin, statement.place, None))
         self._append(statement)
         try:
-            results = self.session.submit(sql, begin, not self.gathers)
+            results = self.session.submit(
+                sql, begin, not self.gathers, statement.is_last and self._announces
+            )
         except errors.Declined as reason:
             if self.session.unsettled:
                 self.abandon()
@@ -218,8 +231,8 @@ class Executor(logging.Filter):
 
     def settle(self) -> None:
         """Wait for all that was submitted. Raises what the driver would have raised for it."""
-        if self._unsettled:
-            self._wait(self.session.settle, lambda: self._unsettled > 0)
+        while self.session.unsettled:  # what is held comes out as the server goes on
+            self._wait(self.session.wait, lambda: self.session.unsettled > 0)
 
     def _wait(self, step: Callable[[], list[tuple[str, int]]], more: Callable[[], bool]) -> None:
         """Stand still in `step`; where waits are the event loop's, until there is no `more`."""
@@ -233,9 +246,17 @@ class Executor(logging.Filter):
             try:
                 await_only(_readable(self.session.socket, self.session.writing))
             except BaseException:
-                self.abandon()
+                self._abandon_in_loop()
                 raise
             self._advance(self.session.poll)
+
+    def _abandon_in_loop(self) -> None:
+        """:meth:`abandon` for a cancelled task: the event loop goes on meanwhile."""
+        try:
+            await_only(_drained(self.session))
+        finally:
+            self.session.drain(True)  # nothing is left to do, unless that was interrupted, too
+            self._clear()
 
     def abandon(self) -> None:
         """Cancel and forget what is in flight: an exception is on its way."""
@@ -262,13 +283,21 @@ class Executor(logging.Filter):
             if tag.startswith(_DISCARDS_PLANS):
                 self._discards_plans = True
             if statement.rows is not None and rows != 1:
-                self._unsettled += 1  # for abandon(): the connection is not given back yet
-                self.abandon()
+                self._abandon_here()
                 raise alembic_util.CommandError(statement.rows.replace("{rows}", str(rows)))
             while queue and isinstance(queue[0], logging.LogRecord):
-                self._emit(queue.popleft())
+                try:
+                    self._emit(queue.popleft())
+                except BaseException:  # somebody's log handler
+                    self._abandon_here()
+                    raise
         if results and not self._unsettled:
             self._give_back()
+
+    def _abandon_here(self) -> None:
+        """:meth:`abandon` while results are looked at: the connection is not given back yet."""
+        self._unsettled += 1
+        self.abandon()
 
     def _emit(self, record: Any) -> None:
         record.created = time.time()
@@ -356,6 +385,21 @@ async def _readable(socket: int, writing: bool) -> None:
         loop.remove_reader(socket)
         if writing:
             loop.remove_writer(socket)
+
+
+async def _drained(session: _core.Session) -> None:
+    """Until the server has stopped what is in flight, or does not answer for long."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(None, session.cancel)  # connects to the server, and waits for it
+    until = loop.time() + _DRAIN_SECONDS
+    while session.drain():
+        left = max(until - loop.time(), 0)
+        try:
+            await asyncio.wait_for(_readable(session.socket, session.writing), left)
+        except asyncio.TimeoutError:
+            return
 
 
 def _task() -> tuple[int, int]:

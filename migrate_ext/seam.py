@@ -696,7 +696,7 @@ class _Run:
             rows = f"Online migration expected to match one row when {rows}; {{rows}} found"
         for name, version in zip(_STAND_INS, versions, strict=False):
             rendered = rendered.replace(name, version)
-        return self.executor.submit(rendered, None, rows)
+        return self.executor.submit(rendered, None, rows, is_last=True)
 
     def _version_statement(self, method: str, count: int) -> str | None:
         """What Alembic's method sends, with stand-ins for the versions; None if that is not plain."""

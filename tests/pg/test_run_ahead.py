@@ -212,7 +212,7 @@ def test_a_lock_that_was_lost_between_two_transactions_stops_the_run(lab: Lab) -
     assert [row for row in outcome.database if "alembic_version" in row][-1][-1] == "(r0001)"
 
 
-@pytest.mark.parametrize("apart", [True])
+@pytest.mark.parametrize("apart", [False, True])
 def test_a_migration_is_announced_before_the_server_runs_it(lab: Lab, apart: bool) -> None:
     """It waits for a lock that is let go of when it is announced; else it ends by its timeout."""
     lab.configure = {"transaction_per_migration": apart}
@@ -232,6 +232,22 @@ def test_a_migration_is_announced_before_the_server_runs_it(lab: Lab, apart: boo
             assert lab.run(True).raised == []
         finally:
             logger.removeFilter(announced)
+
+
+def test_a_log_handler_that_raises_ends_the_run(lab: Lab) -> None:
+    class Bad(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage() == "Running upgrade r0002 -> r0003":
+                raise OSError("disk full")
+
+    lab.write([create(n) for n in range(9)])
+    logger, bad = logging.getLogger("alembic.runtime.migration"), Bad()
+    logger.addHandler(bad)
+    try:
+        outcome = lab.agree()
+    finally:
+        logger.removeHandler(bad)
+    assert str(outcome.error) == "disk full" and outcome.database == []
 
 
 @pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
