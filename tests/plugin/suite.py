@@ -125,6 +125,11 @@ class Suite:
         assert outcome.code == 0, outcome.output
         return outcome
 
+    def compile(self) -> None:
+        """In a process of its own: what was imported for it is part of a plan."""
+        command = [sys.executable, "-m", "migrate_ext", "compile"]
+        subprocess.run(command, cwd=self.folder, env=self.variables, check=True)
+
     def ran(self) -> list[str]:
         """What the migrations have written down since this was last asked."""
         lines = self.trace_file.read_text().split() if self.trace_file.exists() else []
