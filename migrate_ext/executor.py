@@ -22,7 +22,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol, TypeAlias
 
-import sqlalchemy
 from alembic import util as alembic_util
 from sqlalchemy.engine import Connection
 from sqlalchemy.util import await_only
@@ -345,30 +344,11 @@ class Executor(logging.Filter):
         self._confirm(error.partial)
         failed = next(item for item in self._queue if isinstance(item, Statement))
         self._clear()
-        original = self.driver.error(error)
-        wrapped = self._wrapped(original, failed)
+        wrapped = drivers.error(self.connection, error, failed.rendered)
         note(wrapped, failed.place, failed.line)
         if wrapped.connection_invalidated:
-            # As SQLAlchemy does: a rollback on the lost connection would raise, and hide this.
             self.session.close()
-            self.connection.invalidate(wrapped)
-        raise wrapped from original
-
-    def _wrapped(self, original: Any, statement: Statement) -> sqlalchemy.exc.DBAPIError:
-        """The exception that SQLAlchemy would have raised around the driver's own."""
-        dialect = self.connection.dialect
-        wrapped: sqlalchemy.exc.DBAPIError = sqlalchemy.exc.DBAPIError.instance(
-            statement.rendered,
-            {},
-            original,
-            dialect.loaded_dbapi.Error,
-            hide_parameters=self.connection.engine.hide_parameters,
-            connection_invalidated=dialect.is_disconnect(
-                original, self.connection.connection.dbapi_connection, None
-            ),
-            dialect=dialect,
-        )
-        return wrapped
+        raise wrapped from wrapped.orig
 
 
 def note(error: BaseException, place: Place | None, line: int | None) -> None:

@@ -541,8 +541,13 @@ class _Lending:
 
     def _commit(self) -> None:
         if self.executor is not None and self.executor.unsettled:
-            with runs.lock_retaken(self.guard):
-                self.executor.settle()
+            try:
+                with runs.lock_retaken(self.guard):
+                    self.executor.settle()
+            except Exception:
+                # SQLAlchemy takes a COMMIT that failed for an end of the transaction.
+                Connection._rollback_impl(self.connection)
+                raise
         counters.plain_waits += 1
         Connection._commit_impl(self.connection)
 
