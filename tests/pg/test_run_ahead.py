@@ -510,8 +510,9 @@ def test_another_thread_logs_at_once(lab: Lab) -> None:
         "    thread.join()\n"
         "    return 'macaddr8'\n"
     )
-    body = "op.execute('SELECT pg_sleep(0.3)')\nop.create_table('m', sa.Column('m', postgresql.MACADDR8))"
-    lab.write([create(0), body], top="import sqlalchemy.ext.compiler\n" + said)
+    first = f"{create(0)}\nop.execute('SELECT pg_sleep(1)')"
+    body = "op.create_table('m', sa.Column('m', postgresql.MACADDR8))"
+    lab.write([first, body], top="import sqlalchemy.ext.compiler\n" + said)
     logger = logging.getLogger("alembic.runtime.migration")
     filters = logger.filters[:]
     try:
