@@ -63,8 +63,8 @@ class Own:
     """Our own tests, on versions other than those of ``make test``."""
 
     title: str
-    packages: tuple[str, ...] = ()
-    python: str = THIS
+    packages: tuple[str, ...]
+    python: str
 
 
 def alembic(version: str, *packages: str, driver: str = "") -> Suite:
@@ -91,20 +91,21 @@ CASES: tuple[Suite | Own, ...] = (
         ("flask-migrate==4.1.0", "pytest", *DRIVERS),
         ("-p", "no:logging"),
     ),
-    Own("migrate_ext, SQLAlchemy 2.0", ("SQLAlchemy<2.1",)),
     *(
-        Own(f"migrate_ext, Alembic {version}", (f"alembic=={version}", *pins))
-        for version, pins in (
-            ("1.13.0", ("SQLAlchemy<2.1",)),
-            ("1.16.5", ("SQLAlchemy<2.1",)),
-            ("1.18.4", ()),
-            ("1.19.1", ()),
+        Own(
+            f"migrate_ext, Python {python}, Alembic {version}, {sqlalchemy}",
+            (f"alembic=={version}", sqlalchemy),
+            python,
         )
-    ),
-    *(
-        Own(f"migrate_ext, Python {python}", python=python)
-        for python in ("3.10", "3.11", "3.12", "3.13", "3.14")
-        if python != THIS
+        for python, version, sqlalchemy in (
+            ("3.10", "1.13.0", "SQLAlchemy==2.0.0"),  # the oldest of each
+            ("3.11", "1.16.5", "SQLAlchemy<2.1"),
+            ("3.12", "1.18.4", "SQLAlchemy>=2.1"),
+            ("3.12", "1.20.1", "SQLAlchemy<2.1"),
+            ("3.13", "1.19.1", "SQLAlchemy<2.1"),
+            ("3.13", "1.20.1", "SQLAlchemy>=2.1"),
+            ("3.14", "1.20.1", "SQLAlchemy>=2.1"),
+        )
     ),
 )
 
