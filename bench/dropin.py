@@ -1,7 +1,9 @@
 """``python bench/dropin.py``: `alembic` with the runtime installed, against the same with ``MIGRATE_EXT=0``, in one run.
 
 Whole processes, in turns; each figure is the least of several. "above" is the time above a bare ``import alembic.config``, without
-us. Needs a PostgreSQL server for the last row: ``TEST_DATABASE_URL`` or DATABASE_URL of a database whose owner may create others.
+us. Alembic executes every revision file: in a fresh image, or with ``PYTHONDONTWRITEBYTECODE``, as containers have it, it compiles
+them each time ("no bytecode"); where it may write ``__pycache__`` beside them, once ("warm"). Alembic and migrate_ext
+themselves have their bytecode in both. Needs a PostgreSQL server for the last row: ``TEST_DATABASE_URL`` or DATABASE_URL of a database whose owner may create others.
 """
 
 from __future__ import annotations
@@ -24,27 +26,47 @@ ALEMBIC = (sys.executable, "-m", "alembic.config", "-c", "classic.ini")
 IMPORT = (sys.executable, "-c", "import alembic.config")
 
 
-def seconds(command: tuple[str, ...], folder: Path, on: bool, url: str | None) -> float:
-    """Of one whole process."""
+def seconds(
+    command: tuple[str, ...], folder: Path, on: bool, url: str | None, warm: bool = True
+) -> float:
+    """Of one whole process. warm: it may write and use the revision files' bytecode."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MIGRATE_EXT": "1" if on else "0"}
     environment["DATABASE_URL"] = url or ""
+    if not warm:
+        environment["PYTHONDONTWRITEBYTECODE"] = "1"
     begin = time.perf_counter()
     subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
     return time.perf_counter() - begin
 
 
-def row(title: str, folder: Path, words: str, rounds: int, url: str | None = None) -> None:
+def rows(title: str, folder: Path, words: str, rounds: int, url: str | None = None) -> None:
+    """Print one command's lines, without and with the revision files' bytecode."""
+    shutil.rmtree(folder / "versions" / "__pycache__", ignore_errors=True)
+    row(f"{title}, no bytecode", folder, words, rounds, url, warm=False)
+    seconds((*ALEMBIC, *words.split()), folder, False, url)  # leaves it
+    row(f"{title}, warm", folder, words, rounds, url)
+
+
+def row(
+    title: str,
+    folder: Path,
+    words: str,
+    rounds: int,
+    url: str | None = None,
+    *,
+    warm: bool = True,
+) -> None:
     """Print one command's line."""
     command = (*ALEMBIC, *words.split())
     cases = [(command, False), (command, True), (IMPORT, False), (IMPORT, True)]
     best = [float("inf")] * len(cases)
     for _ in range(rounds):
         for index, (line, on) in enumerate(cases):
-            best[index] = min(best[index], seconds(line, folder, on, url))
+            best[index] = min(best[index], seconds(line, folder, on, url, warm))
     off, on, bare, bare_on = best
     above = (off - bare) / max(on - bare, 0.0001)
     print(
-        f"{title:44} {off * 1000:7.0f} ms {on * 1000:7.0f} ms {on / off:6.2f}x {above:7.1f}x"
+        f"{title:52} {off * 1000:7.0f} ms {on * 1000:7.0f} ms {on / off:6.2f}x {above:7.1f}x"
         f" {(on - off) * 1000:+8.1f} ms   import {bare * 1000:.0f}, {bare_on * 1000:.0f}",
         flush=True,
     )
@@ -70,26 +92,25 @@ def main() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installation has its bytecode
     compileall.compile_dir(str(ROOT / "migrate_ext"), quiet=1)
     admin = os.environ.get("TEST_DATABASE_URL") or os.environ.get("DATABASE_URL")
-    print(f"{'':44} {'off':>10} {'on':>10} {'ratio':>7} {'above':>8} {'difference':>11}")
+    print(f"{'':52} {'off':>10} {'on':>10} {'ratio':>7} {'above':>8} {'difference':>11}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         made = project.make(folder / "1000", 1000)
         row("list_templates", made, "list_templates", 4 * arguments.rounds)
-        row("history, 1,000 linear", made, "history", arguments.rounds)
-        row("heads, 1,000 linear", made, "heads", arguments.rounds)
+        rows("history, 1,000 linear", made, "history", arguments.rounds)
+        rows("heads, 1,000 linear", made, "heads", arguments.rounds)
         if admin:
             nothing_to_do(made, admin, arguments.rounds)
         else:
             print("upgrade head, nothing to do: left out, TEST_DATABASE_URL is not set")
         merging = with_records(folder / "merges", merges(3000))
-        row(
-            "history, 3,000, a merge every third", merging, "history", max(arguments.rounds // 2, 1)
-        )
+        few = max(arguments.rounds // 2, 1)
+        rows("history, 3,000, a merge every third", merging, "history", few)
         if not arguments.without_10000:
             shutil.rmtree(made)
             made = project.make(folder / "10000", 10_000)
-            row("history, 10,000 linear", made, "history", max(arguments.rounds // 2, 1))
-            row("heads, 10,000 linear", made, "heads", max(arguments.rounds // 2, 1))
+            rows("history, 10,000 linear", made, "history", few)
+            rows("heads, 10,000 linear", made, "heads", few)
 
 
 def nothing_to_do(made: Path, admin: str, rounds: int) -> None:
@@ -102,7 +123,7 @@ def nothing_to_do(made: Path, admin: str, rounds: int) -> None:
         connection.execute(f'CREATE DATABASE "{database}"')
         try:
             seconds((*ALEMBIC, "upgrade", "head"), made, True, url)
-            row("upgrade head, nothing to do, 1,000 linear", made, "upgrade head", rounds, url)
+            rows("upgrade head, nothing to do, 1,000 linear", made, "upgrade head", rounds, url)
         finally:
             connection.execute(f'DROP DATABASE "{database}" WITH (FORCE)')
 

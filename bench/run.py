@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import sysconfig
@@ -18,7 +17,7 @@ import time
 from pathlib import Path
 
 import project
-import psycopg
+from databases import Databases
 
 ROOT = Path(__file__).parents[1]
 
@@ -50,15 +49,14 @@ for (_, before), (name, after) in zip(laps, laps[1:]):
 
 
 class Bench:
-    """Runs commands in one project against one database."""
+    """Runs commands in one project."""
 
     def __init__(self, folder: Path, admin: str, rounds: int) -> None:
         self.folder = folder
         self.admin = admin
         self.rounds = rounds
-        self.database = f"migrate_ext_bench_{os.getpid()}"
-        base, _, _ = admin.rpartition("/")
-        self.url = f"{base}/{self.database}"
+        self.databases = Databases(admin)
+        self.url = admin
         self.stats = folder / "stats.json"
         self.python = str(self.make_environment())
         self.nothing = (self.python, "-c", "pass")
@@ -75,13 +73,8 @@ class Bench:
         return folder / "bin" / "python"
 
     def fresh_database(self) -> None:
-        with psycopg.connect(self.admin, autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
-            connection.execute(f'CREATE DATABASE "{self.database}"')
-
-    def drop_database(self) -> None:
-        with psycopg.connect(self.admin, autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
+        """From here on, a new one."""
+        self.url = f"{self.admin.rpartition('/')[0]}/{self.databases.fresh()}"
 
     def environment(self) -> dict[str, str]:
         # Bytecode is kept, as after an installation.
@@ -89,12 +82,13 @@ class Bench:
         return {**kept, "DATABASE_URL": self.url.replace("postgresql://", "postgresql+psycopg://")}
 
     def once(self, command: tuple[str, ...], **variables: str) -> float:
-        """Seconds of one whole process."""
+        """Seconds of one whole process. ``URL`` in `command` is the database's."""
+        words = [self.url if word == "URL" else word for word in command]
         environment = {**self.environment(), **variables}
         if command[:3] == self.alembic:
             environment["MIGRATE_EXT"] = "0"
         begin = time.perf_counter()
-        subprocess.run(command, cwd=self.folder, env=environment, check=True, capture_output=True)
+        subprocess.run(words, cwd=self.folder, env=environment, check=True, capture_output=True)
         return time.perf_counter() - begin
 
     def memory(self, command: tuple[str, ...]) -> float:
@@ -141,7 +135,7 @@ def measure(revisions: int, admin: str, rounds: int) -> None:
             compiled(bench)
             laps(bench)
         finally:
-            bench.drop_database()
+            bench.databases.drop()
 
 
 def row(bench: Bench, words: str, title: str | None = None, fresh: bool = False) -> None:
@@ -174,15 +168,14 @@ def compiled(bench: Bench) -> None:
     )
     (bench.folder / "ddl.py").write_text(
         "import sys, time\nfrom migrate_ext import _core, libpq\n"
-        f"session = _core.Session.connect(_core.parse_url({bench.url!r}), libpq.find())\n"
+        f"session = _core.Session.connect(_core.parse_url(sys.argv[1]), libpq.find())\n"
         f"session.query({ddl!r})\n"
     )
-    plain = re.sub(r"\+\w+", "", bench.url)
     psql, ours, alone = bench.least(
         [
-            ("psql", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(script), plain),
+            ("psql", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(script), "URL"),
             (*bench.ours, "upgrade", "head"),
-            (bench.python, "ddl.py"),
+            (bench.python, "ddl.py", "URL"),
         ],
         fresh=True,
     )

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import project
 import psycopg
+from databases import Databases
 from sqlalchemy.engine import URL, make_url
 
 ROOT = Path(__file__).parents[1]
@@ -46,30 +47,27 @@ class Cost:
 
 
 class Bench:
-    """One project, one database."""
+    """One project, on a database of its own for each run."""
 
     def __init__(self, folder: Path, admin: URL, rounds: int) -> None:
         self.folder = folder
         self.admin = admin
         self.rounds = rounds
-        self.url = admin.set(database=f"migrate_ext_bench_{os.getpid()}")
+        self.databases = Databases(admin.render_as_string(hide_password=False))
         self.stats = folder / "stats.json"
 
-    def _on_the_server(self, *statements: str) -> None:
-        bare = self.admin.set(drivername="postgresql").render_as_string(hide_password=False)
-        with psycopg.connect(bare, autocommit=True) as connection:
-            for statement in statements:
-                connection.execute(statement.encode())
+    def __enter__(self) -> Bench:
+        return self
 
-    def drop(self) -> None:
-        self._on_the_server(f'DROP DATABASE IF EXISTS "{self.url.database}" WITH (FORCE)')
+    def __exit__(self, *_: object) -> None:
+        self.databases.drop()
 
     def once(self, command: tuple[str, ...], port: int | None, driver: str) -> Cost:
         """One whole process on an empty database. port: of the proxy, if the way goes through one."""
-        self.drop()
-        self._on_the_server(f'CREATE DATABASE "{self.url.database}"')
         self.stats.unlink(missing_ok=True)
-        url = self.url if port is None else self.url.set(host="127.0.0.1", port=port)
+        url = self.admin.set(database=self.databases.fresh())
+        if port is not None:
+            url = url.set(host="127.0.0.1", port=port)
         words = [
             url.set(drivername="postgresql").render_as_string(hide_password=False)
             if w == "URL"
@@ -155,8 +153,7 @@ def show(title: str, ours: Cost, theirs: Cost, goal: str, than: str = "alembic")
 
 def many(folder: Path, admin: URL, rounds: int, revisions: int) -> None:
     """One DDL each."""
-    bench = Bench(project.make(folder, revisions), admin, rounds)
-    try:
+    with Bench(project.make(folder, revisions), admin, rounds) as bench:
         for driver in "psycopg", "psycopg2":
             theirs, classic, thin = bench.least(
                 ALEMBIC, CLASSIC, THIN, driver=f"postgresql+{driver}"
@@ -173,33 +170,32 @@ def many(folder: Path, admin: URL, rounds: int, revisions: int) -> None:
             theirs, classic = bench.least(ALEMBIC, CLASSIC, port=port)
             show(f"{revisions} migrations, 5 ms away", classic, theirs, "0.15x (aim 0.1x)")
             print(f"{'':42} classic: {bench.counted()} (goal: 30 waits between the migrations)")
-    finally:
-        bench.drop()
 
 
 def one_sided(folder: Path, admin: URL, rounds: int, rows: int, megabytes: int) -> None:
     """What no batch can make faster must not become slower."""
-    bench = Bench(project.make(folder / "other", 200, OTHER), admin, rounds)
-    theirs, ours = bench.least(ALEMBIC, CLASSIC)
+    with Bench(project.make(folder / "other", 200, OTHER), admin, rounds) as bench:
+        theirs, ours = bench.least(ALEMBIC, CLASSIC)
     show("200 migrations that are all 'other'", ours, theirs, "1.0x")
-    bench = Bench(project.make(folder / "bulk", 1, BULK.replace("ROWS", str(rows))), admin, rounds)
-    theirs, ours = bench.least(ALEMBIC, CLASSIC)
+    bulk = project.make(folder / "bulk", 1, BULK.replace("ROWS", str(rows)))
+    with Bench(bulk, admin, rounds) as bench:
+        theirs, ours = bench.least(ALEMBIC, CLASSIC)
     show(f"bulk_insert of {rows:,} rows", ours, theirs, "1.0x")
-    bench = Bench(project.make(folder / "script", 1, SCRIPT), admin, rounds)
+    script = project.make(folder / "script", 1, SCRIPT)
     line = "INSERT INTO big VALUES ('" + "x" * 1000 + "');\n"
     size = megabytes * 1024 * 1024
-    with (bench.folder / "script.sql").open("w") as file:
+    with (script / "script.sql").open("w") as file:
         file.write("CREATE TABLE big (t text);\n")
         for _ in range(size // len(line)):
             file.write(line)
     psql = ("psql", "--single-transaction", "-q", "-f", "script.sql", "URL")
-    nothing = Bench(project.make(folder / "nothing", 1, "    pass"), admin, rounds)
-    theirs, ours = bench.least(psql, CLASSIC)
-    (base,) = nothing.least(CLASSIC)
+    with Bench(script, admin, rounds) as bench:
+        theirs, ours = bench.least(psql, CLASSIC)
+    with Bench(project.make(folder / "nothing", 1, "    pass"), admin, rounds) as nothing:
+        (base,) = nothing.least(CLASSIC)
     show(f"op.execute of a {megabytes} MB script", ours, theirs, "1.1x", "psql -f")
     more = (ours.kilobytes - base.kilobytes) / 1024
     print(f"{'':42} memory: {more:.0f} MB more than an empty migration; goal script + 32 MB")
-    bench.drop()
 
 
 def main() -> None:

@@ -178,10 +178,11 @@ def run(argv: Sequence[str], prog: str) -> None:
             declined = str(reason)
     if "--plan" in argv or "compile" in argv:
         raise errors.CommandError(f"this needs migrate_ext's own way: {declined}")
-    from migrate_ext import counters
+    from migrate_ext import counters, logs
 
     counters.plain(f"command line: {declined}")
-    from migrate_ext import seam  # imports Alembic and SQLAlchemy: only where they are needed
+    with logs.importing_alembic():
+        from migrate_ext import seam  # imports Alembic and SQLAlchemy: only where they are needed
 
     seam.command_line(argv, prog, plain=off)
 

@@ -64,6 +64,9 @@ class _Checker(plain.Checker):
                 self.refuse(node, f"a method of {function.value.id}, which may change it")
         super()._call(node)
 
+    def _is_get_bind(self, node: ast.expr) -> bool:
+        return False  # a recorder has no connection to give
+
     def _arguments(self, call: ast.Call) -> None:
         for keyword in call.keywords:
             if keyword.arg is None or keyword.arg == "execution_options":

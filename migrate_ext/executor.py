@@ -12,6 +12,7 @@ Private names of Alembic and SQLAlchemy are the seam's: what this module needs o
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import threading
@@ -21,7 +22,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol, TypeAlias
 
-import sqlalchemy
 from alembic import util as alembic_util
 from sqlalchemy.engine import Connection
 from sqlalchemy.util import await_only
@@ -34,6 +34,10 @@ _NOT_IN_A_BATCH = frozenset(
     "FETCH LISTEN LOAD MOVE PREPARE RELEASE RESET ROLLBACK SAVEPOINT SET SHOW START UNLISTEN "
     "VACUUM".split()
 )
+# Objects between two collections of garbage during a run. Its modules and tables make hundreds of
+# thousands, and Python's own 700 would be a tenth of its time.
+_COLLECT_AFTER = 20_000
+_DRAIN_SECONDS = 10.0  # for a server that was asked to stop (MIG_DRAIN_MS)
 _DISCARDS_PLANS = ("ALTER", "DROP")
 _LOGGER = logging.getLogger("alembic.runtime.migration")
 
@@ -56,18 +60,26 @@ class Place:
 class Statement:
     """One statement on its way: its text as SQLAlchemy would name it, and where it comes from.
 
-    ``rows``: what to say when the command does not affect exactly one row; None where nobody asks.
+    ``place`` is None for what no migration asked for: BEGIN, the lock. ``rows``: what to say when the
+    command does not affect exactly one row, with ``{rows}`` for their number; None where nobody asks.
+    ``is_last``: of its migration, so that the next one is announced when it is confirmed.
     """
 
-    __slots__ = ("line", "place", "rendered", "rows")
+    __slots__ = ("is_last", "line", "place", "rendered", "rows")
 
     def __init__(
-        self, rendered: str, place: Place | None, line: int | None, rows: str | None = None
+        self,
+        rendered: str,
+        place: Place | None,
+        line: int | None,
+        rows: str | None = None,
+        is_last: bool = False,
     ) -> None:
         self.rendered = rendered
         self.place = place
         self.line = line
         self.rows = rows
+        self.is_last = is_last
 
 
 class Lending(Protocol):
@@ -104,14 +116,19 @@ class Executor(logging.Filter):
         # Statements whose results have not come, and log records that come after their confirmation.
         self._queue: deque[Statement | logging.LogRecord] = deque()
         self._unsettled = 0
+        self._unsettled_of_migrations = 0
         self._discards_plans = False
         self._emitting = False
+        self._announces = _LOGGER.isEnabledFor(logging.INFO)
 
     # while Alembic runs its loop
 
     def __enter__(self) -> Executor:
         _LOGGER.filters.insert(0, self)
         _watch_warnings(self)
+        self._thresholds = gc.get_threshold()
+        if 0 < self._thresholds[0] < _COLLECT_AFTER:
+            gc.set_threshold(_COLLECT_AFTER, *self._thresholds[1:])
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
@@ -121,13 +138,15 @@ class Executor(logging.Filter):
             else:
                 self.abandon()
         finally:
+            if gc.get_threshold() == (_COLLECT_AFTER, *self._thresholds[1:]):
+                gc.set_threshold(*self._thresholds)
             _LOGGER.removeFilter(self)
             _watch_warnings(None)
             self.session.close()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Hold what this thread logs while something before it is not confirmed."""
-        if not self._unsettled or self._emitting or _task() != self.task:
+        if not self._unsettled_of_migrations or self._emitting or _task() != self.task:
             return True
         self._queue.append(record)
         return False
@@ -139,11 +158,13 @@ class Executor(logging.Filter):
         """Something is in flight or waits to be sent."""
         return self._unsettled > 0
 
-    def submit(self, rendered: str, line: int | None, rows: str | None = None) -> bool:
+    def submit(
+        self, rendered: str, line: int | None, rows: str | None = None, is_last: bool = False
+    ) -> bool:
         """Queue one statement; False (counted, with the reason) when it must go the driver's way.
 
-        rendered: as SQLAlchemy would hand it to the driver. line: in the migration's file. rows: see
-        :class:`Statement`. Raises what the driver would have raised for an earlier statement.
+        rendered: as SQLAlchemy would hand it to the driver. line: in the migration's file. rows,
+        is_last: see :class:`Statement`. Raises what the driver would have raised for an earlier statement.
         """
         # SQLAlchemy doubles percent signs for the driver, which undoes it. A single one is none of
         # SQLAlchemy's.
@@ -160,6 +181,16 @@ class Executor(logging.Filter):
         if keyword in ("SELECT", "WITH", "CALL") and "set_config" in sql.lower():
             counters.plain("statement: set_config")
             return False
+        return self._submit(Statement(rendered, self.place, line, rows, is_last), sql)
+
+    def submit_for_lock(self, sql: str, lost: str) -> bool:
+        """Queue a question of the lock's, which must give one row; lost: what to say if it does not.
+
+        False, and errors, as :meth:`submit`.
+        """
+        return self._submit(Statement(sql, None, None, lost), sql)
+
+    def _submit(self, statement: Statement, sql: str) -> bool:
         begin = None
         if not self._unsettled:
             if not self.lending.is_open():
@@ -170,10 +201,12 @@ class Executor(logging.Filter):
                 if begin is None:
                     counters.plain("statement: the first of a transaction")
                     return False
-                self._append(Statement(begin, self.place, None))
-        self._append(Statement(rendered, self.place, line, rows))
+                self._append(Statement(begin, statement.place, None))
+        self._append(statement)
         try:
-            results = self.session.submit(sql, begin, not self.gathers)
+            results = self.session.submit(
+                sql, begin, not self.gathers, statement.is_last and self._announces
+            )
         except errors.Declined as reason:
             if self.session.unsettled:
                 self.abandon()
@@ -192,12 +225,13 @@ class Executor(logging.Filter):
         if not self._unsettled:
             self.lending.take()
         self._unsettled += 1
+        self._unsettled_of_migrations += statement.place is not None
         self._queue.append(statement)
 
     def settle(self) -> None:
         """Wait for all that was submitted. Raises what the driver would have raised for it."""
-        if self._unsettled:
-            self._wait(self.session.settle, lambda: self._unsettled > 0)
+        while self.session.unsettled:  # what is held comes out as the server goes on
+            self._wait(self.session.wait, lambda: self.session.unsettled > 0)
 
     def _wait(self, step: Callable[[], list[tuple[str, int]]], more: Callable[[], bool]) -> None:
         """Stand still in `step`; where waits are the event loop's, until there is no `more`."""
@@ -211,9 +245,17 @@ class Executor(logging.Filter):
             try:
                 await_only(_readable(self.session.socket, self.session.writing))
             except BaseException:
-                self.abandon()
+                self._abandon_in_loop()
                 raise
             self._advance(self.session.poll)
+
+    def _abandon_in_loop(self) -> None:
+        """:meth:`abandon` for a cancelled task: the event loop goes on meanwhile."""
+        try:
+            await_only(_drained(self.session))
+        finally:
+            self.session.drain(True)  # nothing is left to do, unless that was interrupted, too
+            self._clear()
 
     def abandon(self) -> None:
         """Cancel and forget what is in flight: an exception is on its way."""
@@ -236,16 +278,25 @@ class Executor(logging.Filter):
             statement = queue.popleft()
             assert isinstance(statement, Statement)
             self._unsettled -= 1
+            self._unsettled_of_migrations -= statement.place is not None
             if tag.startswith(_DISCARDS_PLANS):
                 self._discards_plans = True
             if statement.rows is not None and rows != 1:
-                self._unsettled += 1  # for abandon(): the connection is not given back yet
-                self.abandon()
-                raise alembic_util.CommandError(f"{statement.rows}; {rows} found")
+                self._abandon_here()
+                raise alembic_util.CommandError(statement.rows.replace("{rows}", str(rows)))
             while queue and isinstance(queue[0], logging.LogRecord):
-                self._emit(queue.popleft())
+                try:
+                    self._emit(queue.popleft())
+                except BaseException:  # somebody's log handler
+                    self._abandon_here()
+                    raise
         if results and not self._unsettled:
             self._give_back()
+
+    def _abandon_here(self) -> None:
+        """:meth:`abandon` while results are looked at: the connection is not given back yet."""
+        self._unsettled += 1
+        self.abandon()
 
     def _emit(self, record: Any) -> None:
         record.created = time.time()
@@ -257,7 +308,7 @@ class Executor(logging.Filter):
             self._emitting = False
 
     def _give_back(self) -> None:
-        self._unsettled = 0
+        self._unsettled = self._unsettled_of_migrations = 0
         self.lending.give_back()
         self.driver.after_batch(self._discards_plans)
         self._discards_plans = False
@@ -277,30 +328,11 @@ class Executor(logging.Filter):
         self._confirm(error.partial)
         failed = next(item for item in self._queue if isinstance(item, Statement))
         self._clear()
-        original = self.driver.error(error)
-        wrapped = self._wrapped(original, failed)
+        wrapped = drivers.error(self.connection, error, failed.rendered)
         note(wrapped, failed.place, failed.line)
         if wrapped.connection_invalidated:
-            # As SQLAlchemy does: a rollback on the lost connection would raise, and hide this.
             self.session.close()
-            self.connection.invalidate(wrapped)
-        raise wrapped from original
-
-    def _wrapped(self, original: Any, statement: Statement) -> sqlalchemy.exc.DBAPIError:
-        """The exception that SQLAlchemy would have raised around the driver's own."""
-        dialect = self.connection.dialect
-        wrapped: sqlalchemy.exc.DBAPIError = sqlalchemy.exc.DBAPIError.instance(
-            statement.rendered,
-            {},
-            original,
-            dialect.loaded_dbapi.Error,
-            hide_parameters=self.connection.engine.hide_parameters,
-            connection_invalidated=dialect.is_disconnect(
-                original, self.connection.connection.dbapi_connection, None
-            ),
-            dialect=dialect,
-        )
-        return wrapped
+        raise wrapped from wrapped.orig
 
 
 def note(error: BaseException, place: Place | None, line: int | None) -> None:
@@ -333,6 +365,21 @@ async def _readable(socket: int, writing: bool) -> None:
         loop.remove_reader(socket)
         if writing:
             loop.remove_writer(socket)
+
+
+async def _drained(session: _core.Session) -> None:
+    """Until the server has stopped what is in flight, or does not answer for long."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(None, session.cancel)  # connects to the server, and waits for it
+    until = loop.time() + _DRAIN_SECONDS
+    while session.drain():
+        left = max(until - loop.time(), 0)
+        try:
+            await asyncio.wait_for(_readable(session.socket, session.writing), left)
+        except asyncio.TimeoutError:
+            return
 
 
 def _task() -> tuple[int, int]:

@@ -17,7 +17,7 @@ from typing import Any
 
 # Directives that only send SQL. Everything else of `op` (get_bind, get_context, invoke ...) is not
 # plain.
-_DIRECTIVES = frozenset(
+DIRECTIVES = frozenset(
     "add_column alter_column bulk_insert create_check_constraint create_exclude_constraint "
     "create_foreign_key create_index create_primary_key create_table create_table_comment "
     "create_unique_constraint drop_column drop_constraint drop_index drop_table "
@@ -29,7 +29,8 @@ _BATCH_DIRECTIVES = frozenset(
     "create_unique_constraint drop_column drop_constraint drop_index drop_table_comment f".split()
 )
 _BUILTINS = frozenset(
-    "bool dict float frozenset int len list range set sorted str tuple zip enumerate".split()
+    "abs bool dict enumerate float frozenset int len list max min range reversed set sorted str sum "
+    "tuple zip".split()
 )
 _CONSTANT_METHODS = frozenset("format join lower upper strip rstrip lstrip replace".split())
 # Parts of SQLAlchemy that only describe SQL; its ORM and engines are not among them.
@@ -87,7 +88,7 @@ _READERS = frozenset(
     "all connect create create_all create_engine drop drop_all execute first inspect one reflect "
     "scalar scalars".split()
 )
-_UNSAFE = _NOT_DESCRIPTIVE | (_READERS - _DIRECTIVES)
+_UNSAFE = _NOT_DESCRIPTIVE | (_READERS - DIRECTIVES)
 _known_unsafe: tuple[int, frozenset[str]] = (0, frozenset())
 
 
@@ -96,7 +97,7 @@ def _unsafe_names() -> frozenset[str]:
     global _known_unsafe
     offered = vars(sys.modules["alembic.op"])
     if _known_unsafe[0] != len(offered):
-        quiet = _DIRECTIVES | {"f", "inline_literal"}
+        quiet = DIRECTIVES | {"f", "inline_literal"}
         _known_unsafe = (len(offered), _UNSAFE | (frozenset(offered) - quiet))
     return _known_unsafe[1]
 
@@ -160,7 +161,7 @@ class Checker:
         self.reason: str | None = None
         self.functions: dict[str, ast.FunctionDef] = {}
         # What names mean: "op", "sa" (a module or an attribute of SQLAlchemy's), "value" (a
-        # literal or SQLAlchemy's object), "batch".
+        # literal or SQLAlchemy's object), "batch", "bind" (of `op.get_bind()`).
         self.names: dict[str, str] = {}
 
     def refuse(self, node: ast.AST, what: str) -> None:
@@ -249,7 +250,9 @@ class Checker:
         if isinstance(node, ast.Pass):
             return
         if isinstance(node, ast.Expr):
-            if isinstance(node.value, ast.Call) and self._directive(node.value):
+            if isinstance(node.value, ast.Call) and (
+                self._directive(node.value) or self._thrown_away(node.value)
+            ):
                 return
             if isinstance(node.value, ast.Constant):
                 return
@@ -270,10 +273,39 @@ class Checker:
     def _assign(self, targets: list[ast.expr], value: ast.expr) -> None:
         if isinstance(value, ast.Call) and self._directive(value):
             pass  # `table = op.create_table(...)`: a Table
+        elif self._is_get_bind(value) and len(targets) == 1 and isinstance(targets[0], ast.Name):
+            self.names[targets[0].id] = "bind"
+            return
         else:
             self.expression(value)
         for target in targets:
             self._bind(target)
+
+    def _is_get_bind(self, node: ast.expr) -> bool:
+        """``op.get_bind()``"""
+        return (
+            isinstance(node, ast.Call)
+            and self._is_op(node.func, "get_bind")
+            and not (node.args or node.keywords)
+        )
+
+    def _thrown_away(self, call: ast.Call) -> bool:
+        """``bind.execute(one)`` as a statement: nobody looks at what it gives."""
+        function = call.func
+        if not (
+            isinstance(function, ast.Attribute)
+            and function.attr == "execute"
+            and len(call.args) == 1
+            and not call.keywords
+        ):
+            return False
+        bind = function.value
+        if not self._is_get_bind(bind) and not (
+            isinstance(bind, ast.Name) and self.names.get(bind.id) == "bind"
+        ):
+            return False
+        self._arguments(call)
+        return True
 
     def _bind(self, target: ast.expr) -> None:
         if isinstance(target, ast.Name):
@@ -316,7 +348,7 @@ class Checker:
         function = call.func
         if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
             kind = self.names.get(function.value.id)
-            allowed = {"op": _DIRECTIVES, "batch": _BATCH_DIRECTIVES}.get(kind or "", frozenset())
+            allowed = {"op": DIRECTIVES, "batch": _BATCH_DIRECTIVES}.get(kind or "", frozenset())
             if function.attr in allowed:
                 self._arguments(call)
                 return True

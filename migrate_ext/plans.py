@@ -163,19 +163,19 @@ class Step:
 
 def steps(
     scripts: Scripts, indexes: list[int], is_upgrade: bool, functions: Functions
-) -> list[Step] | str:
-    """The migrations of a run, all from the plan; or why one of them is not."""
+) -> tuple[list[Step], str | None]:
+    """The migrations of a run that are in the plan; None, or why one of them is not."""
     found: list[Step] = []
+    reason = None
     hashes = _core.hash_files([scripts.paths[index] for index in indexes])
     for index, now in zip(indexes, hashes, strict=True):
         revision = scripts.graph.revision(index)
         hash_, items = functions.get((revision, is_upgrade), ("", []))
-        if not hash_:
-            return "a migration that is not in it"
-        if hash_ != now:
-            return "a revision file was changed"
-        found.append(Step(scripts, index, is_upgrade, items))
-    return found
+        if hash_ == now:
+            found.append(Step(scripts, index, is_upgrade, items))
+        else:
+            reason = "a revision file was changed" if hash_ else "a migration that is not in it"
+    return found, reason
 
 
 def reason_not_on(session: _core.Session, found: list[Step]) -> str | None:
@@ -201,7 +201,8 @@ def run(
 ) -> str | None:
     """Run the migrations of `indexes` from the plan; or say, before anything was done, why not.
 
-    command: ``upgrade`` or ``downgrade``. heads: the rows of the version table.
+    command: ``upgrade`` or ``downgrade``; gets those that are in the plan as ``planned``. heads: the
+    rows of the version table.
 
     Raises :class:`~migrate_ext.errors.ServerError`, with ``statement`` and ``migration_step``, for a
     statement that fails, and :class:`~migrate_ext.errors.CommandError` for version rows that are not
@@ -214,16 +215,20 @@ def run(
     functions = load(command.config, settings)
     if isinstance(functions, str):
         return functions
-    limits = read(command.config.option)
-    if limits.ddl_lock_timeout or limits.statement_timeout or limits.retries or limits.repair:
-        return "limits of the run"
     is_upgrade = command.options.command == "upgrade"
-    found = steps(scripts, indexes, is_upgrade, functions)
-    if isinstance(found, str):
-        return found
+    found, missing = steps(scripts, indexes, is_upgrade, functions)
     reason = reason_not_on(table.session, found)
     if reason is not None:
         return reason
+    # For Alembic's loop, if it comes to that; an autocommit block is more than statements.
+    command.planned = {
+        step.path: step.items for step in found if all(line >= 0 for line, _ in step.items)
+    }
+    limits = read(command.config.option)
+    if limits.ddl_lock_timeout or limits.statement_timeout or limits.retries or limits.repair:
+        return "limits of the run"
+    if missing is not None:
+        return missing
     operations = scripts.graph.version_operations(heads, [(index, is_upgrade) for index in indexes])
     per_migration = bool(settings.configure.get("transaction_per_migration"))
     several = per_migration or any(line < 0 for step in found for line, _ in step.items)
@@ -246,6 +251,10 @@ class Runner:
         # What waits to be sent: (statement, its step, its line, what to say unless it affects one row)
         self.waiting: list[tuple[str, Step, int, str | None]] = []
         self.unsaid: list[Step] = []  # steps whose line in the log waits for what was before
+        self.rows: set[str] = set()  # of the version table, in the open transaction
+        self.finished: list[str] = []
+        self.committed: list[str] = []
+        self.half_done: str | None = None  # a revision that has committed something of its own
 
     def run(
         self, heads: tuple[str, ...], per_migration: bool, several: bool, limits: Limits
@@ -253,7 +262,39 @@ class Runner:
         """As the function of that name. per_migration: one transaction each, else one for all.
         several: there will be more than one transaction, so the session holds the lock.
         """
+        from migrate_ext import outcome
+
+        try:
+            with outcome.Terminable():
+                return self._run(heads, per_migration, several, limits)
+        except outcome.Terminated as error:
+            self._count(error)
+            raise outcome.ended(error, self._outcome()) from error
+        except BaseException as error:
+            self._count(error)
+            outcome.tell(error, self._outcome())
+            raise
+
+    def _count(self, error: BaseException) -> None:
+        """A COMMIT that was in doubt may have been found committed."""
+        if getattr(error, "committed", False):
+            self.committed = self.finished
+
+    def _outcome(self) -> str:
+        from migrate_ext import outcome
+
+        return outcome.of_run(self.committed, self.half_done)
+
+    def _commit(self, half_done: str | None = None) -> None:
+        self.table.commit(frozenset(self.rows), half_done)
+        self.committed = list(self.finished)
+
+    def _run(
+        self, heads: tuple[str, ...], per_migration: bool, several: bool, limits: Limits
+    ) -> str | None:
         from migrate_ext import direct, lock
+
+        self.rows = set(heads)
 
         if several and limits.lock:
             if not lock.hold(self.session, self.table.name, self.table.schema, limits):
@@ -270,7 +311,7 @@ class Runner:
             if not heads:
                 self.session.begin()
                 self.table.ensure_now()
-                self.session.commit()
+                self._commit()
         else:
             if several and limits.lock:
                 self.session.begin()
@@ -282,21 +323,25 @@ class Runner:
             self._step(step, operations)
             if per_migration:
                 self.flush()
-                self.session.commit()
+                self._commit()
         if not per_migration:
             self.flush()
-            self.session.commit()
+            self._commit()
         return None
 
     def _step(self, step: Step, operations: list[_core._VersionOperation]) -> None:
+        from migrate_ext import direct
+
         self.unsaid.append(step)
         autocommit = False
+        self.half_done = None
         for line, sql in step.items:
             if line < 0:
                 autocommit = sql == "autocommit"
                 self.flush()
                 if autocommit:
-                    self.session.commit()
+                    self._commit(step.revision)
+                    self.half_done = step.revision
                 else:
                     self.session.begin()
             elif autocommit:
@@ -309,6 +354,8 @@ class Runner:
         for operation in operations:
             sql = self.session.version_sql(operation, self.table.name, self.table.schema)
             self._add(sql, step, 0, _expectation(operation, self.table.name))
+        direct.change_rows(self.rows, operations)
+        self.finished.append(step.revision)
 
     def _add(self, sql: str, step: Step, line: int, expected: str | None) -> None:
         self.waiting.append((sql, step, line, expected))
@@ -351,7 +398,7 @@ def _expectation(operation: _core._VersionOperation, table: str) -> str | None:
 
 def _placed(error: errors.ServerError, sql: str, step: Step, line: int) -> errors.ServerError:
     """`error`, with the statement, the migration, its file and line, as the rendering way has them."""
-    error.statement = sql
+    error.statement = sql.replace("%", "%%")  # as SQLAlchemy would name it
     position = error.fields.get(_POSITION)
     error.migration_step = errors.place(step.name, step.revision, step.path, line or None, position)
     return error

@@ -16,14 +16,14 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from alembic import util
 from alembic.runtime import migration
 from alembic.script import base, revision
 from alembic.script.revision import Revision
 
-from migrate_ext import _core, counters, cycles, errors
+from migrate_ext import _core, counters, errors
 
 __all__ = [
     "HeadMaintainer",
@@ -34,6 +34,8 @@ __all__ = [
     "ScriptDirectory",
     "StampStep",
 ]
+
+_S = TypeVar("_S", bound=base.Script)
 
 HeadMaintainer = migration.HeadMaintainer
 StampStep = migration.StampStep
@@ -164,20 +166,13 @@ class RevisionMap(_AlembicMap):
         graph = _build(self, found)
         if graph is None:
             return _alembics_map(self, found)
-        map_: dict[Any, Revision | None] = {}
-        for index, node in enumerate(found):
-            node.nextrev = frozenset(graph.nextrev(index))
-            node._all_nextrev = frozenset(graph.all_nextrev(index))
-            node._resolved_dependencies = graph.resolved_dependencies(index)
-            node._normalized_resolved_dependencies = graph.normalized_dependencies(index)
-            map_[node.revision] = node
+        map_: dict[Any, Revision | None] = {**graph.attach(found)}
         sets: dict[int, frozenset[str]] = {}  # the graph has one tuple for each set of labels
-        for index, node in enumerate(found):
-            labels = graph.labels(index)
-            if labels:
-                if id(labels) not in sets:
-                    sets[id(labels)] = frozenset(labels)
-                node.branch_labels.update(sets[id(labels)])
+        for index in graph.labelled():
+            node, labels = found[index], graph.labels(index)
+            if id(labels) not in sets:
+                sets[id(labels)] = frozenset(labels)
+            node.branch_labels.update(sets[id(labels)])
             for label in node._orig_branch_labels:
                 map_[label] = node
         map_[None] = map_[()] = None
@@ -241,6 +236,8 @@ def _get_all_current(self: _AlembicMap, id_: tuple[str, ...]) -> set[Any]:
 def _topological_sort(self: _AlembicMap, revisions: Collection[Revision], heads: Any) -> list[str]:
     map_ = self._revision_map
     if type(map_) is not _Map or map_.is_changed:  # the graph has no circles
+        from migrate_ext import cycles  # not for maps that the graph answers for
+
         below = {node.revision: node._normalized_down_revisions for node in map_.values() if node}
         todo = {node.revision for node in revisions}
         circle = cycles.endless(below, todo, [node.revision for node in heads])
@@ -280,12 +277,7 @@ def _build(map_: _AlembicMap, found: Sequence[Revision]) -> _core.Graph | None:
         counters.plain("revision map: a method is overridden")
         return None
     records = [
-        (
-            node.revision,
-            node._versioned_down_revisions,
-            node._orig_branch_labels,
-            util.to_tuple(node.dependencies, default=()),
-        )
+        (node.revision, node.down_revision, node._orig_branch_labels, node.dependencies)
         for node in found
     ]
     try:
@@ -412,6 +404,12 @@ def _read(script: _AlembicScript, rev_id: str, path: str, scanned: _core._Scanne
     )
 
 
+# What is called when a script is made, without our own __init__ and Alembic's, which is among the others below.
+_INIT_METHODS = ("__new__", "__setattr__", "verify_rev_id")
+_ORIGINAL_INIT = _attributes(Revision, _INIT_METHODS)
+_alembics_init = Revision.__init__
+
+
 class ScriptDirectory(_AlembicDirectory):
     """Alembic's ``ScriptDirectory``, whose files are read instead of executed, over the C graph."""
 
@@ -451,14 +449,76 @@ def _load_revisions(self: _AlembicDirectory) -> Iterator[_AlembicScript]:
         yield from _alembics_load_revisions(self)
         return
     cls = Script if isinstance(self, ScriptDirectory) else _AlembicScript
+    # Locations are strings before Alembic 1.16.
+    locations = [path for path in map(Path, self._version_locations) if path.exists()]
+    try:
+        read = [
+            (os.path.join(folder, ""), *_core.scan_folder(folder))
+            for folder in _folders(locations, self.recursive_version_locations)
+        ]
+    except errors.Declined as reason:
+        counters.plain(f"script directory: {reason}")
+        yield from _load_one_by_one(self, cls, locations)
+        return
+    for folder, names, answers in read:
+        for name, script in zip(names, new_scripts(cls, folder, names, answers), strict=True):
+            made = script or _executed(self, Path(folder, name))
+            if made is not None:
+                yield made
+
+
+def _folders(locations: Iterable[Path], recursive: bool) -> Iterator[str]:
+    """The real folders of the locations; raises Declined where one is reached twice."""
+    from migrate_ext import scripts  # not for programs that read no revisions
+
+    seen = set()
+    for location in locations:
+        for folder in map(os.path.realpath, scripts.folders(str(location), recursive)):
+            if folder in seen:
+                raise errors.Declined("revision files reached twice")
+            seen.add(folder)
+            yield folder
+
+
+def new_scripts(
+    cls: type[_S], folder: str, names: tuple[str, ...], answers: Sequence[_core._Scanned | str]
+) -> list[_S | None]:
+    """A `cls` (Alembic's ``Script`` or one of ours) for each file, from what was read in it.
+
+    folder: with a separator at its end. names, answers: what ``scan_folder`` gave. None stands where
+    a file has to be executed. Raises what ``Revision.__init__`` does.
+    """
+    if _attributes(cls, _INIT_METHODS) == _ORIGINAL_INIT and Revision.__init__ is _alembics_init:
+        illegal = "".join(revision._revision_illegal_chars)
+        made = _core.new_scripts(cls, folder, names, answers, illegal)
+    else:
+        made = [None] * len(names)
+    for index, script in enumerate(made) if None in made else ():
+        answer = answers[index]
+        if script is None and isinstance(answer, tuple) and answer[0] is not None:
+            made[index] = script = cls.__new__(cls)
+            _read(script, answer[0], folder + names[index], answer)
+    return made
+
+
+def _executed(directory: _AlembicDirectory, path: Path) -> _AlembicScript | None:
+    """The script of a file that is executed, as Alembic does it; None for another kind of file."""
+    executed = _AlembicScript._from_path(directory, path)
+    if executed is not None:
+        counters.files_executed += 1
+    return executed
+
+
+def _load_one_by_one(
+    directory: _AlembicDirectory, cls: type[_AlembicScript], locations: Iterable[Path]
+) -> Iterator[_AlembicScript]:
+    """As :func:`_load_revisions` where a file may be reached on two ways."""
     seen: set[Path] = set()
-    # Locations and what is listed in them are strings before Alembic 1.16.
-    for location in map(Path, self._version_locations):
-        if not location.exists():
-            continue
-        listed = map(Path, _AlembicScript._list_py_dir(self, location))
+    for location in locations:
+        # Strings before Alembic 1.16.
+        listed = map(Path, _AlembicScript._list_py_dir(directory, location))
         for folder, paths in itertools.groupby(listed, _parent):
-            yield from _read_folder(self, cls, folder.resolve(), list(paths), seen)
+            yield from _read_folder(directory, cls, folder.resolve(), list(paths), seen)
 
 
 def _read_folder(
@@ -483,9 +543,8 @@ def _read_folder(
             _read(script, answer[0], str(real_path), answer)
             yield script
         else:
-            executed = _AlembicScript._from_path(directory, real_path)
+            executed = _executed(directory, real_path)
             if executed is not None:
-                counters.files_executed += 1
                 yield executed
 
 

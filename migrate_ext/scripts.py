@@ -63,16 +63,16 @@ def identifiers(module: ModuleType) -> _core._Scanned:
     return (found[0], found[1], found[2], found[3], module.__doc__)
 
 
-def _folders(root: str, recursive: bool) -> Iterator[str]:
-    """Folders in the order in which ``Script._list_py_dir`` walks them."""
+def folders(root: str, recursive: bool) -> Iterator[str]:
+    """Folders of revision files, `root` and what is below it, as ``Script._list_py_dir`` has them."""
     if not recursive:
         if not root.endswith("__pycache__"):
             yield root
         return
-    for folder, folders, _ in os.walk(root):
+    for folder, below, _ in os.walk(root):
         if not folder.endswith("__pycache__"):
             yield folder
-        folders.sort()
+        below.sort()
 
 
 class Scripts:
@@ -96,7 +96,7 @@ class Scripts:
         self.modules: dict[int, ModuleType] = {}
         seen: set[str] = set()
         for location in config.version_locations(self.directory):
-            for folder in _folders(location, recursive):
+            for folder in folders(location, recursive):
                 folder = os.path.realpath(folder)
                 if folder in seen:
                     raise errors.Declined("revision files reached twice")

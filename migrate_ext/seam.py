@@ -13,13 +13,14 @@ import pkgutil
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any
 
 import sqlalchemy
 from alembic import context as alembic_context
+from alembic import op as alembic_op
 from alembic import util as alembic_util
 from alembic.config import CommandLine
 from alembic.config import Config as AlembicConfig
@@ -35,6 +36,7 @@ from alembic.script import Script as AlembicScript
 from alembic.script import ScriptDirectory as AlembicScriptDirectory
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Dialect, Engine, make_url
+from sqlalchemy.event import registry
 from sqlalchemy.pool import NullPool, Pool
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.sql.visitors import Visitable
@@ -47,11 +49,13 @@ from migrate_ext import (
     hooks,
     libpq,
     plain,
+    planned,
     revision,
     runs,
     scripts,
 )
 from migrate_ext.executor import Executor, Place, note
+from migrate_ext.guard import Guard
 from migrate_ext.handover import Settings
 
 # -------------------------------------------------------------------------------------------------
@@ -122,7 +126,7 @@ def run_in_alembic(run: direct.Run, settings: Settings) -> None:
     """
 
     class Script(revision.Script):
-        module = revision.LazyModule(scripts.load)
+        module = planned.LazyModule(scripts.load, run.options.command, run.planned)
 
     class ScriptDirectory(revision.ScriptDirectory):
         """The project's, with the files that the command has read already."""
@@ -131,13 +135,24 @@ def run_in_alembic(run: direct.Run, settings: Settings) -> None:
             if run.scripts is None:
                 yield from super()._load_revisions()
                 return
-            found = zip(run.scripts.paths, run.scripts.scanned, strict=True)
-            for index, (path, scanned) in enumerate(found):
-                assert scanned[0] is not None
-                yield Script(run.scripts.modules.get(index), scanned[0], path, scanned)
+            paths, scanned = tuple(run.scripts.paths), run.scripts.scanned
+            for index, script in enumerate(revision.new_scripts(Script, "", paths, scanned)):
+                assert script is not None
+                if index in run.scripts.modules:
+                    script.module = run.scripts.modules[index]
+                yield script
+
+        def _upgrade_revs(self, destination: str, current_rev: Any) -> list[Any]:
+            return _settled(super()._upgrade_revs(destination, current_rev))
+
+        def _downgrade_revs(self, destination: str, current_rev: Any) -> list[Any]:
+            return _settled(super()._downgrade_revs(destination, current_rev))
 
         def run_env(self) -> None:
             _run_environment(settings)
+
+    def _settled(steps: list[Any]) -> list[Any]:
+        return planned.settled(steps, foreign_rendering() if run.planned else None)
 
     from_config = AlembicScriptDirectory.from_config
     AlembicScriptDirectory.from_config = ScriptDirectory.from_config  # type: ignore[method-assign]
@@ -319,13 +334,9 @@ def foreign_rendering() -> str | None:
     """Why directives may not render what Alembic and SQLAlchemy alone would: a listener on all
     tables, a ``@compiles``, a replaced directive; None where there is no such thing.
     """
-    for cls in _subclasses(SchemaItem, Engine, Connection, Dialect, Pool):
-        events = getattr(cls, "dispatch", None)
-        for name in getattr(events, "_event_names", ()):
-            for listener in getattr(getattr(events, name), "_clslevel", {}).get(cls, ()):
-                # SQLAlchemy's own; it wraps those of others in functions of other modules.
-                if listener.__module__ != "sqlalchemy.sql.naming":
-                    return f"a listener for {name} on all of {cls.__name__}"
+    listener = _foreign_listener(SchemaItem, Engine, Connection, Dialect, Pool)
+    if listener is not None:
+        return listener
     for cls in _subclasses(Visitable):
         compilers = cls.__dict__.get("_compiler_dispatcher")
         for function in getattr(compilers, "specs", {}).values():
@@ -337,6 +348,20 @@ def foreign_rendering() -> str | None:
     impl: type = DefaultImpl.get_by_dialect(postgresql.dialect())  # type: ignore[no-untyped-call]
     if not all(_is_ours(cls.__module__) for cls in impl.__mro__[:-1]):
         return f"an implementation of its own, {impl.__name__}"
+    return None
+
+
+def _foreign_listener(*classes: type, only: Collection[str] | None = None) -> str | None:
+    """Which listener there is on all objects of a class, beside SQLAlchemy's. only: these events."""
+    for cls in _subclasses(*classes):
+        events = getattr(cls, "dispatch", None)
+        for name in getattr(events, "_event_names", ()):
+            if only is not None and name not in only:
+                continue
+            for listener in getattr(getattr(events, name), "_clslevel", {}).get(cls, ()):
+                # SQLAlchemy's own; it wraps those of others in functions of other modules.
+                if listener.__module__ != "sqlalchemy.sql.naming":
+                    return f"a listener for {name} on all of {cls.__name__}"
     return None
 
 
@@ -385,19 +410,56 @@ _SENDING = (
     "create_table drop_table create_index create_table_comment drop_table_comment "
     "create_column_comment bulk_insert"
 ).split()
+_SENDING_NAMES = frozenset(_SENDING)
+
+
+# Listeners for these are called with the connection, in the middle of a directive.
+_DDL_EVENTS = ("before_create", "after_create", "before_drop", "after_drop")
+_DIRECTIVES = sorted(plain.DIRECTIVES)
+
+
+def _way_of_directives(context: MigrationContext) -> tuple[object, ...]:
+    """All that :func:`_overridden` looks at, to be compared: it is quick, and that is not."""
+    impl, classes = context.impl, (alembic_op, Operations)
+    return (
+        [vars(owner).get(name) for owner in classes for name in _DIRECTIVES],
+        [getattr(type(impl), name) for name in _SENDING],
+        vars(impl).keys() & _SENDING_NAMES,
+        [*Operations._to_impl._registry.values()],
+        len(registry._key_to_collection),
+    )
 
 
 def _overridden(context: MigrationContext) -> str | None:
     """Whose code would see a directive pass, if it is not all Alembic's own."""
     for name in _SENDING:
-        if not getattr(context.impl, name).__module__.startswith("alembic."):
+        method = getattr(type(context.impl), name)
+        if not all(_is_ours(m.__module__) for m in (method, vars(context.impl).get(name, method))):
             return f"impl: {name} is overridden"
+    for owner in alembic_op, Operations:
+        for name in _DIRECTIVES:
+            if not _is_alembics(vars(owner).get(name)):
+                return f"op: {name} is replaced"
+    listener = _foreign_listener(SchemaItem, only=_DDL_EVENTS)
+    if listener is not None:
+        return listener
     for (target, _), function in Operations._to_impl._registry.items():
         if target.__module__ == "alembic.operations.ops" and not function.__module__.startswith(
             "alembic."
         ):
             return f"operation: {target.__name__} is replaced"
     return None
+
+
+def _is_alembics(function: Any) -> bool:
+    """Whether a directive is as Alembic made it; it makes them with ``exec``."""
+    if function is None:  # of a newer or an older Alembic
+        return True
+    names = getattr(function, "__globals__", {})
+    operation = names.get("op_cls", Operations)
+    return str(names.get("__name__")).startswith("alembic.") and str(
+        operation.__module__
+    ).startswith("alembic.")
 
 
 class _Lending:
@@ -411,8 +473,12 @@ class _Lending:
         self.connection = connection
         self.proxied = connection.connection
         self.executor: Executor | None = None
+        self.guard: Guard | None = None
+        self.execute: Callable[..., Any] | None = None
 
     def __enter__(self) -> None:
+        if self.execute is not None and "execute" not in self.connection.__dict__:
+            self.connection.__dict__["execute"] = self.execute
         self.connection.__dict__.update(
             _revalidate_connection=self._revalidate,
             _execute_context=self._execute_context,
@@ -422,6 +488,8 @@ class _Lending:
     def __exit__(self, *_: object) -> None:
         for name in ("_revalidate_connection", "_execute_context", "_commit_impl"):
             del self.connection.__dict__[name]
+        if self.connection.__dict__.get("execute") == self.execute:
+            self.connection.__dict__.pop("execute", None)
 
     def take(self) -> None:
         self.connection._dbapi_connection = None
@@ -460,7 +528,14 @@ class _Lending:
         return Connection._execute_context(self.connection, *args, **kw)
 
     def _commit(self) -> None:
-        self._settle()
+        if self.executor is not None and self.executor.unsettled:
+            try:
+                with runs.lock_retaken(self.guard):
+                    self.executor.settle()
+            except Exception:
+                # SQLAlchemy takes a COMMIT that failed for an end of the transaction.
+                Connection._rollback_impl(self.connection)
+                raise
         counters.plain_waits += 1
         Connection._commit_impl(self.connection)
 
@@ -478,15 +553,21 @@ class _Run:
         self.executor = executor
         self.find_steps = context._migrations_fn
         self.exec = context.impl._exec
-        self.overridden = _overridden(context)
+        self.looked_at: tuple[object, ...] = ()
+        self.overridden: str | None = None
+        self.look()
         self.code: CodeType | None = None  # of the plain function that is running
         self.versions: dict[str, str | None] = {}
-        self.one_by_one = (
-            context._transaction_per_migration
-            or not context.impl.transactional_ddl
-            or bool(context.on_version_apply_callbacks)
+        self.is_watched = not context.impl.transactional_ddl or bool(
+            context.on_version_apply_callbacks
         )
-        executor.gathers = self.one_by_one
+        executor.gathers = self.is_watched or context._transaction_per_migration
+
+    def look(self) -> None:
+        """Learn whether somebody's code sees directives pass: that may change with each migration."""
+        now = _way_of_directives(self.context)
+        if now != self.looked_at:
+            self.looked_at, self.overridden = now, _overridden(self.context)
 
     def steps(self, *arguments: Any) -> Iterable[Any]:
         """The steps to run, each with its function wrapped."""
@@ -506,7 +587,7 @@ class _Run:
                 step.migration_fn = function
 
     def _are_there(self, steps: Iterable[Any]) -> bool:
-        guard = getattr(self.context, "_migrate_ext_guard", None)
+        guard = runs.guard_of(self.context)
         return isinstance(steps, (list, tuple)) or (guard is not None and guard.plan_is_there)
 
     def _migration(self, step: MigrationStep, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -544,6 +625,7 @@ class _Run:
         return migrate
 
     def _reason_to_wait(self, function: Callable[..., Any], path: str) -> str | None:
+        self.look()
         reason = self.overridden or _refusal(self.connection)
         if reason is None and not plain.looks_plain(function):
             code = getattr(function, "__code__", None)
@@ -559,6 +641,19 @@ class _Run:
             if rendered is not None and self.executor.submit(rendered, self._line()):
                 return None
         return self.exec(construct, *args, **kw)
+
+    def execute(self, statement: Any, *args: Any, **kw: Any) -> Any:
+        """Takes the place of the connection's ``execute``.
+
+        A plain function throws away what it gives (:mod:`migrate_ext.plain` has seen that), so its
+        statements may wait, too. It is not called through other functions.
+        """
+        is_its_own = self.code is not None and sys._getframe(1).f_code is self.code
+        if is_its_own and not args and not kw and not isinstance(statement, str):
+            rendered = self._rendered(statement)
+            if rendered is not None and self.executor.submit(rendered, self._line()):
+                return None
+        return Connection.execute(self.connection, statement, *args, **kw)
 
     def _rendered(self, construct: Any) -> str | None:
         """A construct as SQLAlchemy would hand it to the driver; None where it sends more than text."""
@@ -603,10 +698,10 @@ class _Run:
         elif method == "_update_version":
             rows = f"updating '{versions[0]}' to '{versions[1]}' in '{table}'"
         if rows is not None:
-            rows = f"Online migration expected to match one row when {rows}"
+            rows = f"Online migration expected to match one row when {rows}; {{rows}} found"
         for name, version in zip(_STAND_INS, versions, strict=False):
             rendered = rendered.replace(name, version)
-        return self.executor.submit(rendered, None, rows)
+        return self.executor.submit(rendered, None, rows, is_last=True)
 
     def _version_statement(self, method: str, count: int) -> str | None:
         """What Alembic's method sends, with stand-ins for the versions; None if that is not plain."""
@@ -628,8 +723,11 @@ class _Run:
         return rendered if plain and all(rendered.count(v) == 1 for v in versions) else None
 
     def after_step(self) -> None:
-        """A step and its version rows are done: settle where somebody is about to look."""
-        if self.one_by_one or self.executor.driver.notices_are_heard:
+        """A step and its version rows are done: settle where somebody is about to look.
+
+        A transaction of its own is settled by its COMMIT.
+        """
+        if self.is_watched or self.executor.driver.notices_are_heard:
             self.executor.settle()
 
 
@@ -681,8 +779,11 @@ def _run_batched(self: MigrationContext, **kw: Any) -> None:
         run_migrations(self, **kw)
         return
     lending, executor = found
+    lending.guard = runs.guard_of(self)
     run, impl = _Run(self, executor), self.impl
-    with lending, executor:
+    if Connection.execute.__module__ == "sqlalchemy.engine.base":
+        lending.execute = run.execute
+    with lending, executor, runs.lock_in_batches(self, executor.submit_for_lock):
         self._migrations_fn = run.steps
         impl._exec = run.exec_directive  # type: ignore[method-assign]
         impl._migrate_ext = run  # type: ignore[attr-defined]

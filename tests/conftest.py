@@ -25,11 +25,15 @@ from migrate_ext.testing import embedded as server
 
 # Started in the background, a shell has SIGINT ignored, and so would every program of the tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-pytest.register_assert_rewrite("project", "field")
+pytest.register_assert_rewrite("project", "field", "twins")
 pytest_plugins = ["pytester"]
 
 # In this process Alembic is what ours is compared with. A test of the installed runtime installs it, and takes it out.
 migrate_ext.uninstall()
+
+# Tests make thousands of small files: in memory, if there is room.
+if memory := server.memory_folder():
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", memory)
 
 TEST_DATABASE_URL = os.environ.get("TEST_DATABASE_URL")
 

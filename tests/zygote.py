@@ -1,7 +1,8 @@
 """Runs ``alembic``, ``python -m migrate_ext`` and ``python -m pytest`` in forks of a process that has the imports behind it.
 
 Reads one JSON line a command: program (``alembic``: without our runtime; ``drop-in``: with it;
-``migrate_ext``, ``pytest``), folder, arguments, environment, files for stdout and stderr; answers with the exit code. Of migrate_ext nothing is imported before.
+``migrate_ext``, ``pytest``), folder, arguments (for the first two, ``FILE.py`` is a program that uses Alembic), environment,
+files for stdout and stderr; answers with the exit code. Of migrate_ext nothing is imported before.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def child(
             import migrate_ext
 
             migrate_ext.install()  # as it would have come with the import of Alembic
-        if program in ("alembic", "drop-in"):
+        if program in ("alembic", "drop-in") and arguments[:1] and arguments[0].endswith(".py"):
+            runpy.run_path(arguments[0], run_name="__main__")
+        elif program in ("alembic", "drop-in"):
             alembic.config.main(prog="alembic")
         else:
             sys.path[0] = folder

@@ -66,7 +66,9 @@ void mig_batch_drop(mig_batch *batch, size_t count)
 
 size_t mig_batch_good(const mig_batch *batch)
 {
-    return batch->done < batch->failed ? batch->done : batch->failed;
+    size_t good = batch->done < batch->failed ? batch->done : batch->failed;
+    /* Who has heard of all takes the connection to be free. */
+    return batch->flying && good == batch->last ? good - 1 : good;
 }
 
 void mig_batch_pop(mig_batch *batch, size_t count)
@@ -218,6 +220,8 @@ static mig_status send_some(mig_batch *batch, mig_session *session, mig_error *e
         if (batch->sent < batch->last && !stop) {
             mig_statement *statement = &batch->statements[batch->sent];
             if (!pq->PQsendQueryParams(session->conn, statement->sql, 0, NULL, NULL, NULL, NULL, 0))
+                return mig_session_failed(session, NULL, error);
+            if (statement->prompt && !pq->PQsendFlushRequest(session->conn))
                 return mig_session_failed(session, NULL, error);
             release_text(batch, statement);
             batch->unsent_bytes -= statement->length;
@@ -399,8 +403,22 @@ static mig_status run_alone(mig_batch *batch, mig_session *session, mig_error *e
     return status;
 }
 
-/* Until all is done, or (`room`) until no more waits than may. */
-static mig_status wait_until(mig_batch *batch, mig_session *session, bool room, mig_error *error)
+typedef enum wait_goal { ALL_IS_DONE, SOMETHING_IS_NEW, THERE_IS_ROOM } wait_goal;
+
+static bool is_reached(const mig_batch *batch, wait_goal goal)
+{
+    switch (goal) {
+    case SOMETHING_IS_NEW:
+        return mig_batch_good(batch) > batch->head;
+    case THERE_IS_ROOM:
+        return !mig_batch_is_full(batch);
+    default:
+        return false;
+    }
+}
+
+static mig_status wait_until(mig_batch *batch, mig_session *session, wait_goal goal,
+                             mig_error *error)
 {
     mig_error local;
     if (error == NULL)
@@ -417,7 +435,8 @@ static mig_status wait_until(mig_batch *batch, mig_session *session, bool room, 
         } else {
             status = run_alone(batch, session, error);
         }
-        if (room && status == MIG_OK && !mig_batch_is_full(batch))
+        /* Who is interrupted waits for the end of the part, which tells. */
+        if (status == MIG_OK && !session->interrupted && is_reached(batch, goal))
             break;
     }
     return status;
@@ -425,12 +444,17 @@ static mig_status wait_until(mig_batch *batch, mig_session *session, bool room, 
 
 mig_status mig_batch_run(mig_batch *batch, mig_session *session, mig_error *error)
 {
-    return wait_until(batch, session, false, error);
+    return wait_until(batch, session, ALL_IS_DONE, error);
+}
+
+mig_status mig_batch_wait(mig_batch *batch, mig_session *session, mig_error *error)
+{
+    return wait_until(batch, session, SOMETHING_IS_NEW, error);
 }
 
 mig_status mig_batch_make_room(mig_batch *batch, mig_session *session, mig_error *error)
 {
-    return mig_batch_is_full(batch) ? wait_until(batch, session, true, error) : MIG_OK;
+    return mig_batch_is_full(batch) ? wait_until(batch, session, THERE_IS_ROOM, error) : MIG_OK;
 }
 
 void mig_batch_abandon(mig_batch *batch, mig_session *session)
@@ -445,4 +469,18 @@ void mig_batch_abandon(mig_batch *batch, mig_session *session)
         if (batch->flying)
             status = mig_session_wait(session, batch->writing, &error);
     }
+}
+
+bool mig_batch_drain(mig_batch *batch, mig_session *session, bool give_up)
+{
+    mig_error error;
+    if (check_flight(batch, session, &error) != MIG_OK || !batch->flying)
+        return false;
+    mig_status status = MIG_OK;
+    if (give_up)
+        status = mig_fail(&error, MIG_EIO, "the server did not answer after it was asked to stop");
+    else if (!session->pq.PQconsumeInput(session->conn))
+        status = mig_session_failed(session, NULL, &error);
+    (void)advance(batch, session, status, &error);
+    return batch->flying;
 }

@@ -4,15 +4,18 @@
  * Statements are added and run in order on a session that is inside a transaction, looked at before
  * each part. Each has its own result. mig_batch_poll sends what there is as soon as the server is
  * idle, reads what has come, and never waits: the caller prepares the next statements meanwhile.
- * mig_batch_run waits until all is done, mig_batch_make_room until little enough is left.
+ * mig_batch_run waits until all is done, mig_batch_wait until there is something new to hear,
+ * mig_batch_make_room until little enough is left. The server keeps its answers back until the end
+ * of a part (or 8 kB), except for a statement that is `prompt`.
  *
  * Between the calls a part may be in flight: then the session is entered, in pipeline mode, and
- * nobody else may use the connection. mig_batch_run and mig_batch_abandon end that; after a failure
- * it is ended, too.
+ * nobody else may use the connection. mig_batch_run, mig_batch_abandon and mig_batch_drain end
+ * that; after a failure it is ended, too.
  *
  * A statement that may not go into a pipeline goes alone between two parts, as a simple query, as a
  * driver would send it: strings of several statements, those the lexer is not sure about, and COPY.
- * Only mig_batch_run sends those. Transaction control is refused when it is added.
+ * Only mig_batch_run and mig_batch_wait send those. Transaction control is refused when it is
+ * added.
  *
  * The first error ends the batch: later statements are MIG_STATEMENT_ABORTED, and the transaction
  * is left as the server left it (failed). Parts are bounded by MIG_BATCH_PART_*, and the socket is
@@ -44,6 +47,7 @@ typedef struct mig_statement {
     size_t length;
     bool alone;        /* not in a pipeline */
     bool begins;       /* opens the transaction: mig_batch_add_begin */
+    bool prompt;       /* its result, and those before it, are sent at once */
     bool beyond_ascii; /* has a byte that only means something in UTF-8 */
     mig_statement_state state;
     long long rows; /* affected; -1 where the tag has no number */
@@ -89,16 +93,20 @@ mig_status mig_batch_add_begin(mig_batch *batch, const char *sql, mig_error *err
  * nothing was sent, or (with statements still pending) one of them ended the transaction. */
 mig_status mig_batch_poll(mig_batch *batch, mig_session *session, mig_error *error);
 mig_status mig_batch_run(mig_batch *batch, mig_session *session, mig_error *error);
+mig_status mig_batch_wait(mig_batch *batch, mig_session *session, mig_error *error);
 mig_status mig_batch_make_room(mig_batch *batch, mig_session *session, mig_error *error);
 
 /* Cancels what runs and ends the part in flight; sends nothing more. */
 void mig_batch_abandon(mig_batch *batch, mig_session *session);
+/* The end of it for who must not stand still, after mig_session_stop: reads what is there. False
+ * when nothing is in flight any more. give_up: cuts the line instead of hearing the server out. */
+bool mig_batch_drain(mig_batch *batch, mig_session *session, bool give_up);
 
 /* More is waiting to be sent than one part holds: time to wait. */
 bool mig_batch_is_full(const mig_batch *batch);
 
 /* The end of those whose results are there and good. While a failed part is still on its way, what
- * comes after the failure counts as not yet heard of. */
+ * comes after the failure counts as not yet heard of; so does the last of a part before its end. */
 size_t mig_batch_good(const mig_batch *batch);
 /* Takes back the last `count` statements that were added and not sent. */
 void mig_batch_pop(mig_batch *batch, size_t count);

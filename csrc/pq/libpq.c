@@ -33,6 +33,8 @@ static const char *fill(mig_libpq *table, void *handle)
         find(handle, "PQexitPipelineMode", &table->PQexitPipelineMode,
              sizeof table->PQexitPipelineMode) &&
         find(handle, "PQpipelineSync", &table->PQpipelineSync, sizeof table->PQpipelineSync) &&
+        find(handle, "PQsendFlushRequest", &table->PQsendFlushRequest,
+             sizeof table->PQsendFlushRequest) &&
         find(handle, "PQpipelineStatus", &table->PQpipelineStatus, sizeof table->PQpipelineStatus);
     table->version = table->PQlibVersion();
     table->handle = handle;

@@ -78,6 +78,7 @@ typedef struct mig_libpq {
     int (*PQenterPipelineMode)(PGconn *);
     int (*PQexitPipelineMode)(PGconn *);
     int (*PQpipelineSync)(PGconn *);
+    int (*PQsendFlushRequest)(PGconn *);
     int (*PQpipelineStatus)(const PGconn *); /* 0: not in a pipeline */
 } mig_libpq;
 

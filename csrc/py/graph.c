@@ -186,8 +186,7 @@ static PyObject *new_names(mig_ids names)
     return tuple;
 }
 
-/* The ids of nodes, as a tuple of the strings that exist already. */
-static PyObject *names_of(graph_object *self, mig_span span)
+PyObject *mig_py_graph_names(mig_py_graph *self, mig_span span)
 {
     PyObject *tuple = PyTuple_New((Py_ssize_t)span.count);
     for (uint32_t i = 0; tuple != NULL && i < span.count; i++)
@@ -391,7 +390,7 @@ static PyObject *get_heads(PyObject *self, void *which)
 {
     const mig_graph *graph = ((graph_object *)self)->graph;
     const mig_span spans[] = {graph->heads, graph->real_heads, graph->bases, graph->real_bases};
-    return names_of((graph_object *)self, spans[*(const int *)which]);
+    return mig_py_graph_names((graph_object *)self, spans[*(const int *)which]);
 }
 
 static PyObject *revision(PyObject *self, PyObject *index)
@@ -407,7 +406,7 @@ static PyObject *edges(PyObject *self, PyObject *index, const mig_edges *which)
     uint32_t node;
     if (mig_py_graph_index((graph_object *)self, index, &node) < 0)
         return NULL;
-    return names_of((graph_object *)self, mig_edges_of(which, node));
+    return mig_py_graph_names((graph_object *)self, mig_edges_of(which, node));
 }
 
 #define EDGES(method, member)                                                                      \
@@ -464,6 +463,21 @@ PyObject *mig_py_graph_labels(mig_py_graph *g, uint32_t node)
     if (g->labels[set] == NULL)
         g->labels[set] = new_labels(g, set);
     return Py_XNewRef(g->labels[set]);
+}
+
+static PyObject *labelled(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    const mig_graph *graph = ((graph_object *)self)->graph;
+    PyObject *list = PyList_New(0);
+    for (uint32_t i = 0; list != NULL && i < graph->count; i++) {
+        if (graph->label_set[i] == MIG_NODE_NONE)
+            continue;
+        PyObject *node = new_node(i);
+        if (node == NULL || PyList_Append(list, node) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(node);
+    }
+    return list;
 }
 
 static PyObject *labels(PyObject *self, PyObject *index)
@@ -717,11 +731,15 @@ static PyMethodDef methods[] = {
      "resolved_dependencies(index) -> tuple[str, ...]"},
     {"normalized_dependencies", normalized_dependencies, METH_O,
      "normalized_dependencies(index) -> tuple[str, ...]"},
+    {"labelled", labelled, METH_NOARGS, "labelled() -> list[int]: revisions that have labels"},
     {"labels", labels, METH_O, "labels(index) -> tuple[str, ...]"},
     {"describe", (PyCFunction)(void (*)(void))mig_py_graph_describe, METH_VARARGS | METH_KEYWORDS,
      "describe(indexes, records, current=(), *, branches=False, doc=False, parents=False, "
      "indicators=True) -> str\n\nRevisions as the commands print them, a line each; records: what "
      "scan_files gave."},
+    {"attach", mig_py_graph_attach, METH_O,
+     "attach(nodes) -> dict[str, object]\n\nGive Alembic's revisions, in the order of the records, "
+     "what a revision map gives them, but for their labels; returns them by their ids."},
     {"lookup", lookup, METH_O, "lookup(key) -> int\n\nThe revision of an id or a branch label."},
     {"get_revisions", get_revisions, METH_O, "RevisionMap.get_revisions, as indexes."},
     {"get_revision", get_revision, METH_O, "RevisionMap.get_revision, as an index."},

@@ -29,8 +29,9 @@ static PyMethodDef methods[] = {
 
 static int exec_module(PyObject *module)
 {
-    if (mig_py_add_scan(module) < 0 || mig_py_add_graph(module) < 0 ||
-        mig_py_add_session(module) < 0 || mig_py_add_sql(module) < 0 || mig_py_add_plan(module) < 0)
+    if (mig_py_add_scan(module) < 0 || mig_py_add_scripts(module) < 0 ||
+        mig_py_add_graph(module) < 0 || mig_py_add_session(module) < 0 ||
+        mig_py_add_sql(module) < 0 || mig_py_add_plan(module) < 0)
         return -1;
     return 0;
 }

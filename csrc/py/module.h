@@ -56,6 +56,7 @@ PyObject *mig_py_raise_graph(PyObject *errors, mig_status status, const mig_grap
 
 /* 0, or -1 with an exception set. */
 int mig_py_add_scan(PyObject *module);
+int mig_py_add_scripts(PyObject *module);
 int mig_py_add_graph(PyObject *module);
 int mig_py_add_session(PyObject *module);
 int mig_py_add_sql(PyObject *module);

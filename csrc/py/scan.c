@@ -343,17 +343,15 @@ static bool is_revision_file(const char *name)
            strncmp(name, "__init__", 8) != 0;
 }
 
-/* 1, 0, or -1: the entry is gone, and what it was nobody knows. */
-static int is_link(int directory, const struct dirent *entry)
+/* What an entry is: DT_LNK, DT_DIR, or another; -1: it is gone, and what it was nobody knows. */
+static int kind_of(int directory, const struct dirent *entry)
 {
     struct stat status;
-#ifdef DT_UNKNOWN
     if (entry->d_type != DT_UNKNOWN)
-        return entry->d_type == DT_LNK;
-#endif
+        return entry->d_type;
     if (fstatat(directory, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0)
         return -1;
-    return S_ISLNK(status.st_mode);
+    return S_ISLNK(status.st_mode) ? DT_LNK : S_ISDIR(status.st_mode) ? DT_DIR : DT_REG;
 }
 
 /* The names of revision files in a folder, sorted as Python sorts; NULL with an exception. */
@@ -365,15 +363,16 @@ static PyObject *list_folder(DIR *folder)
         const struct dirent *entry = list != NULL ? readdir(folder) : NULL;
         if (entry == NULL)
             break;
-        if (!is_revision_file(entry->d_name))
-            continue;
-        if (is_link(dirfd(folder), entry) != 0) {
+        int kind = kind_of(dirfd(folder), entry);
+        if (kind == DT_LNK || kind == -1) {
             mig_error error;
             (void)mig_fail(&error, MIG_EDECLINED, "revision files reached by links");
             (void)mig_py_raise(&error);
             Py_CLEAR(list);
             break;
         }
+        if (kind == DT_DIR || !is_revision_file(entry->d_name))
+            continue;
         PyObject *name = PyUnicode_DecodeFSDefault(entry->d_name);
         if (name == NULL || PyList_Append(list, name) < 0)
             Py_CLEAR(list);
@@ -421,8 +420,8 @@ static PyMethodDef functions[] = {
     {"scan_folder", scan_folder, METH_O,
      "scan_folder(directory: str) -> tuple[tuple[str, ...], list[tuple | str]]\n\n"
      "The sorted names of the revision files in a folder, by Alembic's rule for names, and\n"
-     "scan_files of them; nothing for a folder that cannot be opened. Raises Declined where one\n"
-     "of them is a symbolic link."},
+     "scan_files of them; nothing for a folder that cannot be opened. Raises Declined where the\n"
+     "folder has a symbolic link in it: two paths may be one file."},
     {NULL, NULL, 0, NULL},
 };
 

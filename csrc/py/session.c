@@ -414,14 +414,14 @@ static PyObject *advance_batch(session_object *self,
 
 static PyObject *session_submit(session_object *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"sql", "begin", "send", NULL};
+    static char *names[] = {"sql", "begin", "send", "prompt", NULL};
     const char *sql, *begin = NULL;
-    int send = 1;
+    int send = 1, prompt = 0;
     Py_ssize_t length;
     mig_error error;
     mig_batch *batch = &self->batch;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s#|zp:submit", names, &sql, &length, &begin,
-                                     &send) ||
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s#|zpp:submit", names, &sql, &length, &begin,
+                                     &send, &prompt) ||
         refuse_if_busy(self) < 0)
         return NULL;
     size_t count = batch->count;
@@ -434,6 +434,7 @@ static PyObject *session_submit(session_object *self, PyObject *args, PyObject *
         mig_batch_pop(batch, batch->count - count);
         return mig_py_raise(&error);
     }
+    batch->statements[batch->count - 1].prompt = prompt != 0;
     mig_py_state_of_type(Py_TYPE(self))->counters.statements += batch->count - count;
     return send ? advance_batch(self, mig_batch_poll) : PyList_New(0);
 }
@@ -443,9 +444,9 @@ static PyObject *session_poll(session_object *self, PyObject *Py_UNUSED(ignored)
     return advance_batch(self, mig_batch_poll);
 }
 
-static PyObject *session_settle(session_object *self, PyObject *Py_UNUSED(ignored))
+static PyObject *session_wait(session_object *self, PyObject *Py_UNUSED(ignored))
 {
-    return advance_batch(self, mig_batch_run);
+    return advance_batch(self, mig_batch_wait);
 }
 
 static PyObject *session_make_room(session_object *self, PyObject *Py_UNUSED(ignored))
@@ -462,6 +463,28 @@ static PyObject *session_abandon(session_object *self, PyObject *Py_UNUSED(ignor
     if (!self->batch.flying)
         mig_batch_release(&self->batch);
     Py_RETURN_NONE;
+}
+
+static PyObject *session_cancel(session_object *self, PyObject *Py_UNUSED(ignored))
+{
+    if (enter(self) < 0)
+        return NULL;
+    if (self->batch.flying)
+        mig_session_stop(&self->session);
+    (void)leave(self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *session_drain(session_object *self, PyObject *args)
+{
+    int give_up = 0;
+    if (!PyArg_ParseTuple(args, "|p:drain", &give_up) || enter(self) < 0)
+        return NULL;
+    bool flying = mig_batch_drain(&self->batch, &self->session, give_up != 0);
+    (void)leave(self);
+    if (!flying)
+        mig_batch_release(&self->batch);
+    return PyBool_FromLong(flying);
 }
 
 static PyObject *session_notices(session_object *self, PyObject *Py_UNUSED(ignored))
@@ -732,18 +755,25 @@ static PyMethodDef session_methods[] = {
      "Command tag and affected rows (-1: none) of each. Raises ServerError with index and "
      "partial."},
     {"submit", KEYWORDS(session_submit),
-     "submit(sql: str, begin: str | None = None, send: bool = True) -> list[tuple[str, int]]\n\n"
+     "submit(sql: str, begin: str | None = None, send: bool = True, prompt: bool = False) "
+     "-> list[tuple[str, int]]\n\n"
      "Queue a statement, after `begin` (the driver's BEGIN), and go on as poll() does, unless "
-     "`send` is False. Declined: it may not wait, and was not queued."},
+     "`send` is False. prompt: the server gives the result at once, not when more has gathered. "
+     "Declined: it may not wait, and was not queued."},
     {"poll", PLAIN(session_poll), METH_NOARGS,
      "poll() -> list[tuple[str, int]]\n\nSend what waits if the server is idle. Gives the results "
      "that have come, in order; never waits. Raises as run_batch; then nothing is left."},
-    {"settle", PLAIN(session_settle), METH_NOARGS,
-     "settle() -> list[tuple[str, int]]\n\nWait until all is done; the connection is free then."},
+    {"wait", PLAIN(session_wait), METH_NOARGS,
+     "wait() -> list[tuple[str, int]]\n\nWait until there are results, or nothing is unsettled."},
     {"make_room", PLAIN(session_make_room), METH_NOARGS,
      "make_room() -> list[tuple[str, int]]\n\nIf `full`, wait until it is not."},
     {"abandon", PLAIN(session_abandon), METH_NOARGS,
      "abandon() -> None\n\nCancel what runs on the server, and forget what waits."},
+    {"cancel", PLAIN(session_cancel), METH_NOARGS,
+     "cancel() -> None\n\nAsk the server to stop what is in flight: then drain()."},
+    {"drain", PLAIN(session_drain), METH_VARARGS,
+     "drain(give_up: bool = False) -> bool\n\nRead what is there, and forget it. True: something "
+     "is still in flight. give_up: cut the line."},
     {"notices", PLAIN(session_notices), METH_NOARGS,
      "notices() -> list[dict[int, str]]\n\nThose since the last call, by PG_DIAG_* code."},
     {"parameter", PLAIN(session_parameter), METH_VARARGS, "parameter(name: str) -> str | None"},

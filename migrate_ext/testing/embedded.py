@@ -5,8 +5,8 @@ parent folders when run as root, and leave a server behind when the program is k
 
 A server lives in one folder (``home``) with its data, socket, log and, as root, a copy of the programs. PostgreSQL refuses
 to run as root; as root the programs run as ``nobody``, who may not be able to read where the wheel is installed, hence the
-copy. It listens on a socket in that folder and on a free port of 127.0.0.1 with a random password; fsync is off. Standard
-library only, POSIX only.
+copy. It listens on a socket in that folder and on a free port of 127.0.0.1 with a random password. Nothing is made to last:
+fsync is off, and the folder is in memory where there is room. Standard library only, POSIX only.
 """
 
 from __future__ import annotations
@@ -39,10 +39,13 @@ unix_socket_directories = '{home}'
 fsync = off
 synchronous_commit = off
 full_page_writes = off
+max_wal_size = 256MB
+autovacuum = off
 shared_buffers = 32MB
 max_connections = 50
 timezone = 'UTC'
 """
+_MEMORY = 2**30  # bytes that must be free in memory's folder
 # Stops the server in folder $1 at once, removes the folder, but first waits for the end of its standard input.
 STOP = """
 cat >/dev/null
@@ -151,9 +154,21 @@ def run(*command: str | Path, home: str) -> None:
             )
 
 
+def memory_folder() -> str | None:
+    """Where files live in memory, if a server's may: a new database is 300 files, of which a disk's file system makes work."""
+    folder = "/dev/shm"  # Linux
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return None
+    room = found.f_bavail * found.f_frsize >= _MEMORY
+    runs = not found.f_flag & os.ST_NOEXEC
+    return folder if room and runs and os.access(folder, os.W_OK) else None
+
+
 def make_home() -> str:
     """A new private folder of the server's user. Its path is short: a socket's may have 100 characters."""
-    home = tempfile.mkdtemp(prefix="migrate_ext-", dir="/tmp")
+    home = tempfile.mkdtemp(prefix="migrate_ext-", dir=memory_folder() or "/tmp")
     os.chown(home, *server_user())
     return home
 

@@ -4,10 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-pytest.register_assert_rewrite("twins")
-
-from twins import Twins  # noqa: E402
+from twins import Twins
 
 
 @pytest.fixture

@@ -67,6 +67,21 @@ FOLDERS: dict[str, Callable[[Path], object]] = {
         write(f, "two", "bbbb1", "x"),
     ),
     "an id that is a number": lambda f: write(f, "one", 1, None),
+    "all that can be said": lambda f: (
+        write(f, "one", "aaaa1", (), branch_labels="x", depends_on=[]),
+        write(f, "two", "bbbb1", ["aaaa1"], branch_labels=("y", "z"), depends_on=None),
+        write(f, "three", "cccc1", ("aaaa1",), branch_labels=[], depends_on=("dddd1",)),
+        write(f, "four", "dddd1", None, branch_labels=(), depends_on="bbbb1"),
+        write(f, "five", "eeee1", ("bbbb1", "cccc1"), depends_on=("dddd1", "aaaa1")),
+    ),
+    "a parent without a name": lambda f: write(f, "one", "aaaa1", ""),
+    "an id without a name": lambda f: write(f, "one", "", ""),
+    "a self-loop among parents": lambda f: (chain(f), write(f, "x", "c", ("bbbb1", "c"))),
+    "a dependency on itself among others": lambda f: (
+        chain(f),
+        write(f, "x", "c", "bbbb1", depends_on=("aaaa1", "c")),
+    ),
+    "a colon in an id": lambda f: write(f, "one", "aa:aa", None),
     "a list of parents": lambda f: (chain(f), write(f, "three", "cccc1", ["bbbb1"])),
     "an expression": lambda f: append(f, "revision = 'bb' + 'bb2'\n"),
     "a file of 10 MB": lambda f: append(f, "# " + "x" * 10_000_000 + "\n"),
@@ -100,6 +115,13 @@ FOLDERS: dict[str, Callable[[Path], object]] = {
     "a folder named as a file": lambda f: (chain(f), (f / "three.py").mkdir()),
     "a link to nothing": lambda f: (f / "one.py").symlink_to(f / "gone.py"),
     "a link to a file": lambda f: (chain(f), (f / "three.py").symlink_to(f / "two.py")),
+    "a link beside the files": lambda f: (chain(f), (f / "README").symlink_to(f / "gone")),
+    "two links to one other file": lambda f: (
+        chain(f),
+        (f / "README").symlink_to(f / "gone"),
+        (f / "NOTES").symlink_to(f / "gone"),
+    ),
+    "a link to a folder": lambda f: (chain(f), (f / "more").symlink_to(f.parent)),
     "other files": lambda f: (
         chain(f),
         (f / "__init__.py").write_text(""),
@@ -108,6 +130,23 @@ FOLDERS: dict[str, Callable[[Path], object]] = {
     ),
     "subfolders": lambda f: (chain(f), (f / "more").mkdir(), write(f / "more", "x", "cccc1", "bbbb1")),
 }  # fmt: skip
+
+
+ATTRIBUTES = (
+    "path revision down_revision dependencies _orig_branch_labels branch_labels nextrev _all_nextrev "
+    "_resolved_dependencies _normalized_resolved_dependencies"
+).split()
+
+
+def words(text: str) -> list[str]:
+    """Several labels or next revisions have a set's order."""
+    return sorted(text.replace(",", " ").split())
+
+
+def visible(script: Any) -> list[tuple[str, object]]:
+    """What a script has of its own, and that it has nothing else."""
+    assert set(vars(script)) <= {*ATTRIBUTES, "module", "_docstring"}
+    return [(name, getattr(script, name)) for name in ATTRIBUTES]
 
 
 def outcome(cls: Any, folder: Path, *, recursive: bool, twice: bool) -> tuple[object, list[str]]:
@@ -124,7 +163,8 @@ def outcome(cls: Any, folder: Path, *, recursive: bool, twice: bool) -> tuple[ob
             scripts = cls.from_config(config)
             walk = list(scripts.walk_revisions())
             answer: object = [
-                (s.revision, s.log_entry, str(s), s.module.__name__, s.path) for s in walk
+                (s.revision, words(s.log_entry), str(s), s.module.__name__, visible(s))
+                for s in walk
             ]
         except Exception as error:
             # Which of two comes first is a set's order in Alembic.
@@ -184,6 +224,7 @@ def test_a_file_that_vanishes_while_it_is_read_is_refused_as_alembic_does(tmp_pa
         folder = tmp_path / cls.__module__ / "versions"
         folder.mkdir(parents=True)
         chain(folder)
+        (folder / "README").symlink_to("gone")  # so that it is listed first, and then read
         original = getattr(place, name)
 
         def vanish(*args: Any, **kw: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,39 @@ def test_the_loop_runs_while_the_server_works(lab: Lab) -> None:
     lab.write([create(1), "op.execute('SELECT pg_sleep(1)')", create(2)])
     assert lab.run(True).raised == []
     assert len(lab.configure["user_module_prefix"]) > 20
+
+
+CANCELLED = """
+import psycopg
+
+async def stop():
+    bare = attributes["configure"]["bare"]
+    async with await psycopg.AsyncConnection.connect(bare, autocommit=True) as other:
+        works = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+        while (await (await other.execute(works)).fetchone())[0] == 0:
+            pass
+    task.cancel()
+    attributes["configure"]["cancelled"] = len(attributes["configure"]["user_module_prefix"])
+
+async def cancelled():
+    global task
+    task = asyncio.ensure_future(run())
+    await stop()
+    await task
+
+asyncio.run(cancelled())
+"""
+
+
+def test_a_cancelled_task_does_not_block_the_loop_while_the_server_stops(lab: Lab) -> None:
+    """What was cancelled goes on for another second: its error is caught on the server."""
+    env = lab.folder / "env.py"
+    env.write_text(env.read_text().replace("asyncio.run(run())", CANCELLED))
+    lab.configure["bare"] = lab.bare
+    stubborn = "PERFORM pg_sleep(20); EXCEPTION WHEN query_canceled THEN PERFORM pg_sleep(1)"
+    lab.write([create(1), f"op.execute('DO $$ BEGIN {stubborn}; END $$')", create(2)])
+    outcome = lab.run(True)
+    assert isinstance(outcome.error, asyncio.CancelledError)
+    assert outcome.database == []
+    ticks = len(lab.configure["user_module_prefix"]) - lab.configure["cancelled"]
+    assert ticks > 20

@@ -128,12 +128,13 @@ def test_a_plan_and_rendering_lead_to_the_same(
     bodies = {f"r{n}": piece.format(t=f"t{n}") for n, piece in enumerate(pieces)}
     ours, theirs = pair(bodies)
     constant = not any(piece in NOT_CONSTANT for piece in pieces)
+    # Alembic makes the others run, and what has an autocommit block.
+    mixed = sum(piece in PIECES and "autocommit" not in piece for piece in pieces)
     for command in ("upgrade", "head"), ("downgrade", "base"), ("upgrade", "heads"):
         count, reasons = ours.planned(*command)
         rendered = theirs.run(*command)
-        # A function that is not in the plan: the whole run is rendered.
         undone = command[0] == "downgrade"
-        assert count == (len(pieces) if constant or undone else 0), reasons
+        assert count == (len(pieces) if constant or undone else mixed), reasons
         assert pg_dump(ours.url) == pg_dump(theirs.url)
         assert pg_dump(ours.url, "--data-only") == pg_dump(theirs.url, "--data-only")
         assert rendered.code == 0
@@ -171,22 +172,27 @@ def test_what_a_person_sees_is_the_same(
         assert mine.stderr == same(ours, theirs, done.stderr)
 
 
+FAILING = [
+    ('op.execute("SELECT 1")\nop.execute("SELECT \'%\', no_such")\nop.execute("SELECT 2")', False),
+    ('op.create_table("t", sa.Column("a", sa.Integer))', False),
+    ('op.execute("DO $$BEGIN RAISE EXCEPTION \'no\' USING DETAIL = \'d\', HINT = \'h\'; END$$")', False),
+    ('with op.get_context().autocommit_block():\n    op.execute("SELECT no_such")', True),
+    ('op.execute("DELETE FROM alembic_version")', False),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("body", "kept"),
-    [
-        ('op.execute("SELECT 1")\nop.execute("SELECT no_such")\nop.execute("SELECT 2")', False),
-        ('op.create_table("t", sa.Column("a", sa.Integer))', False),
-        ('op.execute("DO $$BEGIN RAISE EXCEPTION \'no\' USING DETAIL = \'d\', HINT = \'h\'; END$$")', False),
-        ('with op.get_context().autocommit_block():\n    op.execute("SELECT no_such")', True),
-        ('op.execute("DELETE FROM alembic_version")', False),
-    ],
-)  # fmt: skip
-def test_an_error_is_told_as_the_rendering_way_tells_it(pair: Pair, body: str, kept: bool) -> None:
-    ours, theirs = pair(
-        {"a": 'op.create_table("t", sa.Column("a", sa.Integer))', "b": body, "c": "pass"}, "thin"
-    )
+    ("body", "kept", "mixed"), [(*case, False) for case in FAILING] + [(*FAILING[0], True)]
+)
+def test_an_error_is_told_as_the_rendering_way_tells_it(
+    pair: Pair, body: str, kept: bool, mixed: bool
+) -> None:
+    last = "op.get_bind()" if mixed else "pass"
+    first = 'op.create_table("t", sa.Column("a", sa.Text, server_default=":x 5%"))'
+    ours, theirs = pair({"a": first, "b": body, "c": last}, "thin")
     code = theirs.run("upgrade", "head").code
-    assert ours.planned("upgrade", "head", code=code) == (0, [])
+    reasons = ["a migration that is not in it"] if mixed else []
+    assert ours.planned("upgrade", "head", code=code) == (mixed * (2 - kept), reasons)
     done = ours.run("upgrade", "head")
     rendered = theirs.run("upgrade", "head")
     assert done.code == rendered.code != 0
@@ -194,6 +200,41 @@ def test_an_error_is_told_as_the_rendering_way_tells_it(pair: Pair, body: str, k
     assert done.stderr.count("Running upgrade") == rendered.stderr.count("Running upgrade")
     assert ours.database() == theirs.database()
     assert (("alembic_version",) in ours.database()) == kept
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "asyncpg"])
+def test_beside_others_a_migration_of_the_plan_is_not_executed(
+    pair: Pair, driver: str, pg_dump: Callable[..., str]
+) -> None:
+    """asyncpg: without the executor, too."""
+    body = 'op.create_table("{t}", sa.Column("a", sa.Text, server_default="a:b::c \\:d %s %%"))'
+    ours, theirs = pair({"a": body.format(t="t"), "b": "op.get_bind()", "c": body.format(t="u")})
+    for project in (ours, theirs):
+        project.variables["DATABASE_URL"] = project.url.replace("+psycopg", f"+{driver}")
+    ours.edit("versions/c.py", "import sqlalchemy", "print('executed')\nimport sqlalchemy")
+    ours.compile()
+    assert "executed" not in ours.run("upgrade", "a").stdout
+    done = ours.run("upgrade", "head")
+    assert done.code == 0 and "executed" not in done.stdout
+    assert theirs.run("upgrade", "head").code == 0
+    assert pg_dump(ours.url) == pg_dump(theirs.url)
+    assert "executed" in ours.run("downgrade", "base", "--no-plan").stdout
+
+
+def test_beside_one_that_changes_rendering_no_plan_is_used(pair: Pair) -> None:
+    ours, _ = pair({"a": 'op.create_table("t", sa.Column("a", sa.Integer))', "b": "op.get_bind()"})
+    ours.edit(
+        "versions/b.py",
+        "from alembic import op",
+        "from alembic import op\nfrom sqlalchemy.ext.compiler import compiles\n"
+        "@compiles(sa.Integer)\ndef bigger(*_, **__):\n    return 'BIGINT'",
+    )
+    ours.compile()
+    reasons = ["a migration that is not in it", "a @compiles for Integer"]
+    assert ours.planned("upgrade", "head") == (0, reasons)
+    with ours.connect() as connection:
+        row = connection.execute("SELECT pg_typeof(max(a))::text FROM t").fetchone()
+    assert row == ("bigint",)
 
 
 def test_a_plan_that_is_not_up_to_date_is_not_used(pair: Pair) -> None:

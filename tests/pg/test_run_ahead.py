@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy
+from alembic import op
 from alembic.ddl.impl import DefaultImpl
 from alembic.operations import Operations
 from alembic.operations.ops import ExecuteSQLOp
@@ -41,6 +44,21 @@ def test_a_hundred_migrations_are_a_handful_of_waits(lab: Lab) -> None:
     assert _core.counters()["statements"] - statements >= 198
     assert _core.counters()["waits"] + counters.plain_waits - before <= 12
     assert outcome.visible() == lab.run(False).visible()
+
+
+def test_garbage_is_collected_rarely_in_a_run_and_as_before_after_it(lab: Lab) -> None:
+    lab.write(
+        [create(0), "import gc\nsee(gc.get_threshold()[0] > 700)", "op.execute('SELECT 1/0')"]
+    )
+    before = gc.get_threshold()
+    assert lab.run(True).seen == [str(before[0] > 0)]
+    assert gc.get_threshold() == before
+    gc.set_threshold(123_456, 7, 8)  # a project that knows better
+    try:
+        lab.write([create(0), "import gc\nsee(gc.get_threshold()[:2])"])
+        assert lab.run(True).seen == ["(123456, 7)"]
+    finally:
+        gc.set_threshold(*before)
 
 
 def test_when_the_second_of_three_fails_the_third_writes_no_file(lab: Lab) -> None:
@@ -169,15 +187,67 @@ def reasons(run: Callable[[], object]) -> dict[str, int]:
     return {k: v for k, v in found.items() if v}
 
 
-def test_one_transaction_per_migration_waits_twice_or_four_times(lab: Lab) -> None:
-    """Without the lock, which has questions of its own at each commit."""
-    lab.locked = False
+@pytest.mark.parametrize("locked", [True, False])
+def test_one_transaction_per_migration_waits_twice_or_four_times(lab: Lab, locked: bool) -> None:
+    """The lock's questions ride with the statements."""
+    lab.locked = locked
     lab.configure = {"transaction_per_migration": True}
     lab.write([create(2 * n) + "\n" + create(2 * n + 1) for n in range(30)])
     before = waits()
     assert lab.run(True).raised == []
     most = 4 if "psycopg2" in lab.url else 2
     assert waits() - before <= most * 30 + 12
+
+
+def test_a_lock_that_was_lost_between_two_transactions_stops_the_run(lab: Lab) -> None:
+    def unlock(connection: sqlalchemy.Connection) -> None:
+        with connection.connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock_all()")
+
+    lab.connected = lambda connection: event.listen(connection, "commit", unlock)
+    lab.configure = {"transaction_per_migration": True}
+    lab.write([create(0), create(1)])
+    outcome = lab.run(True)
+    assert str(outcome.error) == "the lock of this run was lost; nothing more was done"
+    assert [row for row in outcome.database if "alembic_version" in row][-1][-1] == "(r0001)"
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_migration_is_announced_before_the_server_runs_it(lab: Lab, apart: bool) -> None:
+    """It waits for a lock that is let go of when it is announced; else it ends by its timeout."""
+    lab.configure = {"transaction_per_migration": apart}
+    lab.engine_options = {"connect_args": {"options": "-c statement_timeout=10000"}}
+    lab.write([create(0), "op.execute('SELECT pg_advisory_lock(4711)')"])
+    logger = logging.getLogger("alembic.runtime.migration")
+    with psycopg.connect(lab.bare, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(4711)")
+
+        def announced(record: logging.LogRecord) -> bool:
+            if record.getMessage() == "Running upgrade r0001 -> r0002":
+                other.execute("SELECT pg_advisory_unlock(4711)")
+            return True
+
+        logger.addFilter(announced)
+        try:
+            assert lab.run(True).raised == []
+        finally:
+            logger.removeFilter(announced)
+
+
+def test_a_log_handler_that_raises_ends_the_run(lab: Lab) -> None:
+    class Bad(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage() == "Running upgrade r0002 -> r0003":
+                raise OSError("disk full")
+
+    lab.write([create(n) for n in range(9)])
+    logger, bad = logging.getLogger("alembic.runtime.migration"), Bad()
+    logger.addHandler(bad)
+    try:
+        outcome = lab.agree()
+    finally:
+        logger.removeHandler(bad)
+    assert str(outcome.error) == "disk full" and outcome.database == []
 
 
 @pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
@@ -321,6 +391,89 @@ def test_whoever_looks_at_statements_sees_them_one_by_one(
     assert bool(seen[0]) == (what not in ("echo", "options"))
     sent = _core.counters()["statements"] - before_statements
     assert sent <= (3 if what in ("impl", "replaced") else 0)  # version rows
+
+
+def test_what_a_bind_executes_may_wait_where_nobody_looks_at_the_result(lab: Lab) -> None:
+    own = "bind = op.get_bind()\nbind.execute(sa.text('INSERT INTO t0 VALUES (DEFAULT)'))\n"
+    given = "bind.execute(sa.text('INSERT INTO t0 VALUES (:n)').bindparams(n={n}))"
+    ddl = "op.get_bind().execute(sa.schema.CreateTable(sa.Table('u{n}', sa.MetaData())))"
+    lab.write(
+        [
+            create(0),
+            *[own + ddl.format(n=n) for n in range(30)],
+            own + given.format(n=77),
+            own + "found = bind.execute(sa.text('SELECT count(*) FROM t0'))\nsee(found.scalar())",
+            own,
+        ]
+    )
+    before = waits()
+    outcome = lab.run(True)
+    assert outcome.raised == [] and outcome.seen == ["33"]
+    assert waits() - before <= 24
+    assert outcome.visible() == lab.run(False).visible()
+    found = reasons(lambda: lab.run(True))
+    assert found["statement: with parameters"] == 1 and "migration: the name bind" not in found
+    lab.write(
+        [create(0), own + "bind.execute(sa.text('INSERT INTO nosuch VALUES (1)'))", create(1)]
+    )
+    assert "character 13 of the statement" in lab.agree().error.__dict__["migration_step"]
+
+
+def test_a_patched_execute_of_the_connection_sees_what_a_bind_executes(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    original = sqlalchemy.Connection.execute
+
+    def execute(self: sqlalchemy.Connection, statement: Any, *args: Any, **kw: Any) -> Any:
+        seen.append(str(statement))
+        return original(self, statement, *args, **kw)
+
+    monkeypatch.setattr(sqlalchemy.Connection, "execute", execute)
+    lab.write([create(0), "op.get_bind().execute(sa.text('SELECT 17'))"])
+    assert lab.run(True).raised == [] and seen.count("SELECT 17") == 1
+
+
+SPY = """
+def spy(*args, **kw):
+    see('spy')
+    return args and create_table(*args, **kw)
+create_table = {create_table}
+{patch}
+from alembic import context
+context.config.attributes['configure']['spy'] = spy
+"""
+SPIES = {
+    "a listener for after_create on all of Table": SPY.format(
+        create_table="lambda *args, **kw: None",
+        patch="sa.event.listen(sa.Table, 'after_create', spy)",
+    ),
+    "op: create_table is replaced": SPY.format(
+        create_table="op.create_table", patch="op.create_table = spy"
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", SPIES)
+def test_whoever_looks_at_directives_sees_them_one_by_one(
+    lab: Lab, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the next migration on: the second one brings the spy, as some projects do."""
+    outcomes = []
+
+    def both() -> None:
+        for batched in True, False:
+            with monkeypatch.context() as patch:
+                patch.setattr(op, "create_table", op.create_table)  # put back afterwards
+                outcomes.append(lab.run(batched).visible())
+            spy = lab.configure.pop("spy")
+            if "listener" in reason:
+                event.remove(sqlalchemy.Table, "after_create", spy)
+
+    lab.write([create(0), SPIES[reason], create(1), f"{create(2)}\n{create(2)}"])
+    assert reasons(both)[f"migration: {reason}"] == 2
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0]["seen"] == ["spy"] * (2 if "listener" in reason else 3)
 
 
 def test_another_thread_logs_at_once(lab: Lab) -> None:

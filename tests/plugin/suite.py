@@ -18,6 +18,7 @@ from migrate_ext import environment
 
 environment(metadata="models:metadata")
 """
+PLUGINS = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")  # it imports all of its library
 MODELS = "import sqlalchemy as sa\n\nmetadata = sa.MetaData()\n"
 INI = """
 [alembic]
@@ -64,8 +65,8 @@ class Suite:
             "TEST_DATABASE_URL": url.render_as_string(hide_password=False).replace("+psycopg", ""),
             "TRACE": str(trace),
             "PYTHONPATH": str(ROOT),
-            "PYTHONDONTWRITEBYTECODE": "1",  # files are changed within a second
         }
+        self._written = 0
         self.write("alembic.ini", INI)
         self.write("env.py", ENV)
         self.write("models.py", MODELS)
@@ -79,6 +80,9 @@ class Suite:
         if name == "env.py":  # keys are of contents: so this test meets no other's templates
             text += f"\n# {self.folder}\n"
         path.write_text(text)
+        # Bytecode is of a file's date in whole seconds, and tests change files within one.
+        self._written += 1
+        os.utime(path, (self._written, self._written))
         return path
 
     def revision(
@@ -101,7 +105,7 @@ class Suite:
 
     def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
+            [sys.executable, "-m", "pytest", *PLUGINS, *arguments],
             cwd=self.folder,
             env={**self.variables, **variables},
             stdin=subprocess.DEVNULL,
@@ -111,9 +115,8 @@ class Suite:
         )
 
     def run(self, *arguments: str, **variables: str) -> Outcome:
-        command = ["-p", "no:cacheprovider", *arguments]
         code, stdout, stderr = run_forked(
-            "pytest", self.folder, command, {**self.variables, **variables}
+            "pytest", self.folder, [*PLUGINS, *arguments], {**self.variables, **variables}
         )
         return Outcome(code, stdout + stderr)
 

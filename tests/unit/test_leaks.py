@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -31,6 +31,30 @@ def graph_questions() -> None:
             question()
 
 
+ANSWERS: Sequence[_core._Scanned | str] = [
+    ("a", None, None, None, "doc"),
+    ("b", ("a",), "l", (), None),
+    ("c", ("a", "b"), ("l", "m"), "b", None),
+    ("d", "d", None, None, None),
+    "a reason",
+]
+
+
+class Node:
+    """Takes the attributes of a script."""
+
+
+class Refusing:
+    __slots__ = ("_docstring", "nextrev", "path")
+
+
+def revision_map() -> None:
+    names = tuple("abcde")
+    made = _core.new_scripts(Node, "/", names, ANSWERS, "@:")
+    assert made[3:] == [None, None]
+    _core.Graph(RECORDS[:3]).attach(made[:3])
+
+
 def fails(function: Callable[..., object], *arguments: object) -> Callable[[], None]:
     def call() -> None:
         with contextlib.suppress(Exception):
@@ -43,6 +67,10 @@ CALLS: dict[str, Callable[[], object]] = {
     "scan": lambda: _core.scan_source(SOURCE),
     "scan declined": lambda: _core.scan_source(b"revision = str(1)\n"),
     "scan refused": fails(_core.scan_source, "no bytes"),
+    "scripts": revision_map,
+    "scripts refused": fails(_core.new_scripts, Refusing, "/", ("a",), ANSWERS[:1], ""),
+    "revisions refused": fails(_core.Graph(RECORDS).attach, [Refusing()] * 4),
+    "too few revisions": fails(_core.Graph(RECORDS).attach, []),
     "graph": graph_questions,
     "graph with a cycle": fails(_core.Graph, [("a", "b", None, None), ("b", "a", None, None)]),
     "graph with a hole": fails(_core.Graph, [("a", "nosuch", None, None)]),

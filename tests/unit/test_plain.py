@@ -32,6 +32,9 @@ PLAIN = [
     'values = ", ".join(sorted(["b", "a"]))\nop.execute("SELECT " + values)',
     'op.execute("SELECT %s" % (1 + 2))',
     'x: int = 3\nop.execute("x" * x)',
+    "bind = op.get_bind()",
+    "bind = op.get_bind()\nfor n in range(2):\n    bind.execute(sa.text(f'SELECT {n}'))",
+    "op.get_bind().execute(sa.text('SELECT 1'))",
     'op.drop_constraint("c", "t", type_="unique")\nop.rename_table("t", "u")',
 ]
 
@@ -59,8 +62,15 @@ def test_names_at_the_top_of_the_file_may_be_used() -> None:
 NOT_PLAIN = [
     "print('x')",
     "open('x')",
-    "bind = op.get_bind()",
-    "op.get_bind().execute(sa.text('SELECT 1'))",
+    "bind = op.get_bind()\nfound = bind.execute(sa.text('SELECT 1'))",
+    "bind = op.get_bind()\nbind.execute(sa.text('SELECT 1')).all()",
+    "bind = op.get_bind()\nbind.execute(sa.text('SELECT :n'), {'n': 1})",
+    "bind = op.get_bind()\nbind.execute(sa.text('SELECT 1'), execution_options={})",
+    "bind = op.get_bind()\nbind.scalar(sa.text('SELECT 1'))",
+    "bind = op.get_bind()\nfor row in bind.execute(sa.text('SELECT 1')):\n    pass",
+    "bind = op.get_bind()\nop.execute(bind)",
+    "a, b = op.get_bind()",
+    "op.get_bind().connection",
     "op.get_context()",
     "with op.get_context().autocommit_block():\n    op.execute('SELECT 1')",
     "with open('x') as f:\n    pass",

@@ -1,0 +1,132 @@
+"""A project twice, under ``alembic`` and under ``alembic`` with the runtime, and what each left to see."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+from project import run_forked
+from twins import Outcome, Twin
+
+# What we say beside Alembic: that there is no lock, where a statement failed, what was committed (docs/differences.md).
+_OURS = re.compile(
+    r"^(INFO .*No lock against other runs on .*|\[migrate_ext: .*"
+    r"|ERROR \[alembic\.runtime\.migration\] .* the same command goes on from there\.)\n",
+    re.M,
+)
+# Where Python was: in our functions, here and there; the driver's error of a batch has been nowhere.
+_FRAMES = re.compile(r"^(Traceback .*\n| +File .*\n(?: .*\n)*)", re.M)
+_ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
+
+
+class Side(Twin):
+    """One of the two. program: as zygote.py has them."""
+
+    def __init__(self, folder: Path, url: str, program: str) -> None:
+        super().__init__(folder, url)
+        self.program = program
+        folder.mkdir()
+
+    def process(self, command: tuple[str, ...], variables: dict[str, str]) -> tuple[int, str, str]:
+        return run_forked(self.program, self.folder, command, variables)
+
+    def files(self) -> dict[str, str]:
+        """All that is there, but for bytecode and databases."""
+        found = {}
+        for path in sorted(self.folder.rglob("*")):
+            if path.is_file() and path.suffix not in (".pyc", ".db", ".zip"):
+                name = self.same(str(path.relative_to(self.folder)))
+                found[name] = self.same(path.read_text(errors="replace"))
+        return found
+
+    def same(self, text: str) -> str:
+        text = _OURS.sub("", super().same(text))
+        return _ADDRESS.sub("<address>", _FRAMES.sub("", text))
+
+
+class Shape:
+    """The project, and its commands on both sides."""
+
+    def __init__(self, folder: Path, make_database: Callable[[], str], dump: Callable[..., str]):
+        self.dump = dump
+        self.sides = [
+            Side(folder / program, make_database(), program) for program in ("alembic", "drop-in")
+        ]
+
+    def write(self, name: str, text: str) -> None:
+        for side in self.sides:
+            path = side.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(textwrap.dedent(text))
+
+    def edit(self, name: str, *changes: tuple[str, str]) -> None:
+        """Replace texts that are there; ``<url>`` becomes the database's."""
+        for side in self.sides:
+            path = side.folder / name
+            text = path.read_text()
+            for old, new in changes:
+                assert old in text, f"{old} is not in {text}"
+                text = text.replace(old, new.replace("<url>", side.url))
+            path.write_text(text)
+
+    def init(self, template: str = "generic", driver: str = "psycopg", env: str = "") -> None:
+        """Lay out Alembic's own project. env: keywords for ``context.configure`` in its ``env.py``."""
+        self.agree("init", "-t", template, "migrations", database=False)
+        for side in self.sides:
+            side.url = side.url.replace("+psycopg", f"+{driver}")
+        self.edit("alembic.ini", ("driver://user:pass@localhost/dbname", "<url>"))
+        if env:
+            self.edit(
+                "migrations/env.py",
+                ("target_metadata=target_metadata", f"target_metadata=target_metadata, {env}"),
+            )
+
+    def revision(
+        self,
+        revision: str,
+        up: str,
+        down: str = "",
+        *,
+        after: object = None,
+        top: str = "",
+        folder: str = "migrations/versions",
+    ) -> None:
+        """A revision file. up, down: bodies, dedented. after: its down_revision. top: what stands above."""
+        bodies = [textwrap.indent(textwrap.dedent(body) or "pass", "    ") for body in (up, down)]
+        self.write(
+            f"{folder}/{revision}.py",
+            f'"""{revision}"""\nimport sqlalchemy as sa\nfrom alembic import context, op\n\n'
+            f"revision = {revision!r}\ndown_revision = {after!r}\n{textwrap.dedent(top)}\n\n"
+            f"def upgrade():\n{bodies[0]}\n\n\ndef downgrade():\n{bodies[1]}\n",
+        )
+
+    def agree(
+        self, *command: str, code: int = 0, database: bool = True, **environment: str
+    ) -> Outcome:
+        """Run a command on both sides, which exits with `code`; assert that all there is to see is the same."""
+        theirs, ours = (side.run(*command, **environment) for side in self.sides)
+        assert theirs.code == code, theirs.stdout + theirs.stderr
+        assert ours.stdout == theirs.stdout
+        assert ours.stderr == theirs.stderr
+        assert ours.code == code
+        assert ours.files == theirs.files
+        if database:
+            self.agree_on_databases()
+        return ours
+
+    def agree_on_databases(self) -> None:
+        """Schema and rows, the version table's among them."""
+        theirs, ours = (self.dump(side.url, "--inserts") for side in self.sides)
+        assert ours == theirs
+
+    def life(self) -> None:
+        """What happens to a project: up, all the way down, up again; looked at in between."""
+        self.agree("upgrade", "head", "--sql", database=False)
+        self.agree("upgrade", "heads")
+        self.agree("current", database=False)
+        self.agree("history", "-v", database=False)
+        self.agree("upgrade", "heads", database=False)
+        self.agree("downgrade", "base")
+        self.agree("upgrade", "heads")
