@@ -169,6 +169,10 @@ analyse: build/c/libpq ## clang-tidy and cppcheck over the C core, where they ar
 bench: build ## Compare with Alembic and psql, as ratios of one run
 	@$(PY) bench/graph.py && $(PY) bench/run.py $(ARGS) && $(PY) bench/upgrade.py
 
+.PHONY: compat
+compat: build ## Suites of others with and without us, ours on other versions and Pythons (half an hour; ARGS=--list)
+	@$(PY) scripts/compat.py $(ARGS)
+
 .PHONY: wheel-test
 wheel-test: build ## Build the wheel, and use it where there is no compiler and no libpq
 	@rm -rf build/wheel && $(PY) -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir build/wheel .
