@@ -225,6 +225,8 @@ def run(
         step.path: step.items for step in found if all(line >= 0 for line, _ in step.items)
     }
     limits = read(command.config.option)
+    if limits.verbose:
+        return "statements are timed"
     if limits.ddl_lock_timeout or limits.statement_timeout or limits.retries or limits.repair:
         return "limits of the run"
     if missing is not None:
