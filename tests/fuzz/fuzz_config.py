@@ -20,13 +20,8 @@ from alembic.script import ScriptDirectory
 from migrate_ext.config import Config
 from migrate_ext.errors import CommandError, Declined
 
-SEEDS = (
-    "[alembic]\nscript_location = .\n",
-    "[alembic]\nscript_location = %(here)s\npath_separator = os\nversion_locations = a:b\n",
-    "[DEFAULT]\nx = 1\n[alembic]\nscript_location: .\nsourceless = true\nfile_template = %%(rev)s_%%(slug)s\n",
-    "# c\n; d\n[alembic]\nscript_location=\n  .\ntimezone = %(y)s\ny = UTC\n[logger_x]\nlevel = INFO\n",
-    "[alembic]\nscript_location = .\nversion_locations =\n  a\n  b\npath_separator = newline\n",
-)
+CORPUS = Path(__file__).parent / "corpus" / "config"
+SEEDS = tuple(path.read_text(encoding="utf-8") for path in sorted(CORPUS.iterdir()))
 PIECES = (
     "[alembic]", "[", "]", "\n", "\r\n", "=", ":", "%", "%%", "%(here)s", "%(x)s", ";", "#", " ", "\t", "\n  ", "\x00",
     "script_location", "version_locations", "path_separator", "space", "os", "é", "\ud7ff", "\ufeff", "a b", "true", ".",
@@ -91,8 +86,8 @@ def run(seconds: float, seed: int, most: int = sys.maxsize) -> int:
         os.chdir(folder)
         try:
             while time.monotonic() < until and count < most:
-                text = dice.choice(SEEDS)
-                found = difference(folder, text if count < len(SEEDS) else mutate(dice, text))
+                text = SEEDS[count] if count < len(SEEDS) else mutate(dice, dice.choice(SEEDS))
+                found = difference(folder, text)
                 assert found is None, found
                 count += 1
         finally:

@@ -1,0 +1,13 @@
+"""What the configuration's fuzzer has in its corpus, and some thousand steps from there, is read as Alembic reads it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "fuzz"))
+import fuzz_config
+
+
+def test_no_configuration_of_the_corpus_means_something_else_to_us() -> None:
+    assert fuzz_config.run(60, 1, 500) == 500
