@@ -8,6 +8,10 @@ with a column, too), and owners.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import psycopg
 
 # A relation's, type's, function's name with its schema, whatever search_path is.
@@ -24,13 +28,30 @@ def _ours(catalogue: str, oid: str) -> str:
 
 _TABLE = _NAME.format("c.relname")
 _OPTIONS = "coalesce(' WITH (' || array_to_string(c.reloptions, ', ') || ')', '')"
+_RARE = (
+    "pg_cast",
+    "pg_collation",
+    "pg_conversion",
+    "pg_event_trigger",
+    "pg_foreign_data_wrapper",
+    "pg_foreign_server",
+    "pg_language",
+    "pg_opclass",
+    "pg_operator",
+    "pg_opfamily",
+    "pg_publication",
+    "pg_transform",
+    "pg_ts_config",
+    "pg_ts_dict",
+)
+# Each line with its owner: the relation that it is a part of, or the object itself.
 _LINES = (
     # schemas and extensions
-    f"""SELECT format('CREATE SCHEMA %I;', n.nspname) || coalesce(' -- ' || n.nspacl::text, '')
+    f"""SELECT n.oid, format('CREATE SCHEMA %I;', n.nspname) || coalesce(' -- ' || n.nspacl::text, '')
     FROM pg_namespace n WHERE {_ours("pg_namespace", "n.oid")}""",
-    "SELECT format('CREATE EXTENSION %I;', extname) FROM pg_extension",
+    "SELECT oid, format('CREATE EXTENSION %I;', extname) FROM pg_extension",
     # tables, sequences, views
-    f"""SELECT CASE c.relkind WHEN 'v' THEN 'CREATE VIEW ' WHEN 'm' THEN 'CREATE MATERIALIZED VIEW '
+    f"""SELECT c.oid, CASE c.relkind WHEN 'v' THEN 'CREATE VIEW ' WHEN 'm' THEN 'CREATE MATERIALIZED VIEW '
       WHEN 'S' THEN 'CREATE SEQUENCE ' WHEN 'f' THEN 'CREATE FOREIGN TABLE ' WHEN 'c' THEN 'CREATE TYPE '
       ELSE CASE c.relpersistence WHEN 'u' THEN 'CREATE UNLOGGED TABLE ' ELSE 'CREATE TABLE ' END END
       || {_TABLE} || {_OPTIONS}
@@ -44,7 +65,7 @@ _LINES = (
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c') AND {_ours("pg_class", "c.oid")}""",
     # columns
-    f"""SELECT format('ALTER TABLE %s ADD COLUMN %I %s', {_TABLE}, a.attname, format_type(a.atttypid, a.atttypmod))
+    f"""SELECT c.oid, format('ALTER TABLE %s ADD COLUMN %I %s', {_TABLE}, a.attname, format_type(a.atttypid, a.atttypmod))
       || CASE WHEN a.attcollation <> t.typcollation THEN ' COLLATE ' || a.attcollation::regcollation::text ELSE '' END
       || CASE WHEN d.oid IS NULL THEN '' WHEN a.attgenerated <> '' THEN
            format(' GENERATED ALWAYS AS (%s) %s', pg_get_expr(d.adbin, d.adrelid), a.attgenerated)
@@ -60,7 +81,7 @@ _LINES = (
     JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
     WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'f', 'c') AND {_ours("pg_class", "c.oid")}""",
     # sequences in detail
-    f"""SELECT format('ALTER SEQUENCE %s AS %s INCREMENT %s MINVALUE %s MAXVALUE %s START %s CACHE %s%s', {_TABLE},
+    f"""SELECT c.oid, format('ALTER SEQUENCE %s AS %s INCREMENT %s MINVALUE %s MAXVALUE %s START %s CACHE %s%s', {_TABLE},
       s.seqtypid::regtype, s.seqincrement, s.seqmin, s.seqmax, s.seqstart, s.seqcache,
       CASE WHEN s.seqcycle THEN ' CYCLE' ELSE '' END)
       || coalesce((SELECT format(' OWNED BY %s.%I', d.refobjid::regclass, a.attname) FROM pg_depend d
@@ -70,14 +91,19 @@ _LINES = (
     FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE {_ours("pg_class", "c.oid")}""",
     # constraints of tables and domains
-    f"""SELECT format('ALTER %s %s ADD CONSTRAINT %I %s;', CASE WHEN k.contypid <> 0 THEN 'DOMAIN' ELSE 'TABLE' END,
-      CASE WHEN k.contypid <> 0 THEN k.contypid::regtype::text ELSE k.conrelid::regclass::text END, k.conname,
-      pg_get_constraintdef(k.oid))
-    FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace
-    WHERE k.contype <> 't' AND {_ours("pg_constraint", "k.oid")} AND NOT EXISTS (SELECT FROM pg_depend e
-      WHERE e.objid = k.conrelid AND e.classid = 'pg_class'::regclass AND e.deptype = 'e')""",
+    *(
+        f"""SELECT k.{owner}, format('ALTER {kind} %s ADD CONSTRAINT %I %s;', k.{owner}::{name}, k.conname,
+        pg_get_constraintdef(k.oid))
+        FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace
+        WHERE k.contype <> 't' AND k.{owner} <> 0 AND {_ours("pg_constraint", "k.oid")} AND NOT EXISTS (SELECT FROM
+        pg_depend e WHERE e.objid = k.conrelid AND e.classid = 'pg_class'::regclass AND e.deptype = 'e')"""
+        for owner, kind, name in (
+            ("conrelid", "TABLE", "regclass"),
+            ("contypid", "DOMAIN", "regtype"),
+        )
+    ),
     # indexes that no constraint brings
-    f"""SELECT pg_get_indexdef(i.indexrelid) || ';'
+    f"""SELECT i.indrelid, pg_get_indexdef(i.indexrelid) || ';'
       || CASE WHEN i.indisvalid THEN '' ELSE ' -- INVALID' END
       || CASE WHEN i.indisreplident THEN ' -- REPLICA IDENTITY' ELSE '' END
       || CASE WHEN i.indisclustered THEN ' -- CLUSTER' ELSE '' END
@@ -85,25 +111,25 @@ _LINES = (
     WHERE {_ours("pg_class", "i.indrelid")} AND (NOT i.indisvalid OR i.indisclustered OR i.indisreplident
       OR NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')))""",
     # inheritance and partitions
-    f"""SELECT format('ALTER TABLE %s %s %s%s;', h.inhparent::regclass,
+    f"""SELECT h.inhrelid, format('ALTER TABLE %s %s %s%s;', h.inhparent::regclass,
       CASE WHEN c.relispartition THEN 'ATTACH PARTITION' ELSE 'HAS CHILD' END, {_TABLE},
       coalesce(' ' || pg_get_expr(c.relpartbound, c.oid), ''))
     FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind <> 'i' AND c.relkind <> 'I' AND {_ours("pg_class", "c.oid")}""",
     # triggers, rules, policies
-    f"""SELECT pg_get_triggerdef(g.oid) || ';' || CASE WHEN g.tgenabled = 'O' THEN '' ELSE ' -- ' || g.tgenabled::text END
+    f"""SELECT g.tgrelid, pg_get_triggerdef(g.oid) || ';' || CASE WHEN g.tgenabled = 'O' THEN '' ELSE ' -- ' || g.tgenabled::text END
     FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE NOT g.tgisinternal AND {_ours("pg_class", "c.oid")}""",
-    f"""SELECT pg_get_ruledef(r.oid) FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class
+    f"""SELECT r.ev_class, pg_get_ruledef(r.oid) FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class
     JOIN pg_namespace n ON n.oid = c.relnamespace WHERE r.rulename <> '_RETURN' AND {_ours("pg_class", "c.oid")}""",
-    f"""SELECT format('CREATE POLICY %I ON %s%s FOR %s TO %s', p.polname, {_TABLE},
+    f"""SELECT p.polrelid, format('CREATE POLICY %I ON %s%s FOR %s TO %s', p.polname, {_TABLE},
       CASE WHEN p.polpermissive THEN '' ELSE ' AS RESTRICTIVE' END, p.polcmd, p.polroles::regrole[])
       || coalesce(' USING (' || pg_get_expr(p.polqual, p.polrelid) || ')', '')
       || coalesce(' WITH CHECK (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')', '') || ';'
     FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE {_ours("pg_class", "c.oid")}""",
     # types
-    f"""SELECT CASE t.typtype
+    f"""SELECT t.oid, CASE t.typtype
       WHEN 'e' THEN format('CREATE TYPE %s AS ENUM (%s);', {_NAME.format("t.typname")}, (SELECT
         string_agg(quote_literal(enumlabel), ', ' ORDER BY enumsortorder) FROM pg_enum WHERE enumtypid = t.oid))
       WHEN 'd' THEN format('CREATE DOMAIN %s AS %s%s%s;', {_NAME.format("t.typname")},
@@ -116,68 +142,165 @@ _LINES = (
     FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
     WHERE t.typtype IN ('e', 'd', 'r', 'b') AND t.typelem = 0 AND {_ours("pg_type", "t.oid")}""",
     # functions and aggregates
-    f"""SELECT CASE WHEN p.prokind = 'a' THEN format('CREATE AGGREGATE %s(%s);', {_NAME.format("p.proname")},
+    f"""SELECT p.oid, CASE WHEN p.prokind = 'a' THEN format('CREATE AGGREGATE %s(%s);', {_NAME.format("p.proname")},
       pg_get_function_identity_arguments(p.oid)) ELSE pg_get_functiondef(p.oid) || ';' END
       || coalesce(' -- privileges ' || p.proacl::text, '')
     FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE {_ours("pg_proc", "p.oid")}""",
-    f"""SELECT pg_get_statisticsobjdef(s.oid) || ';' FROM pg_statistic_ext s
+    f"""SELECT s.oid, pg_get_statisticsobjdef(s.oid) || ';' FROM pg_statistic_ext s
     JOIN pg_namespace n ON n.oid = s.stxnamespace WHERE {_ours("pg_statistic_ext", "s.oid")}""",
     # comments
-    """SELECT format('COMMENT ON %s IS %L;', pg_describe_object(d.classoid, d.objoid, d.objsubid), d.description)
+    """SELECT d.objoid, format('COMMENT ON %s IS %L;', pg_describe_object(d.classoid, d.objoid, d.objsubid), d.description)
     FROM pg_description d WHERE d.objoid >= 16384""",
     # default privileges
-    """SELECT format('ALTER DEFAULT PRIVILEGES -- %s %s %s', d.defaclrole::regrole, d.defaclobjtype, d.defaclacl)
+    """SELECT d.oid, format('ALTER DEFAULT PRIVILEGES -- %s %s %s', d.defaclrole::regrole, d.defaclobjtype, d.defaclacl)
     FROM pg_default_acl d""",
     # what is rare: by its identity
     *(
-        f"""SELECT format('CREATE %s %s;', upper(i.type), i.identity) FROM {catalogue} o,
+        f"""SELECT o.oid, format('CREATE %s %s;', upper(i.type), i.identity) FROM {catalogue} o,
         pg_identify_object('{catalogue}'::regclass, o.oid, 0) i WHERE o.oid >= 16384 AND NOT EXISTS (SELECT FROM
         pg_depend e WHERE e.objid = o.oid AND e.classid = '{catalogue}'::regclass AND e.deptype = 'e')"""
-        for catalogue in (
-            "pg_cast",
-            "pg_collation",
-            "pg_conversion",
-            "pg_event_trigger",
-            "pg_foreign_data_wrapper",
-            "pg_foreign_server",
-            "pg_language",
-            "pg_opclass",
-            "pg_operator",
-            "pg_opfamily",
-            "pg_publication",
-            "pg_transform",
-            "pg_ts_config",
-            "pg_ts_dict",
+        for catalogue in _RARE
+    ),
+)
+_QUERY = f"SELECT owner, line FROM ({' UNION ALL '.join(f'({q})' for q in _LINES)}) x(owner, line)"
+_QUERY_OF_SOME = _QUERY.replace("%", "%%") + " WHERE owner = ANY(%s::oid[])"
+
+# The rows behind the lines, by owner: whatever changes a line either makes another version of one of these rows, or of
+# one that the owner depends on. Objects below 16384 are PostgreSQL's own, schemas aside.
+_ROWS = (
+    "SELECT oid, xmin FROM pg_namespace",
+    "SELECT oid, xmin FROM pg_extension",
+    "SELECT oid, xmin FROM pg_class WHERE oid >= 16384 AND relkind <> 't'",
+    "SELECT attrelid, xmin FROM pg_attribute WHERE attrelid >= 16384 AND attnum > 0",
+    "SELECT enumtypid, xmin FROM pg_enum",
+    "SELECT greatest(conrelid, contypid), xmin FROM pg_constraint WHERE oid >= 16384",
+    "SELECT oid, xmin FROM pg_type WHERE oid >= 16384 AND typelem = 0 AND typrelid = 0",
+    # extensions' members, and which column a sequence is of, are in pg_depend only
+    "SELECT objid, xmin FROM pg_depend WHERE refclassid = 'pg_extension'::regclass",
+    """SELECT d.objid, d.xmin FROM pg_depend d JOIN pg_sequence s ON s.seqrelid = d.objid
+    WHERE d.classid = 'pg_class'::regclass""",
+    *(
+        f"SELECT {owner}, xmin FROM {catalogue} WHERE {owner} >= 16384"
+        for catalogue, owner in (
+            ("pg_attrdef", "adrelid"),
+            ("pg_default_acl", "oid"),
+            ("pg_description", "objoid"),
+            ("pg_index", "indrelid"),
+            ("pg_inherits", "inhrelid"),
+            ("pg_policy", "polrelid"),
+            ("pg_proc", "oid"),
+            ("pg_range", "rngtypid"),
+            ("pg_rewrite", "ev_class"),
+            ("pg_sequence", "seqrelid"),
+            ("pg_statistic_ext", "oid"),
+            ("pg_trigger", "tgrelid"),
+            *((catalogue, "oid") for catalogue in _RARE),
         )
     ),
 )
-_QUERY = (
-    "SELECT line FROM ("
-    + " UNION ALL ".join(f"({q})" for q in _LINES)
-    + ') x(line) ORDER BY line COLLATE "C"'
+_ALL_ROWS = f"({' UNION ALL '.join(_ROWS)}) r(owner, xmin)"
+# How many rows there are, the owners of those that are new since the last time and how many are since the time before:
+# visible to no snapshot then, as they are no older than what was running. And what to ask the next time with. Roles'
+# names are in privileges and policies.
+_GLANCE = f"""SELECT count(*), array_agg(owner) FILTER (WHERE age(xmin) <= age(%s::xid)),
+    count(*) FILTER (WHERE age(xmin) <= age(%s::xid)),
+    (txid_snapshot_xmin(txid_current_snapshot()) & 4294967295)::text,
+    (SELECT hashtext(string_agg(oid || rolname, ',' ORDER BY oid)) FROM pg_roles)
+    FROM {_ALL_ROWS}"""
+_COUNTS = f"SELECT owner, count(*) FROM {_ALL_ROWS} GROUP BY owner"
+# What depends on some objects, and the owners of the lines that name it.
+_DEPENDENTS = """WITH RECURSIVE o(oid) AS (
+    SELECT unnest(%s::oid[])
+    UNION SELECT d.objid FROM pg_depend d JOIN o ON d.refobjid = o.oid
 )
+SELECT oid FROM o
+UNION SELECT greatest(conrelid, contypid) FROM pg_constraint JOIN o USING (oid)
+UNION SELECT indrelid FROM pg_index JOIN o ON oid = indexrelid
+UNION SELECT tgrelid FROM pg_trigger JOIN o USING (oid)
+UNION SELECT ev_class FROM pg_rewrite JOIN o USING (oid)
+UNION SELECT polrelid FROM pg_policy JOIN o USING (oid)
+UNION SELECT adrelid FROM pg_attrdef JOIN o USING (oid)"""
+
+#: What a database holds: lines of SQL, by the owner's oid.
+State = dict[int, list[str]]
+
+
+class _Read(NamedTuple):
+    """What was read: the oldest transaction then running, roles' names (hashed), rows by owner and in all, and the state."""
+
+    horizon: str
+    roles: int | None
+    rows: dict[int, int]
+    total: int
+    state: State
 
 
 class Catalogue:
-    """Reads one database again and again, over one connection.
+    """Reads one database again and again, over one connection: all of it once, then what has changed.
 
     dsn: as libpq takes it.
     """
 
     def __init__(self, dsn: str) -> None:
         self._connection = psycopg.connect(dsn, autocommit=True)
-        self._connection.execute("SET search_path TO pg_catalog; SET jit TO off")
+        # Plans are made once, when there is little: for few objects of many, so by index.
+        self._connection.execute(
+            "SET search_path TO pg_catalog; SET jit TO off; SET plan_cache_mode TO force_generic_plan;"
+            "SET enable_seqscan TO off; SET enable_hashjoin TO off; SET enable_mergejoin TO off"
+        )
+        self._last = self._before = _Read("3", None, {}, 0, {})
+        self.full_reads = 0
 
-    def read(self) -> list[str]:
-        """All that is there, as sorted lines of SQL."""
-        return [str(line) for (line,) in self._connection.execute(_QUERY).fetchall()]
+    def read(self) -> State:
+        """All that is there."""
+        last, before = self._last, self._before
+        ((total, new, newer, horizon, roles),) = self._connection.execute(
+            _GLANCE, [last.horizon, before.horizon], prepare=True
+        )
+        if newer == 0 and total == before.total and roles == before.roles:
+            # What was done since is undone, and no row has another version.
+            self._last, self._before = before, last
+        elif new or total != last.total or roles != last.roles:
+            if total - last.total == len(new or ()):  # so nothing is gone, nor has another version
+                counts: Counter[int] = Counter(new)
+                rows = last.rows | {o: last.rows.get(o, 0) + n for o, n in counts.items()}
+            else:
+                rows = dict(self._connection.execute(_COUNTS, prepare=True).fetchall())
+            if roles != last.roles:
+                state = self._lines(_QUERY)
+                self.full_reads += 1
+            else:
+                changed = {owner for owner, _ in rows.items() ^ last.rows.items()}.union(new or ())
+                state = self._with_changed(last.state, changed)
+            self._last = _Read(horizon, roles, rows, sum(rows.values()), state)
+            self._before = last
+        return self._last.state
+
+    def _with_changed(self, state: State, changed: set[int]) -> State:
+        """`state`, with the lines of some owners, and of all that depend on them, read again."""
+        found = self._connection.execute(_DEPENDENTS, [_array(changed)], prepare=True)
+        related = changed.union(owner for (owner,) in found)
+        kept = {owner: lines for owner, lines in state.items() if owner not in related}
+        return kept | self._lines(_QUERY_OF_SOME, [_array(related)])
+
+    def _lines(self, query: str, parameters: list[str] | None = None) -> State:
+        state: State = {}
+        for owner, line in self._connection.execute(query, parameters, prepare=bool(parameters)):
+            state.setdefault(owner, []).append(line)
+        for lines in state.values():
+            lines.sort()
+        return state
 
     def close(self) -> None:
         self._connection.close()
 
 
-def read(dsn: str) -> list[str]:
-    """All that is in the database, as sorted lines of SQL."""
+def _array(oids: Iterable[int]) -> str:
+    return "{" + ",".join(map(str, oids)) + "}"
+
+
+def read(dsn: str) -> State:
+    """All that is in the database."""
     catalogue = Catalogue(dsn)
     try:
         return catalogue.read()
@@ -185,7 +308,7 @@ def read(dsn: str) -> list[str]:
         catalogue.close()
 
 
-def difference(before: list[str], after: list[str], names: tuple[str, str]) -> str:
+def difference(before: State, after: State, names: tuple[str, str]) -> str:
     """What is in only one of two states, as text; empty if they are equal.
 
     names: what the states are called.
@@ -193,10 +316,14 @@ def difference(before: list[str], after: list[str], names: tuple[str, str]) -> s
     text = []
     for name, lines in ((names[0], _without(before, after)), (names[1], _without(after, before))):
         if lines:
-            text.append(f"-- only {name}:\n" + "\n".join(lines))
+            text.append(f"-- only {name}:\n" + "\n".join(sorted(lines)))
     return "\n".join(text)
 
 
-def _without(lines: list[str], others: list[str]) -> list[str]:
-    known = set(others)
-    return [line for line in lines if line not in known]
+def _without(state: State, other: State) -> set[str]:
+    return _changed(state, other) - _changed(other, state)
+
+
+def _changed(state: State, other: State) -> set[str]:
+    """The lines of owners that `other` does not have with the same lines."""
+    return {line for owner, lines in state.items() if other.get(owner) != lines for line in lines}

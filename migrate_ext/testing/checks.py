@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from migrate_ext import errors
 from migrate_ext.plain import reason_not_plain
 from migrate_ext.testing import catalogue, rows
-from migrate_ext.testing.catalogue import Catalogue, difference
+from migrate_ext.testing.catalogue import Catalogue, State, difference
 from migrate_ext.testing.project import Project, Revision
 from migrate_ext.testing.templates import Templates
 
@@ -293,7 +293,7 @@ class Ground:
             None  # env.py commits after each step; not known before the first
         )
         self._catalogue: Catalogue | None = None
-        self._schema: list[str] | None = None
+        self._schema: State | None = None
         self._trunk: tuple[str, int] | None = None
         self._failures = 0
         self._stopped_by: str | None = None
@@ -356,13 +356,13 @@ class Ground:
         self._catalogue = Catalogue(self.database.dsn)
         self._schema = None
 
-    def schema(self) -> list[str]:
+    def schema(self) -> State:
         """What the database holds now."""
         if self._schema is None:
             self._schema = self._read()
         return self._schema
 
-    def _read(self) -> list[str]:
+    def _read(self) -> State:
         assert self._catalogue is not None
         return self._catalogue.read()
 

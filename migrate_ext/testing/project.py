@@ -22,6 +22,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -453,6 +454,13 @@ def _quiet_logging() -> Iterator[None]:
         logging.config.fileConfig = configure
 
 
+@lru_cache
+def _database_of(url: str) -> str | None:
+    from sqlalchemy.engine import make_url
+
+    return make_url(url).database
+
+
 @contextmanager
 def _only_on(
     url: str | None,
@@ -462,9 +470,8 @@ def _only_on(
 ) -> Iterator[None]:
     """``EnvironmentContext.configure`` refuses connections to other databases."""
     from alembic.runtime.environment import EnvironmentContext
-    from sqlalchemy.engine import make_url
 
-    expected = make_url(url).database if url is not None else None
+    expected = _database_of(url) if url is not None else None
     configure = EnvironmentContext.configure
 
     def guarded(self: EnvironmentContext, *args: Any, **kw: Any) -> None:
