@@ -64,12 +64,12 @@ demo-stop: ## Stop the demo's server and delete its data
 test: build test-c ## C tests, then the Python suite on an embedded PostgreSQL
 	@$(PY) -m pytest -n auto $(ARGS)
 
-# The plugin's own tests, by the other pytest that it is for; the interpreter's build of the extension is shared.
+# The plugin's own tests, by the other pytest that it is for, with pytest-alembic, which loads under no newer; the interpreter's build of the extension is shared.
 .PHONY: test-pytest8
 test-pytest8: build ## The pytest plugin's tests under pytest 8
 	@$(PYTHON) -m venv build/pytest8
-	@build/pytest8/bin/python -m pip install -qq --disable-pip-version-check "setuptools>=77" "pytest<9" --editable ".[test]"
-	@build/pytest8/bin/python -m pytest -n auto $(or $(ARGS),tests/plugin)
+	@build/pytest8/bin/python -m pip install -qq --disable-pip-version-check "setuptools>=77" "pytest<9" pytest-alembic --editable ".[test]"
+	@build/pytest8/bin/python -m pytest -n auto -p no:pytest_alembic $(or $(ARGS),tests/plugin)
 
 # The C core and csrc/pq as two archives, one plain and one under ASan and UBSan: each test takes from it what it calls.
 # csrc/pq needs libpq's headers, and calls libpq through a table only: nothing to link.
@@ -168,6 +168,10 @@ analyse: build/c/libpq ## clang-tidy and cppcheck over the C core, where they ar
 .PHONY: bench
 bench: build ## Compare with Alembic and psql, as ratios of one run
 	@$(PY) bench/graph.py && $(PY) bench/run.py $(ARGS) && $(PY) bench/upgrade.py
+
+.PHONY: compat
+compat: build ## Suites of others with and without us, ours on other versions and Pythons (half an hour; ARGS=--list)
+	@$(PY) scripts/compat.py $(ARGS)
 
 .PHONY: wheel-test
 wheel-test: build ## Build the wheel, and use it where there is no compiler and no libpq

@@ -155,7 +155,12 @@ def run(argv: Sequence[str], prog: str) -> None:
         from migrate_ext import doctor
 
         raise SystemExit(doctor.main(verbose=len(argv) > 1))
-    if any(a.startswith(("--no-lock", "--lock-timeout", "--repair")) for a in argv):
+    timed = any(a in argv for a in ("upgrade", "downgrade"))
+    if any(
+        a.startswith(("--no-lock", "--lock-timeout", "--repair"))
+        or (timed and a in ("-v", "--verbose"))
+        for a in argv
+    ):
         from migrate_ext import limits  # few give these
 
         argv = limits.take_options(argv)

@@ -149,12 +149,13 @@ class Run:
         url = database_url(settings)
         session = None
         try:
-            connecting = Connecting({**libpq.CONNECTION, **_params(settings, url)})
+            params = {**libpq.CONNECTION, **_params(settings, url)}
+            connecting = Connecting(params)
             try:
                 self.scripts = Scripts(self.config)
             finally:  # as under Alembic, a server that is not there comes before a bad file
                 session = connecting.result()
-            table = VersionTable(session, settings, self.config)
+            table = VersionTable(session, settings, self.config, params)
             return self._serve(table, self.scripts, settings, url)
         except errors.Declined as reason:
             return str(reason)
@@ -221,9 +222,11 @@ class Run:
             steps = scripts.graph.stamp(tuple(self.options.arguments), heads)
         for from_, to, _, _ in steps:
             logs.info(f"Running stamp_revision {', '.join(from_)} -> {', '.join(to)}")
+        rows = set(heads)
         for operations in scripts.graph.version_operations(heads, steps):
             table.apply(operations)
-        table.session.commit()
+            change_rows(rows, operations)
+        table.commit(frozenset(rows))
 
     def _show(self, table: VersionTable, scripts: Scripts, url: str) -> None:
         options, graph = self.options, scripts.graph
@@ -276,10 +279,20 @@ def plan(options: Options, scripts: Scripts, heads: tuple[str, ...]) -> list[int
 
 
 class VersionTable:
-    """The version table of a session, with the names that ``env.py`` configured."""
+    """The version table of a session, with the names that ``env.py`` configured.
 
-    def __init__(self, session: _core.Session, settings: Settings, config: Config) -> None:
+    params: those that the session was opened with.
+    """
+
+    def __init__(
+        self,
+        session: _core.Session,
+        settings: Settings,
+        config: Config,
+        params: dict[str, str],
+    ) -> None:
         self.session = session
+        self.params = params
         self.config = config
         self.name: str = settings.configure.get("version_table", "alembic_version")
         self.schema: str | None = settings.configure.get("version_table_schema")
@@ -310,6 +323,36 @@ class VersionTable:
 
         lock.begin(self.session, self.name, self.schema, limits.read(self.config.option))
 
+    def commit(self, rows: frozenset[str | None], half_done: str | None = None) -> None:
+        """Commit, and look for the COMMIT if nobody answers it; an error that is raised says in
+        ``committed`` whether it was found.
+
+        rows: those of the open transaction. half_done: as of :func:`migrate_ext.outcome.in_doubt`.
+        """
+        try:
+            self.session.commit()
+        except (errors.ServerError, KeyboardInterrupt) as error:
+            from migrate_ext import outcome
+
+            state = getattr(error, "sqlstate", None)
+            if state is None or outcome.is_end(state):
+                self.session.close()  # it has the lock
+                text, committed = outcome.in_doubt(error, rows, self._rows_after, half_done)
+                outcome.tell(error, text)
+                error.__dict__["committed"] = committed
+            raise
+
+    def _rows_after(self) -> frozenset[str | None]:
+        """The rows that a COMMIT in doubt left, from a new session."""
+        from migrate_ext import outcome
+
+        session = _core.Session.connect(self.params, libpq.find())
+        try:
+            outcome.wait_for_end(session.query, self.name, self.schema)
+            return frozenset(session.version_heads(self.name, self.schema) or ())
+        finally:
+            session.close()
+
     def ensure(self) -> None:
         """Create it, in a transaction of its own, unless :meth:`heads` has seen it."""
         if not self._exists:
@@ -333,6 +376,15 @@ class VersionTable:
 
     def apply(self, operations: list[_core._VersionOperation]) -> None:
         self.session.version_apply(operations, self.name, self.schema)
+
+
+def change_rows(rows: set[str], operations: list[_core._VersionOperation]) -> None:
+    """Do to `rows` what `operations` do to those of the table."""
+    for operation in operations:
+        if operation[0] != "insert":
+            rows.discard(operation[1])
+        if operation[0] != "delete":
+            rows.add(operation[-1])
 
 
 def _params(settings: Settings, url: str) -> dict[str, str]:

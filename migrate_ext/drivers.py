@@ -10,6 +10,9 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
+import sqlalchemy
+from sqlalchemy.engine import Connection
+
 from migrate_ext import errors, libpq
 
 # psycopg2's names of libpq's diagnostic fields (PG_DIAG_*).
@@ -93,10 +96,6 @@ class Lent:
         discards_plans: an ALTER or DROP was among them.
         """
 
-    def error(self, failed: errors.ServerError) -> Exception:
-        """What the driver would have raised for what the server answered."""
-        raise NotImplementedError
-
 
 class Psycopg(Lent):
     """psycopg 3. It keeps no transaction state of its own, so its BEGIN may ride in a batch."""
@@ -117,15 +116,6 @@ class Psycopg(Lent):
         if discards_plans and not self.connection.closed:
             self.connection._prepared.clear()
 
-    def error(self, failed: errors.ServerError) -> Exception:
-        from psycopg import errors as classes
-
-        cls: Any = classes.OperationalError
-        if failed.sqlstate is not None:
-            cls = classes._class_for_state(failed.sqlstate)
-        fields = {code: value.encode() for code, value in failed.fields.items()}
-        return cls(_message(failed), info=fields)  # type: ignore[no-any-return]
-
 
 class PsycopgAsync(Psycopg):
     """psycopg's async connection, behind SQLAlchemy's adapter."""
@@ -142,26 +132,6 @@ class Psycopg2(Lent):
             # INFO (then we are not here, see lend) and empties the list, after each statement.
             self.connection.poll()
             self.connection.notices.clear()
-
-    def error(self, failed: errors.ServerError) -> Exception:
-        import psycopg2
-
-        cls: Any = psycopg2.OperationalError
-        if failed.sqlstate is not None:
-            try:
-                cls = psycopg2.errors.lookup(failed.sqlstate)
-            except KeyError:
-                name = _PSYCOPG2_CLASSES.get(failed.sqlstate[:2])
-                name = name or _PSYCOPG2_CLASSES.get(failed.sqlstate[:1], "DatabaseError")
-                cls = getattr(psycopg2, name)
-        # `diag` reads a result that only the driver can make: here it is given.
-        fields = {name: failed.fields.get(code) for name, code in _DIAGNOSTICS.items()}
-        diag = SimpleNamespace(**fields)
-        own = type(cls.__name__, (cls,), {"diag": diag, "__module__": cls.__module__})
-        raised: Any = own(_message(failed) + "\n")  # libpq's newline, which psycopg2 keeps
-        if failed.sqlstate:
-            raised.__setstate__({"pgcode": failed.sqlstate, "pgerror": f"{failed}\n"})
-        return raised  # type: ignore[no-any-return]
 
 
 def lend(connection: Any) -> Lent | str:
@@ -185,6 +155,73 @@ def lend(connection: Any) -> Lent | str:
     if found is None:
         return f"driver: this build of {name}"
     return (Psycopg if name == "psycopg" else Psycopg2)(connection, *found)
+
+
+def error(
+    connection: Connection, failed: errors.ServerError, statement: str
+) -> sqlalchemy.exc.DBAPIError:
+    """As :func:`wrapped`, of what the driver would have raised for what the server answered."""
+    make = _psycopg2_error if connection.dialect.driver == "psycopg2" else _psycopg_error
+    return wrapped(connection, make(failed), statement)
+
+
+def wrapped(connection: Connection, original: Any, statement: str) -> sqlalchemy.exc.DBAPIError:
+    """What SQLAlchemy raises around a driver's exception. As there, a lost connection is invalidated: a
+    rollback on it would raise, and hide this.
+    """
+    dialect = connection.dialect
+    raised: sqlalchemy.exc.DBAPIError = sqlalchemy.exc.DBAPIError.instance(
+        statement,
+        {},
+        original,
+        dialect.loaded_dbapi.Error,
+        hide_parameters=connection.engine.hide_parameters,
+        connection_invalidated=dialect.is_disconnect(
+            original, connection.connection.dbapi_connection, None
+        ),
+        dialect=dialect,
+    )
+    if raised.connection_invalidated:
+        connection.invalidate(raised)
+    return raised
+
+
+def _psycopg_error(failed: errors.ServerError) -> Exception:
+    from psycopg import errors as classes
+
+    cls: Any = classes.OperationalError
+    if failed.sqlstate is not None:
+        cls = classes._class_for_state(failed.sqlstate)
+    fields = {code: value.encode() for code, value in failed.fields.items()}
+    return cls(_message(failed), info=fields)  # type: ignore[no-any-return]
+
+
+def _psycopg2_error(failed: errors.ServerError) -> Exception:
+    import psycopg2
+
+    cls: Any = psycopg2.OperationalError
+    if failed.sqlstate is not None:
+        try:
+            cls = psycopg2.errors.lookup(failed.sqlstate)
+        except KeyError:
+            name = _PSYCOPG2_CLASSES.get(failed.sqlstate[:2])
+            name = name or _PSYCOPG2_CLASSES.get(failed.sqlstate[:1], "DatabaseError")
+            cls = getattr(psycopg2, name)
+    # `diag` reads a result that only the driver can make: here it is given.
+    fields = {name: failed.fields.get(code) for name, code in _DIAGNOSTICS.items()}
+    diag = SimpleNamespace(**fields)
+    own = type(cls.__name__, (cls,), {"diag": diag, "__module__": cls.__module__})
+    raised: Any = own(_message(failed) + "\n")  # libpq's newline, which psycopg2 keeps
+    if failed.sqlstate:
+        raised.__setstate__({"pgcode": failed.sqlstate, "pgerror": f"{failed}\n"})
+    return raised  # type: ignore[no-any-return]
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """The server's code for `error`, the driver's or SQLAlchemy's; None where it gave none."""
+    original = getattr(error, "orig", error)
+    found = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+    return str(found) if found else None
 
 
 def position(error: BaseException) -> str | None:

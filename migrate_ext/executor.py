@@ -22,12 +22,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol, TypeAlias
 
-import sqlalchemy
 from alembic import util as alembic_util
 from sqlalchemy.engine import Connection
 from sqlalchemy.util import await_only
 
 from migrate_ext import _core, counters, drivers, errors
+from migrate_ext.timing import Times
 
 # Statements that change the session or the transaction: the driver must see them go.
 _NOT_IN_A_BATCH = frozenset(
@@ -113,6 +113,8 @@ class Executor(logging.Filter):
         # Nothing is sent before settle(): where each migration is waited for anyway, one wait is
         # less than two.
         self.gathers = False
+        self.times: Times | None = None  # where each statement is timed
+        self._clock = 0.0  # when the server had answered last
         self.task = _task()
         # Statements whose results have not come, and log records that come after their confirmation.
         self._queue: deque[Statement | logging.LogRecord] = deque()
@@ -206,7 +208,10 @@ class Executor(logging.Filter):
         self._append(statement)
         try:
             results = self.session.submit(
-                sql, begin, not self.gathers, statement.is_last and self._announces
+                sql,
+                begin,
+                not self.gathers,
+                self.times is not None or (statement.is_last and self._announces),
             )
         except errors.Declined as reason:
             if self.session.unsettled:
@@ -231,6 +236,7 @@ class Executor(logging.Filter):
 
     def settle(self) -> None:
         """Wait for all that was submitted. Raises what the driver would have raised for it."""
+        self._clock = time.perf_counter()
         while self.session.unsettled:  # what is held comes out as the server goes on
             self._wait(self.session.wait, lambda: self.session.unsettled > 0)
 
@@ -278,6 +284,8 @@ class Executor(logging.Filter):
         for tag, rows in results:
             statement = queue.popleft()
             assert isinstance(statement, Statement)
+            if self.times is not None:
+                self._time(statement)
             self._unsettled -= 1
             self._unsettled_of_migrations -= statement.place is not None
             if tag.startswith(_DISCARDS_PLANS):
@@ -293,6 +301,13 @@ class Executor(logging.Filter):
                     raise
         if results and not self._unsettled:
             self._give_back()
+
+    def _time(self, statement: Statement) -> None:
+        now = time.perf_counter()
+        if self.times is not None and statement.place is not None:
+            where = statement.place.note(statement.line, None)
+            self.times.add(now - self._clock, statement.rendered, where)
+        self._clock = now
 
     def _abandon_here(self) -> None:
         """:meth:`abandon` while results are looked at: the connection is not given back yet."""
@@ -329,30 +344,11 @@ class Executor(logging.Filter):
         self._confirm(error.partial)
         failed = next(item for item in self._queue if isinstance(item, Statement))
         self._clear()
-        original = self.driver.error(error)
-        wrapped = self._wrapped(original, failed)
+        wrapped = drivers.error(self.connection, error, failed.rendered)
         note(wrapped, failed.place, failed.line)
         if wrapped.connection_invalidated:
-            # As SQLAlchemy does: a rollback on the lost connection would raise, and hide this.
             self.session.close()
-            self.connection.invalidate(wrapped)
-        raise wrapped from original
-
-    def _wrapped(self, original: Any, statement: Statement) -> sqlalchemy.exc.DBAPIError:
-        """The exception that SQLAlchemy would have raised around the driver's own."""
-        dialect = self.connection.dialect
-        wrapped: sqlalchemy.exc.DBAPIError = sqlalchemy.exc.DBAPIError.instance(
-            statement.rendered,
-            {},
-            original,
-            dialect.loaded_dbapi.Error,
-            hide_parameters=self.connection.engine.hide_parameters,
-            connection_invalidated=dialect.is_disconnect(
-                original, self.connection.connection.dbapi_connection, None
-            ),
-            dialect=dialect,
-        )
-        return wrapped
+        raise wrapped from wrapped.orig
 
 
 def note(error: BaseException, place: Place | None, line: int | None) -> None:

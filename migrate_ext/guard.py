@@ -23,15 +23,14 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
 
-from migrate_ext import _core, counters, libpq, lock
-from migrate_ext.errors import CommandError, bad_version_rows
+from migrate_ext import _core, counters, drivers, libpq, lock, outcome
+from migrate_ext.errors import CommandError, ServerError, bad_version_rows
 from migrate_ext.limits import Limits
 
 # What a transaction may fail with that can be repeated: lock_timeout, serialization, deadlock.
 _REPEATABLE = frozenset(("55P03", "40001", "40P01"))
 _LOST = "the lock of this run was lost; nothing more was done"
 _LONGEST_PAUSE = 4.0  # seconds between two tries of a migration
-_ORPHANS = "5000"  # ms after which a server looks whether we are still there
 
 
 class Line:
@@ -43,8 +42,9 @@ class Line:
 
     backend_pid: int
 
-    def __init__(self, dbapi: Any) -> None:
-        self.dbapi = dbapi
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.dbapi: Any = connection.connection.dbapi_connection
 
     @property
     def status(self) -> str:
@@ -58,14 +58,20 @@ class Line:
         time.sleep(seconds)
 
     def open(self, sql: str) -> Any:
-        """Run one statement the driver's way, which begins its transaction; its first value."""
+        """Run one statement the driver's way, which begins its transaction; its first value.
+
+        Raises what SQLAlchemy would.
+        """
         counters.plain_waits += 2  # the driver waits for its BEGIN, too
-        cursor = self.dbapi.cursor()
         try:
-            self._execute(cursor, sql)
-            row = cursor.fetchone()
-        finally:
-            cursor.close()
+            cursor = self.dbapi.cursor()
+            try:
+                self._execute(cursor, sql)
+                row = cursor.fetchone()
+            finally:
+                cursor.close()
+        except self.connection.dialect.loaded_dbapi.Error as error:
+            raise drivers.wrapped(self.connection, error, sql) from error
         return next(iter(row.values())) if isinstance(row, dict) else row[0]
 
     def _execute(self, cursor: Any, sql: str) -> None:
@@ -78,8 +84,8 @@ class Line:
 class LibpqLine(Line):
     """psycopg 3 (its async connections, too) and psycopg2: over the driver's own ``PGconn``."""
 
-    def __init__(self, dbapi: Any, driver: Any, pointer: int, library: str) -> None:
-        super().__init__(dbapi)
+    def __init__(self, connection: Connection, driver: Any, pointer: int, library: str) -> None:
+        super().__init__(connection)
         self.driver = driver
         self.session = _core.Session.borrow(pointer, library, driver)
         self.backend_pid = self.session.backend_pid
@@ -97,7 +103,11 @@ class LibpqLine(Line):
         return {0: "idle", 2: "open", 3: "failed"}.get(found, "lost")
 
     def ask(self, sql: str) -> list[tuple[str | None, ...]]:
-        return self.session.query(sql)
+        try:
+            return self.session.query(sql)
+        except ServerError as error:
+            raised = drivers.error(self.connection, error, sql)
+            raise raised from raised.orig
 
     def _execute(self, cursor: Any, sql: str) -> None:
         if hasattr(self.driver, "prepare_threshold"):
@@ -118,8 +128,8 @@ class LibpqLine(Line):
 class AsyncpgLine(Line):
     """asyncpg, which has no ``PGconn``: over SQLAlchemy's adapter."""
 
-    def __init__(self, dbapi: Any, driver: Any) -> None:
-        super().__init__(dbapi)
+    def __init__(self, connection: Connection, driver: Any) -> None:
+        super().__init__(connection)
         self.driver = driver
         self.backend_pid = driver.get_server_pid()
 
@@ -130,7 +140,14 @@ class AsyncpgLine(Line):
         return "open" if self.driver.is_in_transaction() else "idle"
 
     def ask(self, sql: str) -> list[tuple[str | None, ...]]:
-        rows: list[Any] = self.dbapi.run_async(lambda connection: connection.fetch(sql))
+        asyncpg = sys.modules["asyncpg"]
+        ours = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+        try:
+            rows: list[Any] = self.dbapi.run_async(lambda connection: connection.fetch(sql))
+        except ours as error:  # SQLAlchemy's adapter translates what goes through its cursors only
+            adapted: Any = self.connection.dialect.loaded_dbapi.OperationalError(str(error))
+            adapted.sqlstate = getattr(error, "sqlstate", None)
+            raise drivers.wrapped(self.connection, adapted, sql) from error
         return [tuple(row) for row in rows]
 
     def sleep(self, seconds: float) -> None:
@@ -141,11 +158,10 @@ class AsyncpgLine(Line):
 
 def line_of(connection: Connection) -> Line | str:
     """The line of an open connection; a text says why there is none."""
-    dbapi: Any = connection.connection.dbapi_connection
     driver: Any = connection.connection.driver_connection
     name = type(driver).__module__.partition(".")[0]
     if name == "asyncpg":
-        return AsyncpgLine(dbapi, driver)
+        return AsyncpgLine(connection, driver)
     if name == "psycopg":
         found = libpq.of_psycopg(driver)
     elif name == "psycopg2":
@@ -154,7 +170,7 @@ def line_of(connection: Connection) -> Line | str:
         found = (driver.pgconn_ptr, library) if library else None
     else:
         return f"the driver {name}"
-    return LibpqLine(dbapi, driver, *found) if found else f"this build of {name}"
+    return LibpqLine(connection, driver, *found) if found else f"this build of {name}"
 
 
 class Moved(Exception):
@@ -202,6 +218,7 @@ class Guard:
         self.in_body = False
         self.plan_is_there = False  # none of the project's code runs between two steps
         self.done: list[str] = []  # revisions whose step is finished
+        self.committing: list[str] | None = None  # those that a COMMIT on its way takes
         self.committed: list[str] = []
         self.half_done = False  # the present step has committed something of its own
         # Sends (sql, what to say unless it gives one row) with the statements of migrations, in the
@@ -213,6 +230,7 @@ class Guard:
 
     def start(self) -> None:
         """Take the lock, before the heads are read."""
+        event.listen(self.connection, "begin", self._beginning)
         event.listen(self.connection, "commit", self._committing)
         event.listen(self.connection, "rollback", self._rolling_back)
         self.started = True
@@ -282,7 +300,6 @@ class Guard:
                 "an autocommit block behind a pooler that shares sessions: no lock could hold. "
                 "Give the server's own URL (DIRECT_DATABASE_URL with a thin env.py), or --no-lock"
             )
-        self.half_done = self.in_body
 
     def finish(self) -> None:
         """The run is over; the transaction may go on, and keeps the lock to its end."""
@@ -296,6 +313,7 @@ class Guard:
             # The lock has gone with the session; what failed before, or will, tells why.
 
     def _finish(self) -> None:
+        event.remove(self.connection, "begin", self._beginning)
         event.remove(self.connection, "commit", self._committing)
         event.remove(self.connection, "rollback", self._rolling_back)
         self.started = False
@@ -383,12 +401,7 @@ class Guard:
             for name, value in given
             if value is not None
         ]
-        # What a statement does after our death ends by itself (PostgreSQL 14 and newer, on Linux).
-        made.append(
-            ", CASE WHEN pg_catalog.current_setting('client_connection_check_interval', true) = '0'"
-            " AND pg_catalog.version() ~ 'linux' THEN pg_catalog.set_config("
-            f"'client_connection_check_interval', '{_ORPHANS}', {local}) END"
-        )
+        made.append(f", {lock.end_with_us(local)}")
         return "".join(made)
 
     def _limit(self, local: str) -> None:
@@ -412,6 +425,8 @@ class Guard:
 
     def limit_session(self) -> None:
         """The beginning of an autocommit block."""
+        self.confirmed()
+        self.half_done = self.in_body
         if self.started and not self.restore and self.line.status == "idle":
             self._limit("false")
 
@@ -427,9 +442,16 @@ class Guard:
             self.held = "session"
         elif self.held == "transaction":
             self.held = ""
-        self.committed = list(self.done)
-        if self.in_body:
-            self.half_done = True
+        self.committing = list(self.done)
+
+    def confirmed(self) -> None:
+        """A COMMIT that was on its way has arrived."""
+        if self.committing is not None:
+            self.committed, self.committing = self.committing, None
+            self.half_done = self.half_done or self.in_body
+
+    def _beginning(self, _: Connection) -> None:
+        self.confirmed()
 
     def _must_retake(self) -> bool:
         return self.held == "transaction" and not self.pooled
@@ -441,6 +463,7 @@ class Guard:
             self.is_retaken = self.submit(retake, _LOST)
 
     def _rolling_back(self, _: Connection) -> None:
+        self.committing = None
         if self.is_retaken:  # interrupted: nobody knows, and finish() gives it back
             self.held, self.is_retaken = "session", False
         elif self.held == "transaction":
@@ -523,36 +546,26 @@ class Guard:
 
     def may_repeat(self, error: BaseException) -> bool:
         """Whether `error` ended a transaction that can be repeated as a whole."""
-        original = getattr(error, "orig", None)
-        state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
-        return state in _REPEATABLE and not self.half_done and self.line.status != "lost"
+        return (
+            drivers.sqlstate(error) in _REPEATABLE
+            and not self.half_done
+            and self.line.status != "lost"
+        )
 
     def pause(self, tries: int) -> None:
         """Between two tries: longer each time, and never twice the same."""
         self.line.sleep(min(0.1 * 2.0**tries, _LONGEST_PAUSE) * random.uniform(0.5, 1.0))
 
+    @property
+    def step_name(self) -> str:
+        """The revision of the present step."""
+        return _name(self.step)
+
     def outcome(self) -> str:
         """What was committed of a run that failed, and what to do; empty when nothing was."""
-        said = []
-        if self.committed:
-            said.append(f"Committed: {_some(self.committed)}.")
-        if self.half_done:
-            said.append(
-                f"{_name(self.step)} was left half done: what it did in and before its autocommit "
-                "block is committed, its version row is not. If it left an INVALID index, the next "
-                "run names it, and with --repair drops it first."
-            )
-        if said:
-            said.append("All else was rolled back; the same command goes on from there.")
-        return " ".join(said)
+        return outcome.of_run(self.committed, self.step_name if self.half_done else None)
 
 
 def _name(step: Any) -> str:
     revision = getattr(step, "revision", None)
     return str(getattr(revision, "revision", None) or step)
-
-
-def _some(names: list[str]) -> str:
-    if len(names) < 4:
-        return ", ".join(names)
-    return f"{names[0]} to {names[-1]} ({len(names)} migrations)"

@@ -1,6 +1,6 @@
 """What a run of migrations may wait for, and how it takes its lock: options, variables, settings.
 
-Each is an option of the command line (``--no-lock``, ``--lock-timeout``, ``--repair``), else an
+Each is an option of the command line (``--no-lock``, ``--lock-timeout``, ``--repair``, ``-v``), else an
 environment variable (``MIGRATE_EXT_LOCK_TIMEOUT``), else a key of the project's configuration
 (``migrate_ext_lock_timeout``):
 
@@ -19,6 +19,8 @@ environment variable (``MIGRATE_EXT_LOCK_TIMEOUT``), else a key of the project's
 ``retries``
     how often a migration is repeated that failed because of those, a deadlock or a serialization
     failure; 0, the default: never.
+``verbose``
+    ``true``: the slowest statements are listed afterwards (``-v`` of ``upgrade`` and ``downgrade``).
 
 Imports next to nothing: it is on the way of every command.
 """
@@ -42,6 +44,7 @@ _NAMES = (
     "statement_timeout",
     "retries",
     "repair",
+    "verbose",
 )
 
 # What the command line gave.
@@ -59,6 +62,7 @@ class Limits:
         "repair",
         "retries",
         "statement_timeout",
+        "verbose",
     )
 
     def __init__(self) -> None:
@@ -69,6 +73,7 @@ class Limits:
         self.statement_timeout: str | None = None
         self.retries = 0
         self.repair = False
+        self.verbose = False
 
 
 def take_options(argv: Sequence[str]) -> list[str]:
@@ -86,6 +91,8 @@ def take_options(argv: Sequence[str]) -> list[str]:
             given["lock"] = "false"
         elif argument == "--repair":
             given["repair"] = "true"
+        elif argument in ("-v", "--verbose"):  # only where cli.py sends it here
+            given["verbose"] = "true"
         elif option == "--lock-timeout":
             found = value if equals else next(rest, None)
             if found is None:
@@ -119,7 +126,7 @@ def read(option: Callable[[str], str | None]) -> Limits:
 def _checked(name: str, value: str, where: str) -> object:
     import re  # few settings are given
 
-    if name in ("lock", "repair"):
+    if name in ("lock", "repair", "verbose"):
         if value.lower() in ("true", "yes", "on", "1", "false", "no", "off", "0"):
             return value.lower() in ("true", "yes", "on", "1")
         expected = "true or false"

@@ -225,6 +225,8 @@ def run(
         step.path: step.items for step in found if all(line >= 0 for line, _ in step.items)
     }
     limits = read(command.config.option)
+    if limits.verbose:
+        return "statements are timed"
     if limits.ddl_lock_timeout or limits.statement_timeout or limits.retries or limits.repair:
         return "limits of the run"
     if missing is not None:
@@ -251,6 +253,10 @@ class Runner:
         # What waits to be sent: (statement, its step, its line, what to say unless it affects one row)
         self.waiting: list[tuple[str, Step, int, str | None]] = []
         self.unsaid: list[Step] = []  # steps whose line in the log waits for what was before
+        self.rows: set[str] = set()  # of the version table, in the open transaction
+        self.finished: list[str] = []
+        self.committed: list[str] = []
+        self.half_done: str | None = None  # a revision that has committed something of its own
 
     def run(
         self, heads: tuple[str, ...], per_migration: bool, several: bool, limits: Limits
@@ -258,7 +264,39 @@ class Runner:
         """As the function of that name. per_migration: one transaction each, else one for all.
         several: there will be more than one transaction, so the session holds the lock.
         """
+        from migrate_ext import outcome
+
+        try:
+            with outcome.Terminable():
+                return self._run(heads, per_migration, several, limits)
+        except outcome.Terminated as error:
+            self._count(error)
+            raise outcome.ended(error, self._outcome()) from error
+        except BaseException as error:
+            self._count(error)
+            outcome.tell(error, self._outcome())
+            raise
+
+    def _count(self, error: BaseException) -> None:
+        """A COMMIT that was in doubt may have been found committed."""
+        if getattr(error, "committed", False):
+            self.committed = self.finished
+
+    def _outcome(self) -> str:
+        from migrate_ext import outcome
+
+        return outcome.of_run(self.committed, self.half_done)
+
+    def _commit(self, half_done: str | None = None) -> None:
+        self.table.commit(frozenset(self.rows), half_done)
+        self.committed = list(self.finished)
+
+    def _run(
+        self, heads: tuple[str, ...], per_migration: bool, several: bool, limits: Limits
+    ) -> str | None:
         from migrate_ext import direct, lock
+
+        self.rows = set(heads)
 
         if several and limits.lock:
             if not lock.hold(self.session, self.table.name, self.table.schema, limits):
@@ -275,7 +313,7 @@ class Runner:
             if not heads:
                 self.session.begin()
                 self.table.ensure_now()
-                self.session.commit()
+                self._commit()
         else:
             if several and limits.lock:
                 self.session.begin()
@@ -287,21 +325,25 @@ class Runner:
             self._step(step, operations)
             if per_migration:
                 self.flush()
-                self.session.commit()
+                self._commit()
         if not per_migration:
             self.flush()
-            self.session.commit()
+            self._commit()
         return None
 
     def _step(self, step: Step, operations: list[_core._VersionOperation]) -> None:
+        from migrate_ext import direct
+
         self.unsaid.append(step)
         autocommit = False
+        self.half_done = None
         for line, sql in step.items:
             if line < 0:
                 autocommit = sql == "autocommit"
                 self.flush()
                 if autocommit:
-                    self.session.commit()
+                    self._commit(step.revision)
+                    self.half_done = step.revision
                 else:
                     self.session.begin()
             elif autocommit:
@@ -314,6 +356,8 @@ class Runner:
         for operation in operations:
             sql = self.session.version_sql(operation, self.table.name, self.table.schema)
             self._add(sql, step, 0, _expectation(operation, self.table.name))
+        direct.change_rows(self.rows, operations)
+        self.finished.append(step.revision)
 
     def _add(self, sql: str, step: Step, line: int, expected: str | None) -> None:
         self.waiting.append((sql, step, line, expected))

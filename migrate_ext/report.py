@@ -43,10 +43,9 @@ _CONNECT_HINTS = (
 def report(error: BaseException, *, quiet: bool) -> int:
     """Print what `error` means, and return the exit code. quiet: ``-q`` was given."""
     if isinstance(error, KeyboardInterrupt):
-        _say(
-            "Interrupted: the open transaction was rolled back; "
-            "'current' shows where the database is."
-        )
+        doubt = "in doubt" in getattr(error, "migration_outcome", "")
+        rolled_back = "" if doubt else "the open transaction was rolled back; "
+        _say(f"Interrupted: {rolled_back}'current' shows where the database is.")
         return 130
     if _is_command_error(error):
         return _command_error(error, quiet)
@@ -109,7 +108,10 @@ def _database_error(error: BaseException, original: BaseException) -> int:
     statement = getattr(error, "statement", None)
     state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
     outcome = getattr(error, "migration_outcome", "")
-    if statement is None and state is None and not outcome:
+    connected = isinstance(error, errors.ServerError) or getattr(
+        error, "connection_invalidated", False
+    )
+    if statement is None and state is None and not outcome and not connected:
         return _connect_error(original)
     message = _one_paragraph(str(original)).removeprefix("ERROR:  ")
     _say(f"FAILED: {_where(error)}{message}")

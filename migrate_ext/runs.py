@@ -6,9 +6,6 @@ Touches private names of ``alembic/runtime/migration.py`` (read in 1.13 and 1.20
 
 from __future__ import annotations
 
-import signal
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,13 +15,14 @@ import sqlalchemy
 from alembic.runtime.migration import HeadMaintainer, MigrationContext, _ProxyTransaction
 from sqlalchemy.engine import Connection
 
+from migrate_ext import drivers, lock, outcome
 from migrate_ext import guard as guards
 from migrate_ext import limits as limiting
-from migrate_ext import lock
-from migrate_ext.errors import CommandError
+from migrate_ext.errors import CommandError, first_line
 from migrate_ext.guard import Guard
 
-_CHECK_SECONDS = 10.0  # for the end of a transaction whose COMMIT is in doubt
+# What asyncpg answers once the server has told it that it ends the session: not why.
+_ASYNCPG_ENDED = "cannot switch to state"
 _said: set[str] = set()
 
 
@@ -41,19 +39,19 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
     context._migrate_ext_listeners = listeners  # type: ignore[attr-defined]
     context._migrate_ext_guard = guard  # type: ignore[attr-defined]
     try:
-        with _terminable():
+        with outcome.Terminable():
             _repeat(context, guard, migrate)
-    except Terminated as error:
-        ended = SystemExit(128 + signal.SIGTERM)
-        text = "Terminated by SIGTERM: the open transaction is rolled back. "
-        _tell(ended, text + guard.outcome())
-        raise ended from error
+    except outcome.Terminated as error:
+        _look_for_commit(guard, error)
+        raise outcome.ended(error, guard.outcome()) from error
     except CommandError as error:
         told = alembic.util.CommandError(str(error))
-        _tell(told, guard.outcome())
+        guard.confirmed()
+        outcome.tell(told, guard.outcome())
         raise told from error
     except BaseException as error:
-        _tell(error, guard.outcome())
+        _look_for_commit(guard, error)
+        outcome.tell(error, _hidden_reason(error) + guard.outcome())
         raise
     finally:
         context._migrations_fn = find
@@ -65,26 +63,16 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
             del context._migrate_ext_listeners  # type: ignore[attr-defined]
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM; as for Ctrl-C, drivers cancel the running statement on the server."""
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM unwinds the run, so that the server stops working for it, and is not fatal at once."""
-    mine = threading.current_thread() is threading.main_thread()
-    if not mine or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-
-    def terminate(*_: Any) -> None:
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def _hidden_reason(error: BaseException) -> str:
+    """Why the connection was lost, where `error` does not say it."""
+    if _ASYNCPG_ENDED in str(error):
+        return "The server closed the connection. "
+    lost = error.__context__
+    # Alembic's autocommit_block sets an option of the lost connection when it ends.
+    if isinstance(error, sqlalchemy.exc.PendingRollbackError) and lost is not None:
+        reason = first_line(getattr(lost, "orig", None) or lost).strip()
+        return f"The connection was lost: {reason}. "
+    return ""
 
 
 def has_listeners(context: MigrationContext) -> bool:
@@ -189,7 +177,8 @@ def _rewind(context: MigrationContext) -> None:
     assert connection is not None
     outer = context._transaction is not None and not context._transaction_per_migration
     if context._transaction is not None:
-        context._transaction.rollback()
+        if context._transaction.is_active:  # else its COMMIT failed, and rolled it back
+            context._transaction.rollback()
         context._transaction = None
     elif connection.in_transaction():
         connection.rollback()
@@ -277,64 +266,49 @@ def end_transaction(
     original: Callable[..., Any], proxy: _ProxyTransaction, type_: Any, value: Any, traceback: Any
 ) -> None:
     """``_ProxyTransaction.__exit__``: a COMMIT whose answer was lost is looked for."""
+    guard = guard_of(proxy.migration_context)
+    if type_ is None and guard is not None and guard.done and not guard.started:
+        guard.committing = list(guard.done)  # the run is over, but for this COMMIT
     try:
         original(proxy, type_, value, traceback)
-    except Exception as error:
-        guard = guard_of(proxy.migration_context)
-        if type_ is None and guard is not None and _is_lost(error):
-            _tell(error, _in_doubt(guard))
+    except BaseException as error:
+        if guard is not None:
+            _look_for_commit(guard, error)
         raise
+    if guard is not None:
+        guard.confirmed()
 
 
-def _is_lost(error: BaseException) -> bool:
-    return isinstance(error, sqlalchemy.exc.DBAPIError) and error.connection_invalidated
-
-
-def _in_doubt(guard: Guard) -> str:
-    """What became of a COMMIT that was sent and not answered."""
-    said = "The connection was lost while COMMIT was on its way, so its outcome is in doubt. "
-    expected = guard.planned or frozenset()
-    try:
-        rows = _heads_after(guard)
-    except Exception as error:
-        reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
-        return (
-            said + f"It could not be checked ({reason}): 'current' tells, once it can be reached."
-        )
-    place = ", ".join(sorted(str(row) for row in rows)) or "base"
-    if rows == expected:
-        return said + f"Checked on a new connection: it was committed; the database is at {place}."
-    return (
-        said + f"Checked on a new connection: it was not committed; the database is at {place}. "
-        "The same command goes on from there."
+def _look_for_commit(guard: Guard, error: BaseException) -> None:
+    """When `error` was raised, a COMMIT may have been on its way: what became of it?"""
+    if guard.committing is None:
+        return
+    lost = isinstance(error, sqlalchemy.exc.DBAPIError) and (
+        error.connection_invalidated
+        or guard.line.status == "lost"
+        or outcome.is_end(drivers.sqlstate(error))
     )
+    if lost or isinstance(error, KeyboardInterrupt):
+        if not guard.connection.closed:
+            guard.connection.invalidate()  # its session has the lock
+        expected = guard.planned or frozenset()
+        text, committed = outcome.in_doubt(
+            error, expected, lambda: _heads_after(guard), guard.step_name if guard.in_body else None
+        )
+        outcome.tell(error, text)
+        if committed:
+            guard.confirmed()
+    elif not isinstance(error, sqlalchemy.exc.DBAPIError):
+        guard.confirmed()
+    guard.committing = None
 
 
 def _heads_after(guard: Guard) -> frozenset[Any]:
-    """The version rows, once the transaction in doubt is over: it has the lock until then."""
-    limits = limiting.Limits()
-    limits.lock_timeout = _CHECK_SECONDS
     with guard.connection.engine.connect() as connection:
         line = guards.line_of(connection)
         assert not isinstance(line, str)
         try:
-            waiting = lock.Waiting(limits, line.ask, line.sleep)
-            while True:
-                tried = lock.try_lock(line.ask, guard.table, guard.schema, for_session=False)
-                if tried.had:
-                    break
-                waiting.again(tried.key)
-            rows = line.ask(guard.heads_sql) if tried.exists else []
-            return frozenset(row[0] for row in rows)
+            exists = outcome.wait_for_end(line.ask, guard.table, guard.schema)
+            return frozenset(row[0] for row in line.ask(guard.heads_sql)) if exists else frozenset()
         finally:
             line.close()
-
-
-def _tell(error: BaseException, text: str) -> None:
-    """Log what is to be known of a failed run, and note it at the error."""
-    if not text:
-        return
-    lock.say("error", text)
-    error.__dict__["migration_outcome"] = text
-    if sys.version_info >= (3, 11):
-        error.add_note(f"[migrate_ext: {text}]")

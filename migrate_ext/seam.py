@@ -12,6 +12,7 @@ import importlib.util
 import pkgutil
 import re
 import sys
+import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -58,6 +59,7 @@ from migrate_ext import (
 from migrate_ext.executor import Executor, Place, note
 from migrate_ext.guard import Guard
 from migrate_ext.handover import Settings
+from migrate_ext.timing import Times
 
 # -------------------------------------------------------------------------------------------------
 # Alembic's command line
@@ -530,12 +532,27 @@ class _Lending:
         executor = self.executor
         begins = executor is not None and not executor.session.in_transaction
         counters.plain_waits += 2 if begins and not self._is_autocommit() else 1
-        return Connection._execute_context(self.connection, *args, **kw)
+        if executor is None or executor.times is None:
+            return Connection._execute_context(self.connection, *args, **kw)
+        began = time.perf_counter()
+        result = Connection._execute_context(self.connection, *args, **kw)
+        place = executor.place
+        executor.times.add(
+            time.perf_counter() - began,
+            str(result.context.statement),
+            place.note(None, None) if place is not None else "",
+        )
+        return result
 
     def _commit(self) -> None:
         if self.executor is not None and self.executor.unsettled:
-            with runs.lock_retaken(self.guard):
-                self.executor.settle()
+            try:
+                with runs.lock_retaken(self.guard):
+                    self.executor.settle()
+            except Exception:
+                # SQLAlchemy takes a COMMIT that failed for an end of the transaction.
+                Connection._rollback_impl(self.connection)
+                raise
         counters.plain_waits += 1
         Connection._commit_impl(self.connection)
 
@@ -561,6 +578,10 @@ class _Run:
         self.is_watched = not context.impl.transactional_ddl or bool(
             context.on_version_apply_callbacks
         )
+        guard = runs.guard_of(context)
+        if guard is not None and guard.limits.verbose:
+            executor.times = Times()
+            self.is_watched = True
         executor.gathers = self.is_watched or context._transaction_per_migration
 
     def look(self) -> None:
@@ -790,6 +811,8 @@ def _run_batched(self: MigrationContext, **kw: Any) -> None:
         try:
             run_migrations(self, **kw)
         finally:
+            if executor.times is not None:
+                executor.times.show()
             self._migrations_fn = run.find_steps
             del impl._exec, impl._migrate_ext  # type: ignore[attr-defined]
 

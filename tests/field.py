@@ -8,8 +8,10 @@ whole command line in its folder and environment, as a shell would have started 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -22,12 +24,14 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import psycopg
 
 WAYS = ("alembic", "migrate_ext")
+ALL_WAYS = (*WAYS, "compiled")
 MODES = ("one", "each", "autocommit")
+COMMIT = rb"COMMIT;?\0"  # as drivers send it
 
 THIN = """\
 from migrate_ext import environment
@@ -94,8 +98,10 @@ def downgrade():
 # `ran` has a row for each migration that was run and not taken back: twice would show.
 FIRST = '    op.execute("CREATE TABLE ran (n integer NOT NULL)")\n'
 TABLE_UP = """\
-    op.create_table("t{n}", sa.Column("id", sa.Integer, primary_key=True), sa.Column("a", sa.Text))
+    op.create_table("t{n}", {columns})
     op.execute("INSERT INTO ran VALUES ({n})")"""
+# A key and a text make a table four files on the server's disk: every tenth has them.
+COLUMNS = 'sa.Column("id", sa.Integer, primary_key={key}), sa.Column("a", sa.{type})'
 TABLE_DOWN = """\
     op.drop_table("t{n}")
     op.execute("DELETE FROM ran WHERE n = {n}")"""
@@ -113,7 +119,7 @@ EVERY = 10  # in mode "autocommit", each so many migrations make an index
 class Field:
     """A project with `count` migrations in a new folder, and its database.
 
-    way: ``alembic`` with a classic env.py, or ``migrate_ext`` with a thin one. mode: ``one`` transaction,
+    way: ``alembic`` with a classic env.py, ``migrate_ext`` with a thin one, or that ``compiled``. mode: ``one`` transaction,
     one for ``each`` migration, or each with ``autocommit`` blocks in between. settings: lines for the ini
     file. body: replaces the upgrades, by number.
     """
@@ -129,28 +135,34 @@ class Field:
         settings: str = "",
         body: dict[int, str] | None = None,
     ) -> None:
-        self.folder, self.url, self.way, self.mode, self.count = folder, url, way, mode, count
+        self.folder, self.url, self.mode, self.count = folder, url, mode, count
+        self.way = "alembic" if way == "alembic" else "migrate_ext"
         (folder / "versions").mkdir(parents=True)
         (folder / "alembic.ini").write_text(INI.format(settings=settings))
         (folder / "tables.py").write_text("import sqlalchemy\nmetadata = sqlalchemy.MetaData()\n")
         (folder / "script.py.mako").write_text("")
-        env = THIN if way == "migrate_ext" else CLASSIC
+        env = CLASSIC if way == "alembic" else THIN
         (folder / "env.py").write_text(env.format(each=mode != "one"))
         for n in range(1, count + 1):
             index = mode == "autocommit" and n % EVERY == 0
             up, down = (INDEX_UP, INDEX_DOWN) if index else (TABLE_UP, TABLE_DOWN)
             if body and n in body:
                 up = body[n]
+            full = n % EVERY == 1
+            columns = COLUMNS.format(key=full, type="Text" if full else "Integer")
             first, last = (FIRST, '\n    op.drop_table("ran")') if n == 1 else ("", "")
             (folder / "versions" / f"r{n:04}.py").write_text(
                 REVISION.format(
                     n=n,
                     revision=f"r{n:04}",
                     down=f"r{n - 1:04}" if n > 1 else None,
-                    upgrade=first + up.format(n=n, table=n - 1),
+                    upgrade=first + up.format(n=n, table=n - 1, columns=columns),
                     downgrade=down.format(n=n) + last,
                 )
             )
+        if way == "compiled":
+            done = self.run("compile", url="postgresql+psycopg://")
+            assert done.code == 0, done.said
 
     def start(self, *command: str, url: str = "", **variables: str) -> Command:
         environment = {**os.environ, "DATABASE_URL": url or self.url, **variables}
@@ -165,6 +177,7 @@ class Field:
     def state(self) -> int:
         """The number of the database's revision. Asserts that the schema is that of this revision."""
         with self.connect() as connection:
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")  # one snapshot for all
             names = {
                 str(name)
                 for (name,) in connection.execute(
@@ -203,10 +216,15 @@ def bare(url: str) -> str:
     return "postgresql" + url[url.index("://") :]
 
 
+def with_driver(url: str, driver: str) -> str:
+    return f"postgresql+{driver}{url[url.index('://') :]}"
+
+
 def with_port(url: str, port: int) -> str:
-    parts = urlsplit(url)
-    host = (parts.netloc.rpartition("@")[0] + "@" if "@" in parts.netloc else "") + "127.0.0.1"
-    return urlunsplit(parts._replace(netloc=f"{host}:{port}"))
+    scheme, _, rest = url.partition("://")
+    address, slash, path = rest.partition("/")
+    who, at, _ = address.rpartition("@")
+    return f"{scheme}://{who}{at}127.0.0.1:{port}{slash}{path}"
 
 
 # --- commands -------------------------------------------------------------------------------------------------------
@@ -261,6 +279,12 @@ class Command:
                 from migrate_ext.cli import main
 
                 code = main(list(self.arguments))
+                if "MIGRATE_EXT_STATS" in self.environment:  # no atexit here
+                    from migrate_ext import counters
+
+                    Path(self.environment["MIGRATE_EXT_STATS"]).write_text(
+                        json.dumps(counters.stats())
+                    )
         except SystemExit as stop:
             code = stop.code
         except KeyboardInterrupt:
@@ -307,6 +331,24 @@ class Command:
         self.code = 128 - code if code < 0 else code
 
 
+def told(command: Command, start: int, at: int) -> None:
+    """Assert that what a failed command says of what was committed is so. start, at: where it began and ended."""
+    undoing = command.arguments[0] == "downgrade"
+    committed = re.search(r"Committed: ([^.]*)\.", command.said)
+    doubt = re.search(r"outcome is in doubt\. (It could not be checked)?", command.said)
+    checked = re.search(r"the database is at (base|r\d{4})", command.said)
+    said = start
+    if committed:
+        said = int(re.findall(r"r(\d{4})", committed[1])[-1]) - undoing
+    if doubt and doubt[1]:
+        assert abs(at - said) <= 1 or said == start, f"it is at {at}:\n{command.said}"
+        return
+    if checked:
+        assert said in (start, at), f"it is at {at}:\n{command.said}"
+        said = 0 if checked[1] == "base" else int(checked[1][1:])
+    assert said == at, f"it is at {at}:\n{command.said}"
+
+
 _preloaded = False
 
 
@@ -335,17 +377,28 @@ def find_pooler() -> str | None:
 
 
 class Proxy:
-    """A TCP proxy on 127.0.0.1 that cuts a connection after so many bytes.
+    """A TCP proxy on 127.0.0.1 that cuts a connection, or does something else, at one point of it.
 
-    after: bytes in both directions together, over all connections; None: never. before, behind: cut when the
-    client says these bytes, without or with passing them on. ``total``: bytes seen.
+    after: bytes in both directions together, over all connections; None: never. before, behind: a pattern of
+    what the client says, the `number`-th time; without or with passing it on. then: is called instead of
+    cutting, and all goes on. ``total``: bytes seen. ``said``: the times that the pattern was.
     """
 
     def __init__(
-        self, port: int, after: int | None = None, *, before: bytes = b"", behind: bytes = b""
+        self,
+        port: int,
+        after: int | None = None,
+        *,
+        before: bytes = b"",
+        behind: bytes = b"",
+        number: int = 1,
+        then: Callable[[], None] | None = None,
     ) -> None:
         self.to, self.after, self.total, self.cut = port, after, 0, False
-        self.before, self.behind = before, behind
+        self.pattern = re.compile(before or behind)
+        self.passes, self.number, self.said = not before, number, 0
+        self.then = then
+        self.error: BaseException | None = None
         self.lock = threading.Lock()
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = int(self.listener.getsockname()[1])
@@ -362,33 +415,52 @@ class Proxy:
         while True:
             try:
                 client, _ = self.listener.accept()
-                self.ends.append(client)
-                server = socket.create_connection(("127.0.0.1", self.to))
-                self.ends.append(server)
             except OSError:
                 return
+            self.ends.append(client)
+            try:
+                server = socket.create_connection(("127.0.0.1", self.to))
+            except OSError:  # it is down at the moment
+                client.shutdown(socket.SHUT_RDWR)
+                continue
+            self.ends.append(server)
             for a, b in ((client, server), (server, client)):
                 self._start(self._pump, a, b, a is client)
+
+    def _left(self, data: bytes, asks: bool) -> int:
+        """How much of `data` passes before the point that was asked for; -1: it is not there."""
+        with self.lock:
+            start = self.total
+            self.total += len(data)
+            if self.cut:
+                return -1
+            if self.after is not None and self.total > self.after:
+                self.cut = True
+                return max(0, self.after - start)
+            if asks and self.pattern.pattern:
+                found = len(self.pattern.findall(data))
+                self.said += found
+                if found and self.said >= self.number and self.after is None:
+                    self.cut = True
+                    return len(data) if self.passes else 0
+        return -1
 
     def _pump(self, source: socket.socket, target: socket.socket, asks: bool) -> None:
         try:
             while data := source.recv(65536):
-                with self.lock:
-                    left = len(data)
-                    if self.after is not None and not self.cut:
-                        left = max(0, min(left, self.after - self.total))
-                    self.total += len(data)
-                    now = left < len(data)
-                    if asks and not self.cut and self.before and self.before in data:
-                        left, now = 0, True
-                    if asks and not self.cut and self.behind and self.behind in data:
-                        now = True
-                    self.cut = self.cut or now
+                left = self._left(data, asks)
+                if left < 0:
+                    target.sendall(data)
+                    continue
                 target.sendall(data[:left])
-                if now:
+                if self.then is None:
                     break
+                self.then()
+                target.sendall(data[left:])
         except OSError:
             pass
+        except BaseException as error:
+            self.error = error
         for end in (source, target):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -398,9 +470,11 @@ class Proxy:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
         for thread in self.threads:
-            thread.join(20)
+            thread.join(60)
         for end in self.ends:
             end.close()
+        if self.error is not None:
+            raise self.error
 
 
 # --- pgbouncer ------------------------------------------------------------------------------------------------------

@@ -435,7 +435,8 @@ static mig_status wait_until(mig_batch *batch, mig_session *session, wait_goal g
         } else {
             status = run_alone(batch, session, error);
         }
-        if (status == MIG_OK && is_reached(batch, goal))
+        /* Who is interrupted waits for the end of the part, which tells. */
+        if (status == MIG_OK && !session->interrupted && is_reached(batch, goal))
             break;
     }
     return status;

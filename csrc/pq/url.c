@@ -21,6 +21,7 @@ typedef struct parts {
     slice host;
     slice port; /* digits, as Python's int() would print them */
     slice database;
+    bool database_is_plain; /* as it stands, the same to each SQLAlchemy */
     option *options;
     size_t option_count;
 } parts;
@@ -62,6 +63,8 @@ static const char *const DRIVER_OPTIONS[] = {
 static const char *const SSL_MODES[] = {"disable", "allow",     "prefer",
                                         "require", "verify-ca", "verify-full"};
 
+/* What SQLAlchemy 2.1 leaves in a database's name; 2.0 decodes and encodes nothing there. */
+static const char DATABASE_SAFE[] = " +/";
 static const char *const SECRET_OPTIONS[] = {"password", "sslpassword"};
 
 static slice slice_of(const char *from, const char *to)
@@ -264,6 +267,21 @@ static mig_status read_options(const char *p, const char *end, mig_arena *arena,
     return MIG_OK;
 }
 
+/* Whether urllib.parse.quote leaves a byte as it is. */
+static bool stays(char c, const char *safe)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           (c != '\0' && (strchr("_.-~", c) != NULL || strchr(safe, c) != NULL));
+}
+
+static bool all_stay(slice s, const char *safe)
+{
+    for (size_t i = 0; i < s.length; i++)
+        if (!stays(s.text[i], safe))
+            return false;
+    return true;
+}
+
 static bool is_name_byte(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
@@ -326,6 +344,7 @@ static mig_status split(const char *text, size_t length, mig_arena *arena, parts
     if (p < end && *p == '/') {
         const char *stop = find_byte(p, end, '?');
         url->database = slice_of(p + 1, stop);
+        url->database_is_plain = all_stay(url->database, DATABASE_SAFE);
         p = stop;
     }
     if (p < end && *p == '?')
@@ -585,6 +604,9 @@ mig_status mig_url_parse(const char *text, size_t length, mig_arena *arena, mig_
     s.values = mig_arena_get_array(arena, p.option_count + 5, sizeof *s.values);
     if (s.keys == NULL || s.values == NULL)
         return mig_fail(error, MIG_ENOMEM, "out of memory");
+    if (p.database.length > 0 && !p.database_is_plain)
+        return mig_fail(error, MIG_EDECLINED,
+                        "SQLAlchemy 2.0 and 2.1 read the database's name in the URL differently");
     if (p.host.length > 0)
         set(&s, constant("host"), p.host);
     if (p.database.length > 0)
@@ -640,8 +662,7 @@ static char *quote(char *to, slice in, const char *safe)
     static const char HEX[] = "0123456789ABCDEF";
     for (size_t i = 0; i < in.length; i++) {
         char c = in.text[i];
-        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-            (c != '\0' && (strchr("_.-~", c) != NULL || strchr(safe, c) != NULL))) {
+        if (stays(c, safe)) {
             *to++ = c;
         } else {
             *to++ = '%';
@@ -718,7 +739,7 @@ mig_status mig_url_redact(const char *text, size_t length, mig_arena *arena, con
     if (p.port.text != NULL)
         to = put(put(to, constant(":")), p.port);
     if (p.database.text != NULL)
-        to = quote(put(to, constant("/")), p.database, " +/");
+        to = quote(put(to, constant("/")), p.database, DATABASE_SAFE);
     sort_options(p.options, p.option_count);
     for (size_t i = 0; i < p.option_count; i++) {
         slice key = p.options[i].key;

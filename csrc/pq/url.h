@@ -27,7 +27,7 @@ typedef struct mig_url {
 } mig_url;
 
 /* MIG_EINVAL: no URL, or not PostgreSQL's. MIG_EDECLINED: an option that only the named driver
- * knows. */
+ * knows, or a database's name that SQLAlchemy 2.0 and 2.1 read differently. */
 mig_status mig_url_parse(const char *text, size_t length, mig_arena *arena, mig_url *url,
                          mig_error *error);
 

@@ -163,7 +163,7 @@ _LINES = (
     ),
 )
 _QUERY = f"SELECT owner, line FROM ({' UNION ALL '.join(f'({q})' for q in _LINES)}) x(owner, line)"
-_QUERY_OF_SOME = _QUERY.replace("%", "%%") + " WHERE owner = ANY(%s::oid[])"
+_QUERY_OF_SOME = _QUERY + " WHERE owner = ANY($1)"
 
 # The rows behind the lines, by owner: whatever changes a line either makes another version of one of these rows, or of
 # one that the owner depends on. Objects below 16384 are PostgreSQL's own, schemas aside.
@@ -202,15 +202,15 @@ _ALL_ROWS = f"({' UNION ALL '.join(_ROWS)}) r(owner, xmin)"
 # How many rows there are, the owners of those that are new since the last time and how many are since the time before:
 # visible to no snapshot then, as they are no older than what was running. And what to ask the next time with. Roles'
 # names are in privileges and policies.
-_GLANCE = f"""SELECT count(*), array_agg(owner) FILTER (WHERE age(xmin) <= age(%s::xid)),
-    count(*) FILTER (WHERE age(xmin) <= age(%s::xid)),
+_GLANCE = f"""SELECT count(*), array_agg(owner) FILTER (WHERE age(xmin) <= age($1)),
+    count(*) FILTER (WHERE age(xmin) <= age($2)),
     (txid_snapshot_xmin(txid_current_snapshot()) & 4294967295)::text,
     (SELECT hashtext(string_agg(oid || rolname, ',' ORDER BY oid)) FROM pg_roles)
     FROM {_ALL_ROWS}"""
 _COUNTS = f"SELECT owner, count(*) FROM {_ALL_ROWS} GROUP BY owner"
 # What depends on some objects, and the owners of the lines that name it.
 _DEPENDENTS = """WITH RECURSIVE o(oid) AS (
-    SELECT unnest(%s::oid[])
+    SELECT unnest($1)
     UNION SELECT d.objid FROM pg_depend d JOIN o ON d.refobjid = o.oid
 )
 SELECT oid FROM o
@@ -242,12 +242,18 @@ class Catalogue:
     """
 
     def __init__(self, dsn: str) -> None:
-        self._connection = psycopg.connect(dsn, autocommit=True)
-        # Plans are made once, when there is little: for few objects of many, so by index.
+        self._connection = psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
+        # Prepared by name: psycopg would look through each text for its parameters. Plans are made once, when there is little: for few objects of many, so by index.
         self._connection.execute(
             "SET search_path TO pg_catalog; SET jit TO off; SET plan_cache_mode TO force_generic_plan;"
             "SET enable_seqscan TO off; SET enable_hashjoin TO off; SET enable_mergejoin TO off"
         )
+        for name, query in (
+            ("glance(xid, xid)", _GLANCE),
+            ("dependents(oid[])", _DEPENDENTS),
+            ("lines(oid[])", _QUERY_OF_SOME),
+        ):
+            self._connection.execute(f"PREPARE {name} AS {query}")
         self._last = self._before = _Read("3", None, {}, 0, {})
         self.full_reads = 0
 
@@ -255,7 +261,7 @@ class Catalogue:
         """All that is there."""
         last, before = self._last, self._before
         ((total, new, newer, horizon, roles),) = self._connection.execute(
-            _GLANCE, [last.horizon, before.horizon], prepare=True
+            f"EXECUTE glance('{last.horizon}', '{before.horizon}')"
         )
         if newer == 0 and total == before.total and roles == before.roles:
             # What was done since is undone, and no row has another version.
@@ -265,7 +271,7 @@ class Catalogue:
                 counts: Counter[int] = Counter(new)
                 rows = last.rows | {o: last.rows.get(o, 0) + n for o, n in counts.items()}
             else:
-                rows = dict(self._connection.execute(_COUNTS, prepare=True).fetchall())
+                rows = dict(self._connection.execute(_COUNTS).fetchall())
             if roles != last.roles:
                 state = self._lines(_QUERY)
                 self.full_reads += 1
@@ -278,14 +284,14 @@ class Catalogue:
 
     def _with_changed(self, state: State, changed: set[int]) -> State:
         """`state`, with the lines of some owners, and of all that depend on them, read again."""
-        found = self._connection.execute(_DEPENDENTS, [_array(changed)], prepare=True)
+        found = self._connection.execute(f"EXECUTE dependents('{_array(changed)}')")
         related = changed.union(owner for (owner,) in found)
         kept = {owner: lines for owner, lines in state.items() if owner not in related}
-        return kept | self._lines(_QUERY_OF_SOME, [_array(related)])
+        return kept | self._lines(f"EXECUTE lines('{_array(related)}')")
 
-    def _lines(self, query: str, parameters: list[str] | None = None) -> State:
+    def _lines(self, query: str) -> State:
         state: State = {}
-        for owner, line in self._connection.execute(query, parameters, prepare=bool(parameters)):
+        for owner, line in self._connection.execute(query):
             state.setdefault(owner, []).append(line)
         for lines in state.values():
             lines.sort()

@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 import os
 import re
+import subprocess
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Mapping
@@ -106,6 +108,24 @@ def check_heads(project: Project) -> None:
     ]
     if problems:
         raise Failed("\n".join(problems))
+
+
+def check_plans(project: Project) -> None:
+    """Compiled plans are up to date: ``migrate-ext compile --check``.
+
+    In a process of its own: what a plan depends on is what is imported for it, and here much is imported already.
+    """
+    if project.plan_file() is None:
+        raise Skipped("there is no plan file; 'migrate-ext compile' writes one")
+    done = subprocess.run(
+        [sys.executable, "-m", "migrate_ext", "-c", project.file, "compile", "--check"],
+        cwd=project.folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise Failed(f"{done.stdout}{done.stderr}\nreproduce: migrate-ext compile --check")
 
 
 # -------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 
 from migrate_ext.testing import session
 
-NAMES = ("files", "heads", "revision", "models", "base", "offline")
+NAMES = ("files", "heads", "plans", "revision", "models", "base", "offline")
 
 
 class Migrations(pytest.Module):
@@ -39,6 +39,9 @@ class Migrations(pytest.Module):
             raise self.CollectError(str(error)) from error
         if "heads" in chosen:
             yield self._item("heads", _check_without_database("check_heads"))
+        named = "plans" in self.config.getini("migrate_ext_tests")
+        if "plans" in chosen and (named or project.plan_file()):
+            yield self._item("plans", _check_without_database("check_plans"))
         if "revision" in chosen:
             for revision in revisions:
                 yield self._item(f"revision[{revision.id}]", _check_of_revision(revision.id))

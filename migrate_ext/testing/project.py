@@ -236,6 +236,18 @@ class Project:
                             files.revisions.append(_revision(answer, path))
         return files
 
+    def plan_file(self) -> str | None:
+        """The path of the compiled plans, if the project has any."""
+        from migrate_ext import plans
+        from migrate_ext.config import Config
+
+        with self._inside():
+            try:
+                path = os.path.abspath(plans.path_of(Config(self.ini, self.toml, "alembic")))
+            except errors.Declined:
+                return None  # a configuration that is Alembic's to read has no plans
+        return path if os.path.exists(path) else None
+
     @property
     def env(self) -> str:
         """The path of ``env.py``."""

@@ -117,9 +117,11 @@ class Templates:
         return not self.rebuild or template.run == self.run
 
     def _drop_orphans(self) -> None:
-        """Once: what killed runs have left."""
+        """Once: what killed runs have left. A run that keeps its databases would take those of its own workers."""
         if not self._swept:
             self._swept = True
+            if self.databases.keep:
+                return
             self.databases.drop_orphans()
 
     def _build(self, name: str, state: State) -> Template:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ def sleeps(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
     return found != (0,)
 
 
-@pytest.mark.parametrize("way", field.WAYS)
+@pytest.mark.parametrize("way", field.ALL_WAYS)
 def test_sigterm_says_what_was_committed_and_leaves_nothing_running(
     tmp_path: Path, database_url: str, way: str
 ) -> None:
@@ -52,8 +53,9 @@ def test_sigterm_says_what_was_committed_and_leaves_nothing_running(
     assert project.state() == 2
 
 
-def test_the_server_stops_working_for_the_dead(tmp_path: Path, database_url: str) -> None:
-    project = Field(tmp_path / "p", database_url, way=DIRECT, count=1, body={1: SLEEP})
+@pytest.mark.parametrize("way", field.ALL_WAYS)
+def test_the_server_stops_working_for_the_dead(tmp_path: Path, database_url: str, way: str) -> None:
+    project = Field(tmp_path / "p", database_url, way=way, count=1, body={1: SLEEP})
     with project.connect() as connection:
         if connection.info.server_version < 140000:
             pytest.skip("client_connection_check_interval came with PostgreSQL 14")
@@ -102,34 +104,95 @@ def test_what_an_autocommit_block_left_is_named_and_can_be_dropped(
 # --- a COMMIT that nobody answered ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
-@pytest.mark.parametrize("way", field.WAYS)
 @pytest.mark.parametrize("sent", [True, False], ids=["sent", "not sent"])
+@pytest.mark.parametrize(("mode", "number"), [("one", 1), ("each", 3)])
+@pytest.mark.parametrize(
+    ("way", "driver"),
+    [
+        *((ALEMBIC, driver) for driver in ("psycopg", "psycopg2")),
+        *((DIRECT, driver) for driver in ("psycopg", "psycopg2", "asyncpg")),
+        ("compiled", "psycopg"),
+    ],
+)
 def test_a_commit_in_doubt_is_said_to_be_so_and_is_looked_for(
-    tmp_path: Path, database_url: str, way: str, driver: str, sent: bool
+    tmp_path: Path, database_url: str, way: str, driver: str, mode: str, number: int, sent: bool
 ) -> None:
-    url = database_url.replace("+psycopg:", f"+{driver}:")
-    project = Field(tmp_path / "p", url, way=way, count=3)
-    port = make_url(url).port or 5432
-    proxy = field.Proxy(port, **{"behind" if sent else "before": b"COMMIT"})
+    url = field.with_driver(database_url, driver)
+    project = Field(tmp_path / "p", url, way=way, mode=mode, count=4)
+    proxy = field.Proxy(
+        make_url(url).port or 5432, number=number, **{"behind" if sent else "before": field.COMMIT}
+    )
     done = project.run("upgrade", "head", url=field.with_port(url, proxy.port))
     proxy.close()
     assert proxy.cut
     assert done.code == 1, done.said
     assert "COMMIT was on its way, so its outcome is in doubt." in done.said
     at = project.state()
-    if sent:
-        assert at == 3
-        assert "it was committed; the database is at r0003" in done.said
-    else:
-        assert at == 0
-        assert "it was not committed; the database is at base" in done.said
-    if way == DIRECT:
+    field.told(done, 0, at)
+    if mode == "one":
+        assert at == (4 if sent else 0)
+    found = "it was committed" if sent else "it was not committed"
+    assert f"{found}; the database is at {f'r{at:04}' if at else 'base'}" in done.said
+    if way != ALEMBIC:
         assert "Traceback" not in done.said
         assert "cannot connect" not in done.said
         assert "Nothing of the open transaction was kept" not in done.said
     assert project.run("upgrade", "head").code == 0
-    assert project.state() == 3
+    assert project.state() == 4
+
+
+@pytest.mark.parametrize("sent", [True, False], ids=["sent", "not sent"])
+def test_a_stamp_in_doubt_is_looked_for_too(tmp_path: Path, database_url: str, sent: bool) -> None:
+    project = Field(tmp_path / "p", database_url, way=DIRECT, count=2)
+    port = make_url(database_url).port or 5432
+    proxy = field.Proxy(port, **{"behind" if sent else "before": field.COMMIT})
+    done = project.run("stamp", "head", url=field.with_port(database_url, proxy.port))
+    proxy.close()
+    assert proxy.cut
+    assert done.code == 1, done.said
+    found = "it was committed; the database is at r0002" if sent else "it was not committed"
+    assert found in done.said, done.said
+    assert "cannot connect" not in done.said
+    with project.connect() as connection:
+        assert connection.execute("SELECT to_regclass('alembic_version') IS NULL").fetchone() == (
+            not sent,
+        )
+
+
+@pytest.mark.parametrize("way", field.ALL_WAYS)
+def test_a_commit_that_the_server_refuses_is_not_told_as_committed(
+    tmp_path: Path, database_url: str, way: str
+) -> None:
+    """What is deferred fails when it is committed."""
+    body = """\
+    op.execute("CREATE TABLE later (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+    op.execute("INSERT INTO later VALUES (1), (1)")"""
+    project = Field(tmp_path / "p", database_url, way=way, mode="each", count=4, body={3: body})
+    done = project.run("upgrade", "head")
+    assert done.code == 1
+    assert "duplicate key value violates unique constraint" in done.said
+    assert "Committed: r0001, r0002. All else was rolled back" in done.said, done.said
+    assert "in doubt" not in done.said
+    assert project.state() == 2
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_a_line_that_is_lost_between_two_migrations_is_not_called_unreachable(
+    tmp_path: Path, database_url: str, driver: str
+) -> None:
+    url = field.with_driver(database_url, driver)
+    project = Field(tmp_path / "p", url, way=DIRECT, mode="each", count=4)
+    port = make_url(url).port or 5432
+    take = rb"pg_try_advisory_xact_lock\(-?\d+\) THEN"  # the first statement of each transaction
+    proxy = field.Proxy(port, before=take, number=3)
+    done = project.run("upgrade", "head", url=field.with_port(url, proxy.port))
+    proxy.close()
+    assert proxy.cut
+    assert done.code == 1
+    assert "Traceback" not in done.said, done.said
+    assert "cannot connect" not in done.said, done.said
+    assert re.search("FAILED: .*server closed the connection", done.said)
+    field.told(done, 0, project.state())
 
 
 # --- statement limits -----------------------------------------------------------------------------
@@ -220,7 +283,7 @@ def test_a_server_that_has_gone_without_a_word_is_noticed(
     found = raw.info.dsn_parameters if hasattr(raw, "get_backend_pid") else raw.info.get_parameters()
     print([item for item in found.items() if item[0][:4] in ("keep", "tcp_", "fall")])
     op.execute("INSERT INTO ran VALUES (1)")"""
-    url = database_url.replace("+psycopg:", f"+{driver}:") + "?keepalives_idle=7"
+    url = field.with_driver(database_url, driver) + "?keepalives_idle=7"
     project = Field(tmp_path / "p", url, way=DIRECT, count=1, body={1: body})
     done = project.run("upgrade", "head")
     assert done.code == 0, done.said

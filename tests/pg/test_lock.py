@@ -65,7 +65,7 @@ def held(project: Field, name: str = "somebody") -> Iterator[psycopg.Connection[
 def test_eight_upgrades_at_once_run_each_migration_once(
     tmp_path: Path, database_url: str, way: str, driver: str, mode: str
 ) -> None:
-    url = database_url.replace("+psycopg:", f"+{driver}:")
+    url = field.with_driver(database_url, driver)
     project = Field(tmp_path / "project", url, way=way, mode=mode, count=20)
     each_ran_once(project, all_at_once(project))
 
@@ -230,7 +230,7 @@ def test_whatever_env_py_does_with_its_connection(
     tmp_path: Path, database_url: str, case: str
 ) -> None:
     driver = "psycopg2" if case in ("AUTOCOMMIT", "a pool") else "psycopg"
-    url = database_url.replace("+psycopg:", f"+{driver}:")
+    url = field.with_driver(database_url, driver)
     project = environment(Field(tmp_path / "project", url, count=10), **ENVIRONMENTS[case])
     each_ran_once(project, all_at_once(project, 6))
 
@@ -255,7 +255,7 @@ def test_a_pooled_connection_does_not_carry_the_lock_away(
     tmp_path: Path, database_url: str, driver: str
 ) -> None:
     """Whether the transaction was committed or rolled back, by whom, and in whatever state."""
-    url = database_url.replace("+psycopg:", f"+{driver}:")
+    url = field.with_driver(database_url, driver)
     after = """
 with engine.connect() as connection:
     found = connection.execute(sa.text(
@@ -343,7 +343,7 @@ def test_behind_a_pooler_each_migration_runs_once(
     tmp_path: Path, database_url: str, pooler_port: int, way: str, driver: str, mode: str
 ) -> None:
     project = Field(tmp_path / "project", database_url, way=way, mode=mode, count=12)
-    url = field.with_port(database_url, pooler_port).replace("+psycopg:", f"+{driver}:")
+    url = field.with_driver(field.with_port(database_url, pooler_port), driver)
     each_ran_once(project, all_at_once(project, url=url))
 
 

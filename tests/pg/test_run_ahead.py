@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -476,6 +477,25 @@ def test_whoever_looks_at_directives_sees_them_one_by_one(
     assert outcomes[0]["seen"] == ["spy"] * (2 if "listener" in reason else 3)
 
 
+def test_slow_statements_are_listed_afterwards(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    look = "see(op.get_bind().execute(sa.text('SELECT 1, pg_sleep(0.2)')).first()[0])"
+    slow = "op.execute('SELECT 2, pg_sleep(0.3)')"
+    lab.write([create(0), f"{create(1)}\n{slow}\n{create(2)}", f"{create(3)}\n{look}"])
+    monkeypatch.setenv("MIGRATE_EXT_VERBOSE", "true")
+    assert lab.run(True).raised == []
+    head, *lines = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"\d+ statements took \d+\.\d{3} s; the slowest:", head)
+    path = lab.folder / "versions" / "r0002.py"
+    line = path.read_text().splitlines().index(f"    {slow}") + 1
+    place = f"upgrade of revision r0002 ({path}, line {line})"
+    assert [x for x in lines if x.endswith(f" s  SELECT 2, pg_sleep(0.3)  {place}")]
+    assert [x for x in lines if "SELECT 1, pg_sleep(0.2)  upgrade of revision r0003" in x]
+    times = [float(x.split()[0]) for x in lines]
+    assert times == sorted(times, reverse=True)
+
+
 def test_another_thread_logs_at_once(lab: Lab) -> None:
     """Only what the run itself logs is held: here a type of the project logs while it is rendered."""
     said = (
@@ -490,8 +510,9 @@ def test_another_thread_logs_at_once(lab: Lab) -> None:
         "    thread.join()\n"
         "    return 'macaddr8'\n"
     )
-    body = "op.execute('SELECT pg_sleep(0.3)')\nop.create_table('m', sa.Column('m', postgresql.MACADDR8))"
-    lab.write([create(0), body], top="import sqlalchemy.ext.compiler\n" + said)
+    first = f"{create(0)}\nop.execute('SELECT pg_sleep(1)')"
+    body = "op.create_table('m', sa.Column('m', postgresql.MACADDR8))"
+    lab.write([first, body], top="import sqlalchemy.ext.compiler\n" + said)
     logger = logging.getLogger("alembic.runtime.migration")
     filters = logger.filters[:]
     try:

@@ -10,4 +10,4 @@ import soak
 
 
 def test_no_blow_leaves_a_version_that_is_not_the_schemas() -> None:
-    assert len(soak.run(0.002, 1, "SIGKILL", "cut", "terminate", "restart")) == 5
+    assert len(soak.run(0.002, 1, "SIGKILL", "cut", "terminate", "restart")) == 7

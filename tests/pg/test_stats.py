@@ -80,3 +80,11 @@ def test_the_one_file_that_only_python_can_read_is_executed(project: Counted) ->
     project.revision("aaaa1111", down="'fc48864' + 'acdf7'")
     counted = project.stats("history")
     assert (counted["files_scanned"], counted["files_executed"]) == (FILES, 1)
+
+
+def test_verbose_lists_the_slowest_statements(project: Counted) -> None:
+    done = project.run("upgrade", "head", "-v")
+    assert done.code == 0 and " s; the slowest:\n" in done.stderr
+    done = project.run("downgrade", "--verbose", "-1")
+    assert done.code == 0 and "  downgrade of revision fc48864acdf7 (" in done.stderr
+    assert "the slowest" not in project.run("upgrade", "head").stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import psycopg
@@ -18,7 +19,18 @@ from migrate_ext import environment
 
 environment(metadata="models:metadata")
 """
-PLUGINS = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")  # it imports all of its library
+# Hypothesis' imports all of its library; pytest-alembic's fixtures would take the place of ours.
+PLUGINS = [
+    option
+    for name in (
+        "cacheprovider",
+        "hypothesispytest",
+        "pytest_alembic",
+        "pytest_postgresql",
+        "asyncio",
+    )
+    for option in ("-p", f"no:{name}")
+]
 MODELS = "import sqlalchemy as sa\n\nmetadata = sa.MetaData()\n"
 INI = """
 [alembic]
@@ -103,9 +115,11 @@ class Suite:
         for id_ in ids:
             self.revision(id_)
 
-    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: str, plugins: Sequence[str] = PLUGINS, **variables: str
+    ) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "pytest", *PLUGINS, *arguments],
+            [sys.executable, "-m", "pytest", *plugins, *arguments],
             cwd=self.folder,
             env={**self.variables, **variables},
             stdin=subprocess.DEVNULL,
@@ -124,6 +138,11 @@ class Suite:
         outcome = self.run(*arguments, **variables)
         assert outcome.code == 0, outcome.output
         return outcome
+
+    def compile(self) -> None:
+        """In a process of its own: what was imported for it is part of a plan."""
+        command = [sys.executable, "-m", "migrate_ext", "compile"]
+        subprocess.run(command, cwd=self.folder, env=self.variables, check=True)
 
     def ran(self) -> list[str]:
         """What the migrations have written down since this was last asked."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
+import pytest
 from suite import Suite
 
 ENV = """
@@ -124,4 +127,30 @@ def test_where_pytest_alembic_is_loaded_its_names_are_its_own(suite: Suite) -> N
     process = suite.start("-p", "pytest_alembic.plugin", PYTHONPATH=path)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
+    assert "pytest-alembic is installed" in output
+
+
+@pytest.mark.skipif(
+    find_spec("pytest_alembic") is None or pytest.version_tuple >= (9,),
+    reason="pytest-alembic is not installed, or does not load under this pytest",
+)
+def test_beside_the_real_pytest_alembic_its_fixtures_and_tests_are_its_own(suite: Suite) -> None:
+    history(suite)
+    suite.write(
+        "tests/conftest.py",
+        CONFTEST + "@pytest.fixture\ndef alembic_engine(empty_db):\n    return empty_db.engine\n",
+    )
+    suite.write(
+        "tests/test_it.py",
+        """
+def test_theirs(alembic_runner, migrated_db):
+    assert type(alembic_runner).__module__.startswith("pytest_alembic")
+    alembic_runner.migrate_up_to("c")
+    assert migrated_db.execute("TABLE alembic_version") == [("c",)]
+""",
+    )
+    process = suite.start("--test-alembic", "-k", "theirs or single_head or upgrade", plugins=())
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert "3 passed" in output, output
     assert "pytest-alembic is installed" in output

@@ -112,7 +112,7 @@ def test_each_defect_fails_its_own_test_and_is_told_as_sql(suite: Suite) -> None
     assert suite.databases("c") == []
 
 
-@pytest.mark.parametrize("workers", ["0", "3"])
+@pytest.mark.parametrize("workers", ["0", "2"])
 def test_an_env_py_with_a_transaction_of_its_own_and_workers_give_the_same_verdicts(
     suite: Suite, workers: str
 ) -> None:
@@ -216,6 +216,19 @@ def test_offline_sql_that_makes_another_schema_fails(suite: Suite) -> None:
     outcome.says("-- only online:", "CREATE TABLE public.a;")
 
 
+def test_a_stale_plan_fails_and_no_plan_is_no_failure(suite: Suite) -> None:
+    suite.write("conftest.py", "")
+    suite.write("pytest.ini", "[pytest]\nmigrate_ext_tests = plans\n")
+    suite.revision("a")
+    suite.passes("--migrations", "-rs").says("1 skipped", "there is no plan file")
+    suite.compile()
+    assert verdicts(suite.passes("--migrations", "-v")) == {"plans": "PASSED"}
+    suite.revision("a", "op.execute('SELECT 1')", after=None)
+    outcome = suite.run("--migrations", "-v")
+    assert verdicts(outcome) == {"plans": "FAILED"}, outcome.output
+    outcome.says("versions.plan is not up to date", "migrate-ext compile --check")
+
+
 def test_one_line_of_configuration_makes_them_part_of_the_suite(suite: Suite) -> None:
     suite.write("pytest.ini", "[pytest]\nmigrate_ext_tests = revision heads\n")
     suite.write("tests/conftest.py", "")
@@ -227,7 +240,9 @@ def test_one_line_of_configuration_makes_them_part_of_the_suite(suite: Suite) ->
     assert verdicts(suite.passes("-v", "--migrations", "tests/test_it.py")) == everything
     assert verdicts(suite.passes("-v", "-m", "not migrations")) == {"test_mine": "PASSED"}
     suite.write("pytest.ini", "[pytest]\nmigrate_ext_tests = reversion\n")
-    suite.run("--migrations").says("reversion", "expected all, or some of files heads revision")
+    suite.run("--migrations").says(
+        "reversion", "expected all, or some of files heads plans revision"
+    )
 
 
 def test_a_project_without_a_conftest_has_them_under_its_configuration_file(suite: Suite) -> None:

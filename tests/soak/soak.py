@@ -1,19 +1,25 @@
 #!/usr/bin/env python3
 """Many at once, killed, cut off: `make soak` runs all of it and prints a table.
 
-Usage: soak.py [--scale F] [--only WORD...] [--seed N]. At scale 1 the numbers are those of the table in SECURITY.md;
-`make test` runs it at a small scale (tests/pg/test_soak.py). A failure prints the seed, which repeats it.
+Usage: soak.py [--scale F] [--only WORD...] [--ways WAY...] [--seed N]. At scale 1 the numbers are those of the table in
+SECURITY.md; `make test` runs it at a small scale (tests/pg/test_soak.py). A failure prints the seed, which repeats it.
 
-After each blow the version row must be that of the schema, a success must have happened, and the same command must go
-on to the end. Every output is searched for the database's password.
+A blow comes at a random time, after a random byte of the conversation with the server, or at a COMMIT: before the server
+has it, or just after. After each, nobody may be left on the server, the version row must be that of the schema, a success
+must have happened, a failure must give its reason and say what was committed, which must be so; and the same command must
+go on to the end, running what was left and nothing else. Every output is searched for the database's password.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
+import json
 import os
+import queue
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -30,15 +36,40 @@ from field import Command, Field  # noqa: E402
 
 from migrate_ext.testing import embedded as server  # noqa: E402
 
+DRIVERS = {
+    "alembic": ("psycopg", "psycopg2"),
+    "migrate_ext": ("psycopg", "psycopg2", "asyncpg", "psycopg_async"),
+    "compiled": ("psycopg",),
+}
+_POINTS = ("time", "byte", "COMMIT")
+_END_SECONDS = 30.0  # in which a server lets go of a session whose client is dead
+
+
+class Place:
+    """A project of the soak, and how one of its commands goes when nothing disturbs it."""
+
+    def __init__(self, project: Field, drivers: tuple[str, ...]) -> None:
+        self.project, self.drivers = project, drivers
+        self.seconds: dict[str, float] = {}
+        self.bytes: dict[str, int] = {}
+        self.commits: dict[str, int] = {}
+
 
 class Soak:
     """One server and what is done to it. outputs: texts searched for the password."""
 
-    def __init__(self, private: server.Server, folder: Path, scale: float, seed: int) -> None:
+    def __init__(
+        self, private: server.Server, folder: Path, scale: float, seed: int, ways: tuple[str, ...]
+    ) -> None:
         self.server, self.folder, self.scale, self.seed = private, folder, scale, seed
+        self.ways, self.next_ways = ways, itertools.cycle(ways)
+        # `make test` has no time for more.
+        self.count = 200 if scale >= 0.01 else 20
         self.numbers = itertools.count()
         self.outputs = 0
-        self.admin = psycopg.connect(private.url(driver=""), autocommit=True)
+        # A server that is stopped at once must keep what it has confirmed.
+        self._execute("ALTER SYSTEM SET synchronous_commit = on")
+        self._execute("SELECT pg_reload_conf()")
 
     def times(self, full: int) -> int:
         return max(1, round(full * self.scale))
@@ -47,38 +78,145 @@ class Soak:
         for n in range(self.times(full)):
             yield random.Random(self.seed + n)
 
+    def _execute(self, sql: str) -> None:
+        if not hasattr(self, "admin") or self.admin.closed or self.admin.broken:
+            self.admin = psycopg.connect(self.server.url(driver=""), autocommit=True)
+        self.admin.execute(sql)
+
     def database(self) -> str:
         name = f"soak_{next(self.numbers)}"
-        if self.admin.closed or self.admin.broken:
-            self.admin = psycopg.connect(self.server.url(driver=""), autocommit=True)
-        self.admin.execute(f"CREATE DATABASE {name}")
+        self._execute(f"CREATE DATABASE {name}")
         return self.server.url(name)
 
     def drop(self, url: str) -> None:
         name = url.rpartition("/")[2]
-        self.admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        self._execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def end_sessions(self, project: Field) -> None:
+        name = project.url.rpartition("/")[2]
+        self._execute(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        )
 
     def project(self, way: str, mode: str, count: int, **more: object) -> Field:
         folder = self.folder / f"project_{next(self.numbers)}"
         return Field(folder, "", way=way, mode=mode, count=count, **more)  # type: ignore[arg-type]
+
+    def places(self, mode: str, count: int, runs: int) -> list[Place]:
+        """A project for each way, measured; fewer when there are fewer `runs` to come."""
+        found = []
+        for way in itertools.islice(self.next_ways, min(runs, len(self.ways))):
+            place = Place(self.project(way, mode, count), DRIVERS[way])
+            project = place.project
+            project.url = self.database()
+            stats = project.folder / "stats"
+            for command in ("upgrade", "head"), ("downgrade", "base"):
+                proxy = field.Proxy(self.server.port, behind=field.COMMIT, number=sys.maxsize)
+                url = field.with_port(project.url, proxy.port)
+                done = project.run(*command, url=url, MIGRATE_EXT_STATS=str(stats))
+                proxy.close()
+                assert done.code == 0, done.said
+                if way == "compiled":
+                    assert json.loads(stats.read_text())["planned"] == count
+                place.seconds[command[0]] = done.seconds
+                place.bytes[command[0]] = proxy.total
+                place.commits[command[0]] = proxy.said
+            self.drop(project.url)
+            found.append(place)
+        return found
+
+    def strike(
+        self,
+        place: Place,
+        dice: random.Random,
+        then: Callable[[Command], None] | None,
+        *arguments: str,
+    ) -> Command:
+        """Run a command, and do `then` at some point of it; None: cut its line."""
+        project, name = place.project, arguments[0]
+        driver = dice.choice(place.drivers)
+        url = field.with_driver(project.url, driver)
+        point = dice.choice(_POINTS if then else _POINTS[1:])
+        if point == "time":
+            assert then is not None
+            command = project.start(*arguments, url=url)
+            time.sleep(dice.uniform(0, place.seconds[name]))
+            then(command)
+            return command.wait()
+        victim: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        pause = dice.choice((0.0, dice.uniform(0, 0.004)))
+
+        def act() -> None:
+            command = victim.get()
+            time.sleep(pause)
+            assert then is not None
+            then(command)
+
+        doing = act if then else None
+        if point == "byte":
+            after = dice.randrange(place.bytes[name])
+            proxy = field.Proxy(self.server.port, after, then=doing)
+        else:
+            number = dice.randint(1, place.commits[name])
+            side = dice.choice(("before", "behind"))
+            proxy = field.Proxy(
+                self.server.port,
+                number=number,
+                then=doing,
+                **{side: field.COMMIT},  # type: ignore[arg-type]
+            )
+        command = project.start(*arguments, url=field.with_port(url, proxy.port))
+        victim.put(command)
+        command.wait()
+        proxy.close()
+        return command
 
     def searched(self, *commands: Command) -> None:
         for command in commands:
             self.outputs += 1
             assert self.server.password not in command.said, command.said
 
-    def goes_on(self, project: Field, command: Command, *again: str) -> None:
-        """After a blow to `command`, whose way was to head (or base): see the module's text."""
-        end = project.count if "head" in again else 0
-        at = project.state()
-        assert command.code != 0 or at == end, f"success, but at {at}:\n{command.said}"
-        if command.code not in (0, 137) and at == end and "Traceback" in command.said:
-            # It failed and is there all the same: COMMIT was in doubt, or was before the end.
-            assert "in doubt" in command.said or "Committed" in command.said, command.said
-        done = project.run(*again)
+    def state(self, project: Field) -> int:
+        """As :meth:`Field.state`, when nobody of the command is left on the server."""
+        project.state()  # one that is still working leaves it consistent as well
+        deadline = time.monotonic() + _END_SECONDS
+        with project.connect() as connection:
+            others = (
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            )
+            while connection.execute(others).fetchone() != (0,):
+                assert time.monotonic() < deadline, "the server goes on without a client"
+                time.sleep(0.005)
+        return project.state()
+
+    def goes_on(self, project: Field, command: Command, reason: str = "") -> int:
+        """After a blow to `command`: see the module's text. reason: a pattern of what a failure says.
+        Returns where the blow left the database."""
+        name = command.arguments[0]
+        start, end = (0, project.count) if name == "upgrade" else (project.count, 0)
+        at = self.state(project)
+        if command.code == 0:
+            assert at == end, f"success, but at {at}:\n{command.said}"
+        elif command.code != 137:
+            assert re.search(reason, command.said, re.IGNORECASE), command.said
+            assert command.way == "alembic" or "Traceback" not in command.said, command.said
+            field.told(command, start, at)
+        done = project.run(*command.arguments)
         self.searched(command, done)
         assert done.code == 0, f"at {at}, then:\n{done.said}"
         assert project.state() == end
+        assert done.said.count(f"Running {name}") == abs(end - at), f"at {at}, then:\n{done.said}"
+        return at
+
+
+# What a lost connection is called: by libpq, by asyncpg, by the system.
+LOST = (
+    "server closed the connection|connection was closed|connection_lost|connection reset"
+    "|EOF detected|could not receive data|broken pipe"
+)
+TERMINATED = "terminating connection|terminated by administrator"
+DOWN = "shutting down|starting up|refused|immediate shutdown|crash of another|recovery mode"
 
 
 # --- blows ----------------------------------------------------------------------------------------------------------
@@ -87,7 +225,7 @@ class Soak:
 def at_once(soak: Soak) -> str:
     slowest, runs = 0.0, 0
     rounds = soak.times(50)
-    for way, count in itertools.product(field.WAYS, (8, 32)):
+    for way, count in itertools.product(soak.ways, (8, 32)):
         projects = {mode: soak.project(way, mode, 20) for mode in field.MODES}
         for number in range(rounds):
             project = projects[field.MODES[number % 3]]
@@ -99,120 +237,103 @@ def at_once(soak: Soak) -> str:
             bad = [command.said for command in commands if command.code]
             assert not bad, f"{len(bad)} of {count} failed: {way}, {project.mode}\n{bad[0]}"
             assert project.state() == project.count
+            assert sum(command.said.count("Running upgrade") for command in commands) == 20
             slowest = max(slowest, *(command.seconds for command in commands))
             runs += count
             soak.drop(project.url)
-    return f"{runs} runs in {4 * rounds} rounds all exit 0, each migration once; slowest {slowest:.1f} s"
+    return f"{runs} runs in {2 * rounds * len(soak.ways)} rounds all exit 0, each migration once; slowest {slowest:.1f} s"
 
 
-def killed(soak: Soak) -> str:
-    said = []
-    for mode in field.MODES:
-        places: set[int] = set()
-        projects = [soak.project(way, mode, 200) for way in field.WAYS]
-        last = dict.fromkeys(field.WAYS, 2.0)
-        runs = 0
-        for number, dice in enumerate(soak.seeds(500)):
-            project = projects[number % 2]
-            project.url = soak.database()
-            command = project.start("upgrade", "head")
-            time.sleep(dice.uniform(0, last[project.way]))
-            command.send(signal.SIGKILL)
-            command.wait()
-            if command.code == 0:
-                last[project.way] = command.seconds
-            places.add(project.state())
-            soak.goes_on(project, command, "upgrade", "head")
-            runs += 1
-            soak.drop(project.url)
-        said.append(f"{mode}: {runs} kills, {len(places)} places")
-    return "; ".join(said)
+def kill(command: Command) -> None:
+    command.send(signal.SIGKILL)
+
+
+def killed(mode: str, soak: Soak) -> str:
+    found: list[int] = []
+    places = soak.places(mode, soak.count, soak.times(500))
+    runs = 0
+    for number, dice in enumerate(soak.seeds(500)):
+        place = places[number % len(places)]
+        place.project.url = soak.database()
+        command = soak.strike(place, dice, kill, "upgrade", "head")
+        at = soak.goes_on(place.project, command)
+        if command.code == 137:
+            found.append(at)
+        runs += 1
+        soak.drop(place.project.url)
+    return (
+        f"{runs} kills, {len(found)} in mid-run, at {len(set(found))} places, "
+        f"{found.count(soak.count)} of them committed; each rerun at head"
+    )
 
 
 def cut(soak: Soak) -> str:
-    runs = doubt = found = 0
-    for mode, way in itertools.product(("one", "each"), field.WAYS):
-        project = soak.project(way, mode, 60)
-        project.url = soak.database()
-        totals = {}
-        for command, target in (("upgrade", "head"), ("downgrade", "base")):
-            proxy = field.Proxy(soak.server.port)
-            done = project.run(command, target, url=field.with_port(project.url, proxy.port))
-            assert done.code == 0, done.said
-            totals[command], _ = proxy.total, proxy.close()
-        soak.drop(project.url)
-        for dice in soak.seeds(125):
+    runs = hit = doubt = found = 0
+    for mode in field.MODES:
+        places = soak.places(mode, min(60, soak.count), soak.times(167))
+        for number, dice in enumerate(soak.seeds(167)):
+            place = places[number % len(places)]
+            project = place.project
             project.url = soak.database()
-            for command, target in (("upgrade", "head"), ("downgrade", "base")):
-                total = totals[command]
-                # Every other one near the end, where COMMIT is.
-                after = dice.choice((dice.randrange(total), total - dice.randrange(200)))
-                proxy = field.Proxy(soak.server.port, after)
-                done = project.run(command, target, url=field.with_port(project.url, proxy.port))
-                proxy.close()
+            for command in ("upgrade", "head"), ("downgrade", "base"):
+                done = soak.strike(place, dice, None, *command)
+                hit += done.code != 0
                 if "in doubt" in done.said:
                     doubt += 1
-                    checked = "it was committed" in done.said
-                    found += checked
-                    at = project.state()
-                    if mode == "one":
-                        assert checked == (at == (60 if target == "head" else 0)), done.said
-                soak.goes_on(project, done, command, target)
+                    found += "it was committed" in done.said
+                soak.goes_on(project, done, LOST)
                 runs += 1
             soak.drop(project.url)
-    return f"{runs} cuts (upgrade and downgrade); COMMIT in doubt {doubt}, found committed {found}"
+    return (
+        f"{runs} cuts (upgrade and downgrade), {hit} failed; COMMIT in doubt {doubt}, "
+        f"found committed {found}"
+    )
+
+
+def in_mid_run(
+    soak: Soak, reason: str, blow: Callable[[Field], Callable[[random.Random], None]]
+) -> tuple[int, int]:
+    """`blow` to upgrades: how many there were, and how many failed."""
+    full = soak.times(50)
+    places = {mode: soak.places(mode, soak.count, full) for mode in field.MODES[:full]}
+    runs = hit = 0
+    for number, dice in enumerate(soak.seeds(50)):
+        of_mode = places[field.MODES[number % 3]]
+        place = of_mode[number // 3 % len(of_mode)]
+        place.project.url = soak.database()
+        does = blow(place.project)
+        command = soak.strike(place, dice, lambda _, d=dice, f=does: f(d), "upgrade", "head")  # type: ignore[misc]
+        hit += command.code != 0
+        soak.goes_on(place.project, command, reason)
+        runs += 1
+        soak.drop(place.project.url)
+    return runs, hit
 
 
 def terminated(soak: Soak) -> str:
-    runs = hit = 0
-    for number, dice in enumerate(soak.seeds(50)):
-        mode = field.MODES[number % 3]
-        project = soak.project(field.WAYS[number % 2], mode, 200)
-        project.url = soak.database()
-        name = project.url.rpartition("/")[2]
-        command = project.start("upgrade", "head")
-        time.sleep(dice.uniform(0.1, 1.5))
-        soak.admin.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
-        )
-        command.wait()
-        hit += command.code != 0
-        if command.code != 0:
-            assert "terminating connection" in command.said or "connect" in command.said, (
-                command.said
-            )
-        soak.goes_on(project, command, "upgrade", "head")
-        runs += 1
-        soak.drop(project.url)
+    runs, hit = in_mid_run(
+        soak, f"{TERMINATED}|{LOST}", lambda project: lambda _: soak.end_sessions(project)
+    )
     return f"{runs} terminated, {hit} in mid-run; each a clear error, each rerun at head"
 
 
 def restarted(soak: Soak) -> str:
-    runs = hit = 0
     home = Path(soak.server.home)
     found = list(home.glob("wheel/*/pginstall/bin"))
     folder = server.wheel_folder()
     assert found or folder is not None
     control = (found[0] if found else folder / "bin") / "pg_ctl"  # type: ignore[operator]
-    for number, dice in enumerate(soak.seeds(50)):
-        mode = field.MODES[number % 3]
-        project = soak.project(field.WAYS[number % 2], mode, 200)
-        project.url = soak.database()
-        command = project.start("upgrade", "head")
-        time.sleep(dice.uniform(0.1, 1.5))
+
+    def restart(dice: random.Random) -> None:
         how = dice.choice(("fast", "immediate"))
         server.run(
             *(control, "-D", home / "data", "-l", home / "log", "-w", "-m", how, "restart"),
             home=str(home),
         )
-        command.wait()
-        hit += command.code != 0
-        soak.goes_on(project, command, "upgrade", "head")
-        runs += 1
         soak.admin.close()
-        soak.admin = psycopg.connect(soak.server.url(driver=""), autocommit=True)
-        soak.drop(project.url)
-    return f"{runs} restarts, {hit} in mid-run; each rerun at head"
+
+    runs, hit = in_mid_run(soak, f"{TERMINATED}|{LOST}|{DOWN}", lambda _: restart)
+    return f"{runs} restarts, {hit} in mid-run; each a clear error, each rerun at head"
 
 
 def pooled(soak: Soak) -> str:
@@ -221,7 +342,8 @@ def pooled(soak: Soak) -> str:
     rounds, runs = soak.times(20), 0
     with field.pooler(soak.server.url()) as port:
         for number in range(rounds):
-            way, mode = field.WAYS[number % 2], ("one", "each")[number // 2 % 2]
+            way = soak.ways[number % len(soak.ways)]
+            mode = ("one", "each")[number // len(soak.ways) % 2]
             project = soak.project(way, mode, 20)
             project.url = soak.database()
             url = field.with_port(project.url, port)
@@ -232,6 +354,8 @@ def pooled(soak: Soak) -> str:
             bad = [command.said for command in commands if command.code]
             assert not bad, bad[0]
             assert project.state() == 20
+            assert sum(command.said.count("Running upgrade") for command in commands) == 20
+            soak.drop(project.url)
             runs += 8
     return f"{runs} runs in {rounds} rounds all exit 0, each migration once"
 
@@ -281,7 +405,9 @@ def table_held(soak: Soak) -> str:
 
 BLOWS: dict[str, Callable[[Soak], str]] = {
     "8 and 32 at once, both ways in": at_once,
-    "SIGKILL at a random moment": killed,
+    "SIGKILL, one transaction": functools.partial(killed, "one"),
+    "SIGKILL, one transaction each": functools.partial(killed, "each"),
+    "SIGKILL, with autocommit blocks": functools.partial(killed, "autocommit"),
     "connection cut after byte n": cut,
     "pg_terminate_backend": terminated,
     "server restart": restarted,
@@ -290,11 +416,13 @@ BLOWS: dict[str, Callable[[Soak], str]] = {
 }
 
 
-def run(scale: float, seed: int, *only: str) -> list[tuple[str, str, str]]:
+def run(
+    scale: float, seed: int, *only: str, ways: tuple[str, ...] = field.ALL_WAYS
+) -> list[tuple[str, str, str]]:
     """(test, result, seconds) of each blow; prints as it goes. Raises AssertionError at the first failure."""
     results = []
     with server.temporary_server() as private, tempfile.TemporaryDirectory() as folder:
-        soak = Soak(private, Path(folder), scale, seed)
+        soak = Soak(private, Path(folder), scale, seed, ways)
         for name, blow in BLOWS.items():
             if not only or any(word in name for word in only):
                 started = time.monotonic()
@@ -312,12 +440,13 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=[], metavar="WORD")
+    parser.add_argument("--ways", nargs="+", default=field.ALL_WAYS, choices=field.ALL_WAYS)
     options = parser.parse_args()
     for name in [n for n in os.environ if n.startswith("PG") or n == "DATABASE_URL"]:
         del os.environ[name]
-    print(f"scale {options.scale}, seed {options.seed}")
+    print(f"scale {options.scale}, seed {options.seed}, {', '.join(options.ways)}")
     print("| test | result | time |\n|---|---|---|", flush=True)
-    run(options.scale, options.seed, *options.only)
+    run(options.scale, options.seed, *options.only, ways=tuple(options.ways))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Installs the runtime for Alembic's own tests (``-p alembic_suite_plugin``), which Alembic >= 1.18 has done already."""
+"""Installs the runtime for a suite of others (``-p active_plugin``), which Alembic >= 1.18 has done already."""
 
 import alembic.config  # noqa: F401
 import ours

@@ -1,0 +1,144 @@
+"""What became of a run of migrations that did not come to its end: what is told of it, and how it is
+told to stop.
+
+Used around Alembic's runs (:mod:`migrate_ext.runs`) and our own (:mod:`migrate_ext.plans`,
+:mod:`migrate_ext.direct`); it imports next to nothing.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # signal's own costs the import of enum
+import sys
+
+from migrate_ext import errors, lock
+from migrate_ext.limits import Limits
+
+TYPE_CHECKING = False  # typing's own costs its import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CHECK_SECONDS = 10.0  # for the end of a transaction whose COMMIT is in doubt
+_ENDED = ("08", "57P")  # SQLSTATEs of a session that is over
+
+
+def is_end(sqlstate: str | None) -> bool:
+    """Whether an error of this code says that the session is over. It may say so after a commit."""
+    return sqlstate is not None and sqlstate.startswith(_ENDED)
+
+
+def of_run(committed: list[str], half_done: str | None = None) -> str:
+    """What was committed of a run that failed, and what to do; empty when nothing was.
+
+    committed: revisions. half_done: one that committed something of its own, not its version row.
+    """
+    said = []
+    if committed:
+        said.append(f"Committed: {_some(committed)}.")
+    if half_done:
+        said.append(
+            f"{half_done} was left half done: what it did in and before its autocommit "
+            "block is committed, its version row is not. If it left an INVALID index, the next "
+            "run names it, and with --repair drops it first."
+        )
+    if said:
+        said.append("All else was rolled back; the same command goes on from there.")
+    return " ".join(said)
+
+
+def _some(names: list[str]) -> str:
+    if len(names) < 4:
+        return ", ".join(names)
+    return f"{names[0]} to {names[-1]} ({len(names)} migrations)"
+
+
+def in_doubt(
+    error: BaseException,
+    expected: frozenset[str | None],
+    read: Callable[[], frozenset[str | None]],
+    half_done: str | None = None,
+) -> tuple[str, bool]:
+    """What became of a COMMIT that was sent and not answered, in words; and whether it is committed.
+
+    expected: the version rows if it is. read: gives them from a new connection. half_done: the
+    revision whose autocommit block begins with this COMMIT, which the rows cannot tell of.
+    """
+    what = "Interrupted" if isinstance(error, KeyboardInterrupt) else "The connection was lost"
+    said = f"{what} while COMMIT was on its way, so its outcome is in doubt. "
+    try:
+        rows = read()
+    except Exception as failed:
+        reason = errors.first_line(getattr(failed, "orig", failed)).strip()
+        said += f"It could not be checked ({reason}): 'current' tells, once it can be reached."
+        return said, False
+    place = ", ".join(sorted(str(row) for row in rows)) or "base"
+    said += "Checked on a new connection: "
+    if rows != expected:
+        said += f"it was not committed; the database is at {place}. "
+        return said + "The same command goes on from there.", False
+    if half_done:
+        said += f"the database is at {place}. What {half_done} did before its autocommit block "
+        return said + "may be committed; its version row is not.", False
+    return said + f"it was committed; the database is at {place}.", True
+
+
+def wait_for_end(ask: lock.Ask, table: str, schema: str | None) -> bool:
+    """Until the transaction in doubt is over: it has the lock until then. Whether there is a version
+    table now.
+
+    ask: as of :func:`migrate_ext.lock.try_lock`, on a connection of its own.
+    """
+    limits = Limits()
+    limits.lock_timeout = CHECK_SECONDS
+    waiting = lock.Waiting(limits, ask)
+    while True:
+        tried = lock.try_lock(ask, table, schema, for_session=False)
+        if tried.had:
+            return tried.exists
+        waiting.again(tried.key)
+
+
+def tell(error: BaseException, text: str) -> None:
+    """Log what is to be known of a failed run, and note it at the error."""
+    if not text:
+        return
+    lock.say("error", text)
+    before = getattr(error, "migration_outcome", "")
+    error.__dict__["migration_outcome"] = f"{before} {text}".strip()
+    if sys.version_info >= (3, 11):
+        error.add_note(f"[migrate_ext: {text}]")
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM; as for Ctrl-C, the running statement is cancelled on the server."""
+
+
+class Terminable:
+    """Within this block SIGTERM unwinds the run, so that the server stops working for it, and is not
+    fatal at once. Not where the program handles it, nor in another thread than the main one.
+    """
+
+    def __enter__(self) -> None:
+        self.mine = False
+        if _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL:
+            try:
+                _signal.signal(_signal.SIGTERM, _terminate)
+                self.mine = True
+            except ValueError:  # not the main thread
+                pass
+
+    def __exit__(self, *_: object) -> None:
+        if self.mine:
+            _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
+
+
+def ended(terminated: Terminated, text: str) -> SystemExit:
+    """What to raise for SIGTERM, with its exit code. text: as of :func:`of_run`; it is told."""
+    error = SystemExit(128 + _signal.SIGTERM)
+    if not hasattr(terminated, "migration_outcome"):  # else COMMIT was on its way
+        text = f"Terminated by SIGTERM: the open transaction is rolled back. {text}".strip()
+    tell(error, text)
+    return error

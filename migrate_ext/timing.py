@@ -1,0 +1,42 @@
+"""Time per statement, for ``upgrade -v``: which of a run's statements were slow.
+
+Measured here, from one answer of the server to the next, while nothing else is done: each migration
+is sent when it is rendered, and waited for, and the server gives each answer at once. So a time has
+the way there and back in it where a statement is the first of its migration, or not batched.
+"""
+
+from __future__ import annotations
+
+import heapq
+import sys
+
+_SHOWN = 10
+_WIDTH = 60
+
+
+class Times:
+    """Of one run: ``add`` each statement, ``show`` the slowest in the end."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.seconds = 0.0
+        self.slowest: list[tuple[float, int, str, str]] = []
+
+    def add(self, seconds: float, sql: str, where: str) -> None:
+        """where: revision, file and line, as far as they are known."""
+        self.count += 1
+        self.seconds += seconds
+        heapq.heappush(self.slowest, (seconds, -self.count, sql, where))
+        if len(self.slowest) > _SHOWN:
+            heapq.heappop(self.slowest)
+
+    def show(self) -> None:
+        """Print them on stderr, beside the log lines of the run."""
+        if not self.count or sys.stderr is None:
+            return
+        print(f"{self.count} statements took {self.seconds:.3f} s; the slowest:", file=sys.stderr)
+        for seconds, _, sql, where in sorted(self.slowest, reverse=True):
+            text = " ".join(sql.split())
+            if len(text) > _WIDTH:
+                text = text[: _WIDTH - 3] + "..."
+            print(f"{seconds:9.3f} s  {text}  {where}".rstrip(), file=sys.stderr)
