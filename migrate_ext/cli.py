@@ -151,10 +151,10 @@ def run(argv: Sequence[str], prog: str) -> None:
 
         print(f"{prog} {__version__} (alembic {version('alembic')})")
         return
-    if list(argv) == ["doctor"]:
+    if argv and argv[0] == "doctor" and set(argv[1:]) <= {"-v", "--verbose"}:
         from migrate_ext import doctor
 
-        raise SystemExit(doctor.main())
+        raise SystemExit(doctor.main(verbose=len(argv) > 1))
     timed = any(a in argv for a in ("upgrade", "downgrade"))
     if any(
         a.startswith(("--no-lock", "--lock-timeout", "--repair"))

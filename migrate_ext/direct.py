@@ -37,7 +37,7 @@ def run_command(options: Options, config: Config) -> None:
     if options.command in ("upgrade", "downgrade") and ":" in options.arguments[0]:
         raise errors.Declined("a range")
     path = os.path.join(config.script_location(), "env.py")
-    if not _is_thin(path):
+    if not is_thin(path):
         raise errors.Declined("env.py is not a thin one")
     if handover.running is not None:
         raise errors.Declined("a command inside env.py")
@@ -65,7 +65,7 @@ def _execute(path: str) -> None:
     loader.exec_module(module)
 
 
-def _is_thin(path: str) -> bool:
+def is_thin(path: str) -> bool:
     """Whether an ``env.py`` leaves Alembic alone. Doubt is a no: it runs as under ``alembic``."""
     try:
         with open(path, "rb") as file:

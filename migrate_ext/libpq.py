@@ -93,7 +93,7 @@ def of_driver(connection: object) -> tuple[int, str] | None:
 def of_psycopg(connection: object) -> tuple[int, str] | None:
     """As :func:`of_driver` for psycopg's connections, the async ones included."""
     pgconn = getattr(connection, "pgconn", None)
-    library = _psycopg_library(type(pgconn).__module__)
+    library = psycopg_library(type(pgconn).__module__)
     return _both(getattr(pgconn, "pgconn_ptr", None), library)
 
 
@@ -101,7 +101,7 @@ def _both(pointer: int | None, library: str | None) -> tuple[int, str] | None:
     return None if pointer is None or library is None else (pointer, library)
 
 
-def _psycopg_library(module: str) -> str | None:
+def psycopg_library(module: str) -> str | None:
     """``module``: where the PGconn's class comes from tells psycopg's three builds apart."""
     if module.startswith(("psycopg_binary", "psycopg_c")):
         package = module.partition(".")[0]

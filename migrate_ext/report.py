@@ -33,6 +33,8 @@ _HINTS = (
     ),
 )
 
+_AROUND = 1000  # characters of a long statement that are shown, on each side of the error
+
 _CONNECT_HINTS = (
     (("password", "role "), "check user and password in the URL; @ : / ? in them are %-encoded"),
     (("database ",), "create the database, or correct its name in the URL"),
@@ -116,7 +118,7 @@ def _database_error(error: BaseException, original: BaseException) -> int:
     message = _one_paragraph(str(original)).removeprefix("ERROR:  ")
     _say(f"FAILED: {_where(error)}{message}")
     if statement is not None:
-        _say(f"[SQL: {statement.strip()}]")
+        _say(f"[SQL: {_excerpt(statement, original)}]")
     kept = "" if "in doubt" in outcome else "Nothing of the open transaction was kept."
     _say(f"{f'SQLSTATE {state}. ' if state else ''}{kept}".strip())
     if state == "42501":
@@ -125,6 +127,20 @@ def _database_error(error: BaseException, original: BaseException) -> int:
         )
     _say("(--raiseerr shows the traceback)")
     return 1
+
+
+def _excerpt(statement: str, error: BaseException) -> str:
+    """A statement, or of a long one what is around the place that `error` tells."""
+    if len(statement) <= 2 * _AROUND:
+        return statement.strip()
+    from migrate_ext import drivers
+
+    found = drivers.position(error) or getattr(error, "fields", {}).get(ord("P")) or 1
+    begin = max(int(found) - _AROUND, 0)
+    end = begin + 2 * _AROUND
+    left = len(statement) - (min(end, len(statement)) - begin)
+    before, after = "... " if begin else "", " ..." if end < len(statement) else ""
+    return f"{before}{statement[begin:end].strip()}{after} ({left:,} characters more)"
 
 
 def _one_paragraph(text: str) -> str:

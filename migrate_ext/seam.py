@@ -54,6 +54,7 @@ from migrate_ext import (
     revision,
     runs,
     scripts,
+    starting,
 )
 from migrate_ext.executor import Executor, Place, note
 from migrate_ext.guard import Guard
@@ -70,11 +71,15 @@ def command_line(argv: Sequence[str], prog: str, *, plain: bool = False) -> None
     argv, prog: as for :func:`migrate_ext.cli.main`. plain: without the executor.
     """
     line = CommandLine(prog=prog)
+    if not plain and "init" in argv:
+        starting.tell_of_thin(line.parser)
     options = line.parser.parse_args([word for word in argv if word != "--no-plan"])
     if not hasattr(options, "cmd"):
         line.parser.error("too few arguments")
     function, positional, keyword = options.cmd
     config = _alembic_config(line, options)
+    if not plain and function.__name__ == "list_templates":
+        starting.add_thin(config)
     with nullcontext() if plain else hooks.installed(), _naming_files():
         function(
             config,

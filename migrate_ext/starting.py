@@ -10,6 +10,12 @@ import sys
 
 from migrate_ext.errors import CommandError
 
+TYPE_CHECKING = False  # typing's own costs its import
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+    from typing import Any
+
+_SYNOPSIS = "PostgreSQL configuration whose env.py names the models and imports none of them."
 _FILES = os.path.join(os.path.dirname(__file__), "templates", "thin")
 # The words of the template that depend on where it is laid out.
 _LOCATION = "script_location = %(here)s\n"
@@ -24,6 +30,25 @@ def is_ours(argv: list[str]) -> bool:
             argv[at : at + 2] in (["-t", "thin"], ["--template", "thin"]) for at in range(len(argv))
         )
     )
+
+
+def add_thin(config: Any) -> None:
+    """Let Alembic's ``list_templates``, which prints through `config`, end its list with ours."""
+    print_stdout = config.print_stdout
+
+    def print_more(text: str, *arguments: Any) -> None:
+        if text.startswith("\nTemplates are used"):
+            print_stdout("%s - %s", "thin", _SYNOPSIS)
+        print_stdout(text, *arguments)
+
+    config.print_stdout = print_more
+
+
+def tell_of_thin(parser: ArgumentParser) -> None:
+    """Name the template in the help of Alembic's ``init``."""
+    for action in parser._actions:
+        if isinstance(action.choices, dict) and "init" in action.choices:
+            action.choices["init"].epilog = f"Beside Alembic's templates: thin, {_SYNOPSIS}"
 
 
 def run(argv: list[str]) -> None:

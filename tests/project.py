@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import psycopg
@@ -138,7 +139,10 @@ class Project:
         self, revision: str, body: str = "pass", *, down: str, top: str = "", name: str = ""
     ) -> None:
         lines = "".join(f"    {line}\n" for line in body.splitlines())
-        (self.folder / "versions" / f"{name or revision}.py").write_text(
+        path = self.folder / "versions" / f"{name or revision}.py"
+        # Python takes bytecode for new that is of a file of this length, written in this second.
+        Path(cache_from_source(str(path))).unlink(missing_ok=True)
+        path.write_text(
             f'"""{revision}"""\nimport sqlalchemy as sa\nfrom alembic import op\n'
             f"revision = {revision!r}\ndown_revision = {down}\n{top}\n\n\n"
             f"def upgrade():\n{lines}\n\ndef downgrade():\n    pass\n"

@@ -37,3 +37,34 @@ def test_a_missing_binary_is_named(site: Site) -> None:
     )
     assert done.returncode == 1
     assert "C core           NOT USABLE" in done.stdout
+
+
+def test_a_project_is_told_what_takes_the_plain_path_and_no_password(site: Site) -> None:
+    site.install_ours()
+    (site.folder / "alembic.ini").write_text(
+        "[alembic]\nscript_location = %(here)s/m\npath_separator = os\n"
+        "sqlalchemy.url = postgresql://u:secret@h/d\nmigrate_ext_lock = false\n"
+    )
+    versions = site.folder / "m" / "versions"
+    versions.mkdir(parents=True)
+    (versions.parent / "env.py").write_text("from alembic import context\nraise SystemExit(9)\n")
+    top = "from alembic import op\nrevision = {!r}\ndown_revision = None\n"
+    bodies = "def upgrade():\n    {}\ndef downgrade():\n    pass\n"
+    (versions / "a.py").write_text(top.format("a") + bodies.format("op.drop_table('t')"))
+    for number in range(7):
+        (versions / f"b{number}.py").write_text(top.format("b") + bodies.format("print(1)"))
+    (versions / "c.py").write_text("revision = str(1)\nraise SystemExit(9)\n")
+    done = site.run(DOCTOR)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "secret" not in done.stdout + done.stderr
+    assert "env.py           classic" in done.stdout
+    assert "lock             turned off" in done.stdout
+    assert "executed files   1 of 9" in done.stdout
+    assert f"{versions / 'c.py'}: " in done.stdout
+    assert f"{versions / 'b0.py'}: upgrade(): line 5: " in done.stdout
+    assert str(versions / "a.py") not in done.stdout
+    assert "b6.py" not in done.stdout
+    assert "migrate-ext doctor -v" in done.stdout
+    every = site.run(DOCTOR.replace("'doctor'", "'doctor', '-v'"))
+    assert "b6.py" in every.stdout
+    assert "migrate-ext doctor -v" not in every.stdout

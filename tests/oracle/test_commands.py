@@ -46,7 +46,6 @@ READ_ONLY = [
     ("show", "zzzz"),
     ("show", "ab"),
     ("show", "-h"),
-    ("list_templates",),
     ("--help",),
     ("upgrade", "--help"),
     (),
@@ -195,6 +194,23 @@ def test_branches_and_merges(twins: Twins) -> None:
     twins.agree("history")
     twins.agree("branches", "-v")
     twins.agree("downgrade", "base")
+
+
+def test_list_templates_has_ours_beside_alembics(twins: Twins) -> None:
+    theirs, ours = (twin.run("list_templates") for twin in twins.both)
+    both = ours.stdout.splitlines(True)
+    thin = [line for line in both if line.startswith("thin - ")]
+    assert len(thin) == 1
+    assert (
+        both.index(thin[0]) == both.index("Templates are used via the 'init' command, e.g.:\n") - 2
+    )
+    both.remove(thin[0])
+    assert ("".join(both), ours.stderr, ours.code) == (theirs.stdout, theirs.stderr, theirs.code)
+    off = twins.ours.run("list_templates", MIGRATE_EXT="0")
+    assert (off.stdout, off.code) == (theirs.stdout, theirs.code)
+    theirs, ours = (twin.run("init", "--help") for twin in twins.both)
+    assert ours.stdout.startswith(theirs.stdout)
+    assert "thin" in ours.stdout.removeprefix(theirs.stdout)
 
 
 def test_a_template_project_made_by_init(twins: Twins) -> None:

@@ -340,6 +340,17 @@ def test_failing_sql_is_shown_with_its_place_and_nothing_stays(project: Project,
     assert project.database() == before
 
 
+@pytest.mark.parametrize("way", NOT_CLASSIC, indirect=True)
+def test_of_a_long_script_only_what_is_around_the_error_is_shown(project: Project) -> None:
+    script = [f"INSERT INTO many VALUES ({n});" for n in range(9000)]
+    script[0], script[6000] = "CREATE TABLE many (n int);", "SELEC 17;"
+    project.revision("bbbb2222", f"op.execute({' '.join(script)!r})", down="'aaaa1111'")
+    done = project.run("upgrade", "head")
+    words = "(5999); SELEC 17; INSERT INTO many VALUES (6001);"
+    done.failed(1, 'syntax error at or near "SELEC"', "[SQL: ... ", words, " characters more)]")
+    assert len(done.said) < 3500
+
+
 def test_the_servers_error_wins_over_a_later_one_of_python(project: Project) -> None:
     body = PLAIN.replace('op.create_table("gizmos"', '[][0]; op.create_table("gizmos"')
     project.revision("bbbb2222", body, down="'aaaa1111'")
