@@ -1,7 +1,7 @@
 """``make wheel-test``: installs a wheel where there is no compiler and no libpq but the drivers' own, and runs commands there.
 
-Programs of the new environments see nothing but their own ``bin``. The server is private, or the one that TEST_DATABASE_URL
-names (its user must be allowed to create databases).
+Programs of the new environments see nothing but their own ``bin``; as root on Linux, the system's libpq is hidden from them, too.
+The server is private, or the one that TEST_DATABASE_URL names (its user must be allowed to create databases).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from sqlalchemy.engine import make_url
 from migrate_ext.testing import embedded
 
 ROOT = Path(__file__).resolve().parent.parent
+PLACES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")
 # What the process has mapped when it ends: our binary needs no libpq, and the driver's own served it.
 MAPPED = """
 import alembic.config, sys
@@ -34,9 +36,26 @@ assert migrate_ext.stats()["batches"] > 0, migrate_ext.stats()
 """
 
 
+def without_libpq() -> list[str]:
+    """A command's beginning, which hides the system's libpq from it: an empty file lies over each of its names."""
+    unshare, mount, shell = (shutil.which(name) for name in ("unshare", "mount", "sh"))
+    found = [str(path) for place in PLACES for path in Path(place).rglob("libpq.so*")]
+    if not found:
+        return []
+    if unshare is None or mount is None or shell is None or os.geteuid() != 0:
+        print("  the system's libpq stays in sight: only root can hide it, with unshare")
+        return []
+    hide = "".join(f"{mount} --bind /dev/null {shlex.quote(path)}; " for path in found)
+    return [unshare, "--mount", shell, "-ec", f'{hide}exec "$@"', "sh"]
+
+
+HIDING = without_libpq()
+
+
 def run(*command: str | Path, env: dict[str, str], cwd: Path) -> str:
     """What a command prints; ends the program with all of it when it fails."""
-    done = subprocess.run(list(map(str, command)), env=env, cwd=cwd, capture_output=True, text=True)
+    words = [*HIDING, *map(str, command)]
+    done = subprocess.run(words, env=env, cwd=cwd, capture_output=True, text=True)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
     return done.stdout
@@ -65,6 +84,11 @@ def try_wheel(wheel: Path, driver: str, requirement: str, server: str, folder: P
     ).render_as_string(hide_password=False)
     for program in ("gcc", "cc", "clang", "pg_config"):
         assert shutil.which(program, path=env["PATH"]) is None
+    if HIDING:
+        loading = (
+            "import ctypes\ntry:\n    ctypes.CDLL('libpq.so.5')\nexcept OSError:\n    print('none')"
+        )
+        assert run(programs / "python", "-c", loading, env=env, cwd=project) == "none\n"
     with psycopg.connect(admin, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
         try:
