@@ -155,6 +155,11 @@ def run(argv: Sequence[str], prog: str) -> None:
         from migrate_ext import doctor
 
         raise SystemExit(doctor.main(verbose=len(argv) > 1))
+    if argv and argv[0] == "compile" and not {"-h", "--help"}.isdisjoint(argv):
+        from migrate_ext import usage
+
+        print(usage.of_compile(prog), end="")
+        return
     timed = any(a in argv for a in ("upgrade", "downgrade"))
     if any(
         a.startswith(("--no-lock", "--lock-timeout", "--repair"))

@@ -71,8 +71,10 @@ def command_line(argv: Sequence[str], prog: str, *, plain: bool = False) -> None
     argv, prog: as for :func:`migrate_ext.cli.main`. plain: without the executor.
     """
     line = CommandLine(prog=prog)
-    if not plain and "init" in argv:
-        starting.tell_of_thin(line.parser)
+    if not plain and not {"-h", "--help"}.isdisjoint(argv):
+        from migrate_ext import usage  # once in a while
+
+        usage.add(line.parser)
     options = line.parser.parse_args([word for word in argv if word != "--no-plan"])
     if not hasattr(options, "cmd"):
         line.parser.error("too few arguments")

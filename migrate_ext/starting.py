@@ -12,7 +12,6 @@ from migrate_ext.errors import CommandError
 
 TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:
-    from argparse import ArgumentParser
     from typing import Any
 
 _SYNOPSIS = "PostgreSQL configuration whose env.py names the models and imports none of them."
@@ -42,13 +41,6 @@ def add_thin(config: Any) -> None:
         print_stdout(text, *arguments)
 
     config.print_stdout = print_more
-
-
-def tell_of_thin(parser: ArgumentParser) -> None:
-    """Name the template in the help of Alembic's ``init``."""
-    for action in parser._actions:
-        if isinstance(action.choices, dict) and "init" in action.choices:
-            action.choices["init"].epilog = f"Beside Alembic's templates: thin, {_SYNOPSIS}"
 
 
 def run(argv: list[str]) -> None:

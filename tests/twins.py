@@ -98,6 +98,7 @@ class Twin:
         text = text.replace(self.url.rsplit("/", 1)[1], "<database>")
         text = re.sub(r"^hint: .*\n", "", text, flags=re.M)
         text = re.sub(r"(usage: |^)(alembic|migrate-ext)( |: )", r"\1<program>\3", text, flags=re.M)
+        text = re.sub(r"\nOf migrate-ext:\n.*", "", text, flags=re.S)
         if "usage: " in text:
             text = " ".join(text.split())
         text = re.sub(r"\((\w+(?:, \w+)+)\)", _sorted, text)

@@ -93,3 +93,18 @@ TAKEN = [
 @pytest.mark.parametrize("line", TAKEN)
 def test_commands_of_the_core_are_not_left_to_argparse(line: str) -> None:
     assert check(line.split())
+
+
+def test_help_names_our_own_options(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv, words in {
+        ("--help",): ("compile [--check]", "doctor [-v]", "list_templates"),
+        ("upgrade", "-h"): ("--no-lock", "--lock-timeout SECONDS", "--repair", "--plan", "--no-plan", "MIGRATE_EXT_RETRIES", "--tag TAG"),
+        ("downgrade", "-h"): ("--no-lock", "--plan", "--repair"),
+        ("stamp", "--help"): ("--no-lock", "--purge"),
+        ("init", "--help"): ("-t thin", "--package"),
+        ("compile", "--help"): ("usage: migrate-ext compile [--check]",),
+    }.items():  # fmt: skip
+        assert cli.main(list(argv)) == 0
+        said = capsys.readouterr().out
+        for word in words:
+            assert word in said, argv
