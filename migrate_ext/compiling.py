@@ -15,7 +15,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
@@ -367,8 +367,13 @@ def compile_project(run: direct.Run, settings: Settings) -> None:
         if not same:
             raise errors.CommandError(f"{path} is not up to date; run 'compile', and commit it")
     else:
-        with open(path + ".new", "wb") as file:
-            file.write(text.encode())
-        os.replace(path + ".new", path)
+        try:
+            with open(path + ".new", "wb") as file:
+                file.write(text.encode())
+            os.replace(path + ".new", path)
+        except OSError as error:
+            with suppress(OSError):
+                os.unlink(path + ".new")
+            raise errors.CommandError(f"{path} cannot be written: {error.strerror}") from error
         said.append(f"{path} is written\n")
     commands.print_text(run.options, "".join(said))
