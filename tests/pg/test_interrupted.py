@@ -336,7 +336,20 @@ def test_no_failure_prints_the_password(failures: tuple[Field, str]) -> None:
         for text in (f"postgresql://u:{password}@h:x/d", f"nonsense:{password}", f"//{password}@"):
             if way == DIRECT:
                 outputs.append(project.run("upgrade", "head", url=text).said)
-    assert len(outputs) > 30
+    (project.folder / "env.py").write_text(field.THIN.format(each=False))
+    project.way = DIRECT
+    stats = project.folder / "stats"
+    for command in (
+        ("doctor", "-v"),
+        ("compile",),
+        ("upgrade", "head", "--plan"),
+        ("upgrade", "head"),
+    ):
+        outputs.append(project.run(*command, MIGRATE_EXT_STATS=str(stats)).said)
+        outputs.append(stats.read_text())
+    assert "SELECT 1/0" in outputs[-4]
+    outputs.append((project.folder / "versions.plan").read_text())
+    assert len(outputs) > 40
     assert [said for said in outputs if password in said] == []
 
 
