@@ -151,8 +151,37 @@ def show(title: str, ours: Cost, theirs: Cost, goal: str, than: str = "alembic")
     )
 
 
+def small(folder: Path, admin: URL, rounds: int, revisions: int) -> None:
+    """One DDL each, with which the server has little to do."""
+    made = project.make(folder, revisions, project.CREATE_SMALL_TABLE)
+    bench = Bench(made, admin, rounds)
+    theirs, classic, thin = bench.least(ALEMBIC, CLASSIC, THIN)
+    show(f"{revisions} small tables, classic env.py", classic, theirs, "0.5x (aim 0.4x)")
+    show(f"{revisions} small tables, direct", thin, theirs, "0.45x")
+    sql = subprocess.run(
+        (*THIN, "--sql"),
+        cwd=made,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": "postgresql://"},
+        check=True,
+        capture_output=True,
+    ).stdout
+    (made / "upgrade.sql").write_bytes(sql)
+    compile_ = (PYTHON, "-m", "migrate_ext", "compile")
+    subprocess.run(
+        compile_,
+        cwd=made,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    psql, planned = bench.least(
+        ("psql", "-q", "-v", "ON_ERROR_STOP=1", "-f", "upgrade.sql", "URL"), THIN
+    )
+    show(f"{revisions} small tables, compiled", planned, psql, "0.8x (aim 0.6x)", "psql -f")
+
+
 def many(folder: Path, admin: URL, rounds: int, revisions: int) -> None:
-    """One DDL each."""
+    """One DDL each: a table with a key from a sequence."""
     with Bench(project.make(folder, revisions), admin, rounds) as bench:
         for driver in "psycopg", "psycopg2":
             theirs, classic, thin = bench.least(
@@ -215,6 +244,7 @@ def main() -> None:
         f"PostgreSQL {server} at {admin.host}:{admin.port or 5432}; least of {arguments.rounds} (theirs, ours, ratio)"
     )
     with tempfile.TemporaryDirectory() as folder:
+        small(Path(folder) / "small", admin, arguments.rounds, arguments.revisions)
         many(Path(folder) / "many", admin, arguments.rounds, arguments.revisions)
         one_sided(Path(folder), admin, arguments.rounds, arguments.rows, arguments.script)
 
