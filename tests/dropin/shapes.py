@@ -19,6 +19,7 @@ _OURS = re.compile(
 # Where Python was: in our functions, here and there; the driver's error of a batch has been nowhere.
 _FRAMES = re.compile(r"^(Traceback .*\n| +File .*\n(?: .*\n)*)", re.M)
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
+_UNPACKED = re.compile(r"/tmp/tmp\w+/")  # by importlib.resources, out of an archive
 
 
 class Side(Twin):
@@ -43,6 +44,7 @@ class Side(Twin):
 
     def same(self, text: str) -> str:
         text = _OURS.sub("", super().same(text))
+        text = _UNPACKED.sub("<unpacked>/", text)
         return _ADDRESS.sub("<address>", _FRAMES.sub("", text))
 
 
