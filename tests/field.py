@@ -424,8 +424,9 @@ class Proxy:
                 client.shutdown(socket.SHUT_RDWR)
                 continue
             self.ends.append(server)
+            severed = threading.Event()  # set before the server can answer what was passed last
             for a, b in ((client, server), (server, client)):
-                self._start(self._pump, a, b, a is client)
+                self._start(self._pump, a, b, a is client, severed)
 
     def _left(self, data: bytes, asks: bool) -> int:
         """How much of `data` passes before the point that was asked for; -1: it is not there."""
@@ -445,13 +446,19 @@ class Proxy:
                     return len(data) if self.passes else 0
         return -1
 
-    def _pump(self, source: socket.socket, target: socket.socket, asks: bool) -> None:
+    def _pump(
+        self, source: socket.socket, target: socket.socket, asks: bool, severed: threading.Event
+    ) -> None:
         try:
             while data := source.recv(65536):
                 left = self._left(data, asks)
+                if severed.is_set():
+                    break
                 if left < 0:
                     target.sendall(data)
                     continue
+                if self.then is None:
+                    severed.set()
                 target.sendall(data[:left])
                 if self.then is None:
                     break
