@@ -45,10 +45,13 @@ typedef struct buffer {
 /* Python -OO drops docstrings: -1 with an exception, or whether it is on. */
 static int docstrings_dropped(void)
 {
-    PyObject *flags = PySys_GetObject("flags");
+    PyObject *sys = PyImport_ImportModule("sys"); /* PySys_GetObject keeps its errors to itself */
+    PyObject *flags = sys != NULL ? PyObject_GetAttrString(sys, "flags") : NULL;
     PyObject *optimize = flags != NULL ? PyObject_GetAttrString(flags, "optimize") : NULL;
+    Py_XDECREF(sys);
+    Py_XDECREF(flags);
     if (optimize == NULL)
-        return PyErr_Occurred() ? -1 : 0;
+        return -1;
     long level = PyLong_AsLong(optimize);
     Py_DECREF(optimize);
     if (level == -1 && PyErr_Occurred())

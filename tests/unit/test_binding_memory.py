@@ -37,8 +37,6 @@ CALLS: dict[str, Callable[[], object]] = {
 }  # fmt: skip
 
 
-# What CPython itself looks up meanwhile may fail, too; 3.13 says so.
-@pytest.mark.filterwarnings("ignore:Exception ignored in PySys_GetObject")
 @pytest.mark.parametrize("name", CALLS)
 def test_no_allocation_of_a_call_may_fail_unseen(name: str) -> None:
     call = CALLS[name]
