@@ -26,6 +26,14 @@ def _ours(catalogue: str, oid: str) -> str:
     return _OURS.format(catalogue=catalogue, oid=oid)
 
 
+def _constraints(owner: str, kind: str, name: str) -> str:
+    return f"""SELECT k.{owner}, format('ALTER {kind} %s ADD CONSTRAINT %I %s;', k.{owner}::{name}, k.conname,
+      pg_get_constraintdef(k.oid))
+    FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace
+    WHERE k.contype <> 't' AND k.{owner} <> 0 AND {_ours("pg_constraint", "k.oid")} AND NOT EXISTS (SELECT FROM
+      pg_depend e WHERE e.objid = k.{owner} AND e.classid = 'pg_{name[3:]}'::regclass AND e.deptype = 'e' OFFSET 0)"""
+
+
 _TABLE = _NAME.format("c.relname")
 _OPTIONS = "coalesce(' WITH (' || array_to_string(c.reloptions, ', ') || ')', '')"
 _RARE = (
@@ -44,8 +52,8 @@ _RARE = (
     "pg_ts_config",
     "pg_ts_dict",
 )
-# Each line with its owner: the relation that it is a part of, or the object itself.
-_LINES = (
+# Each line with its owner: the relation that it is a part of, or the object itself. First what every database has.
+_USUAL_LINES = (
     # schemas and extensions
     f"""SELECT n.oid, format('CREATE SCHEMA %I;', n.nspname) || coalesce(' -- ' || n.nspacl::text, '')
     FROM pg_namespace n WHERE {_ours("pg_namespace", "n.oid")}""",
@@ -90,18 +98,8 @@ _LINES = (
         AND d.refobjsubid > 0 LIMIT 1), '') || ';'
     FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE {_ours("pg_class", "c.oid")}""",
-    # constraints of tables and domains
-    *(
-        f"""SELECT k.{owner}, format('ALTER {kind} %s ADD CONSTRAINT %I %s;', k.{owner}::{name}, k.conname,
-        pg_get_constraintdef(k.oid))
-        FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace
-        WHERE k.contype <> 't' AND k.{owner} <> 0 AND {_ours("pg_constraint", "k.oid")} AND NOT EXISTS (SELECT FROM
-        pg_depend e WHERE e.objid = k.conrelid AND e.classid = 'pg_class'::regclass AND e.deptype = 'e')"""
-        for owner, kind, name in (
-            ("conrelid", "TABLE", "regclass"),
-            ("contypid", "DOMAIN", "regtype"),
-        )
-    ),
+    # constraints
+    _constraints("conrelid", "TABLE", "regclass"),
     # indexes that no constraint brings
     f"""SELECT i.indrelid, pg_get_indexdef(i.indexrelid) || ';'
       || CASE WHEN i.indisvalid THEN '' ELSE ' -- INVALID' END
@@ -109,7 +107,16 @@ _LINES = (
       || CASE WHEN i.indisclustered THEN ' -- CLUSTER' ELSE '' END
     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE {_ours("pg_class", "i.indrelid")} AND (NOT i.indisvalid OR i.indisclustered OR i.indisreplident
-      OR NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')))""",
+      OR NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = i.indrelid AND k.conindid = i.indexrelid
+        AND k.contype IN ('p', 'u', 'x') OFFSET 0))""",
+    # comments
+    """SELECT d.objoid, format('COMMENT ON %s IS %L;', pg_describe_object(d.classoid, d.objoid, d.objsubid), d.description)
+    FROM pg_description d WHERE d.objoid >= 16384""",
+)
+# What only databases with rows in _OTHER_ROWS have.
+_OTHER_LINES = (
+    # constraints of domains
+    _constraints("contypid", "DOMAIN", "regtype"),
     # inheritance and partitions
     f"""SELECT h.inhrelid, format('ALTER TABLE %s %s %s%s;', h.inhparent::regclass,
       CASE WHEN c.relispartition THEN 'ATTACH PARTITION' ELSE 'HAS CHILD' END, {_TABLE},
@@ -148,9 +155,6 @@ _LINES = (
     FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE {_ours("pg_proc", "p.oid")}""",
     f"""SELECT s.oid, pg_get_statisticsobjdef(s.oid) || ';' FROM pg_statistic_ext s
     JOIN pg_namespace n ON n.oid = s.stxnamespace WHERE {_ours("pg_statistic_ext", "s.oid")}""",
-    # comments
-    """SELECT d.objoid, format('COMMENT ON %s IS %L;', pg_describe_object(d.classoid, d.objoid, d.objsubid), d.description)
-    FROM pg_description d WHERE d.objoid >= 16384""",
     # default privileges
     """SELECT d.oid, format('ALTER DEFAULT PRIVILEGES -- %s %s %s', d.defaclrole::regrole, d.defaclobjtype, d.defaclacl)
     FROM pg_default_acl d""",
@@ -162,52 +166,67 @@ _LINES = (
         for catalogue in _RARE
     ),
 )
-_QUERY = f"SELECT owner, line FROM ({' UNION ALL '.join(f'({q})' for q in _LINES)}) x(owner, line)"
-_QUERY_OF_SOME = _QUERY + " WHERE owner = ANY($1)"
+
+
+def _all(parts: Iterable[str], columns: str) -> str:
+    return f"({' UNION ALL '.join(f'({part})' for part in parts)}) x({columns})"
+
+
+_USUAL_QUERY = f"SELECT owner, line FROM {_all(_USUAL_LINES, 'owner, line')}"
+_QUERY = f"SELECT owner, line FROM {_all((*_USUAL_LINES, *_OTHER_LINES), 'owner, line')}"
+_OF_SOME = " WHERE owner = ANY($1)"
 
 # The rows behind the lines, by owner: whatever changes a line either makes another version of one of these rows, or of
 # one that the owner depends on. Objects below 16384 are PostgreSQL's own, schemas aside.
-_ROWS = (
+_USUAL_ROWS = (
     "SELECT oid, xmin FROM pg_namespace",
     "SELECT oid, xmin FROM pg_extension",
     "SELECT oid, xmin FROM pg_class WHERE oid >= 16384 AND relkind <> 't'",
     "SELECT attrelid, xmin FROM pg_attribute WHERE attrelid >= 16384 AND attnum > 0",
-    "SELECT enumtypid, xmin FROM pg_enum",
     "SELECT greatest(conrelid, contypid), xmin FROM pg_constraint WHERE oid >= 16384",
-    "SELECT oid, xmin FROM pg_type WHERE oid >= 16384 AND typelem = 0 AND typrelid = 0",
-    # extensions' members, and which column a sequence is of, are in pg_depend only
+    # extensions' members are in pg_depend only
     "SELECT objid, xmin FROM pg_depend WHERE refclassid = 'pg_extension'::regclass",
-    """SELECT d.objid, d.xmin FROM pg_depend d JOIN pg_sequence s ON s.seqrelid = d.objid
-    WHERE d.classid = 'pg_class'::regclass""",
     *(
         f"SELECT {owner}, xmin FROM {catalogue} WHERE {owner} >= 16384"
         for catalogue, owner in (
             ("pg_attrdef", "adrelid"),
-            ("pg_default_acl", "oid"),
             ("pg_description", "objoid"),
             ("pg_index", "indrelid"),
+            ("pg_sequence", "seqrelid"),  # a new row also where only OWNED BY changes
+        )
+    ),
+)
+_OTHER_ROWS = (
+    "SELECT enumtypid, xmin FROM pg_enum",
+    "SELECT oid, xmin FROM pg_type WHERE oid >= 16384 AND typelem = 0 AND typrelid = 0",
+    "SELECT tgrelid, xmin FROM pg_trigger WHERE tgrelid >= 16384 AND NOT tgisinternal",
+    *(
+        f"SELECT {owner}, xmin FROM {catalogue} WHERE {owner} >= 16384"
+        for catalogue, owner in (
+            ("pg_default_acl", "oid"),
             ("pg_inherits", "inhrelid"),
             ("pg_policy", "polrelid"),
             ("pg_proc", "oid"),
             ("pg_range", "rngtypid"),
             ("pg_rewrite", "ev_class"),
-            ("pg_sequence", "seqrelid"),
             ("pg_statistic_ext", "oid"),
-            ("pg_trigger", "tgrelid"),
             *((catalogue, "oid") for catalogue in _RARE),
         )
     ),
 )
-_ALL_ROWS = f"({' UNION ALL '.join(_ROWS)}) r(owner, xmin)"
 # How many rows there are, the owners of those that are new since the last time and how many are since the time before:
-# visible to no snapshot then, as they are no older than what was running. And what to ask the next time with. Roles'
-# names are in privileges and policies.
+# visible to no snapshot then, as they are no older than what was running. What to ask the next time with. Roles'
+# names are in privileges and policies. And whether there is anything but the usual.
 _GLANCE = f"""SELECT count(*), array_agg(owner) FILTER (WHERE age(xmin) <= age($1)),
     count(*) FILTER (WHERE age(xmin) <= age($2)),
     (txid_snapshot_xmin(txid_current_snapshot()) & 4294967295)::text,
-    (SELECT hashtext(string_agg(oid || rolname, ',' ORDER BY oid)) FROM pg_roles)
-    FROM {_ALL_ROWS}"""
-_COUNTS = f"SELECT owner, count(*) FROM {_ALL_ROWS} GROUP BY owner"
+    (SELECT hashtext(string_agg(oid || rolname, ',' ORDER BY oid)) FROM pg_roles),
+    count(*) FILTER (WHERE other) > 0
+    FROM (
+        SELECT owner, xmin, false FROM {_all(_USUAL_ROWS, "owner, xmin")}
+        UNION ALL SELECT owner, xmin, true FROM {_all(_OTHER_ROWS, "owner, xmin")}
+    ) r(owner, xmin, other)"""
+_COUNTS = f"SELECT owner, count(*) FROM {_all((*_USUAL_ROWS, *_OTHER_ROWS), 'owner, xmin')} GROUP BY owner"
 # What depends on some objects, and the owners of the lines that name it.
 _DEPENDENTS = """WITH RECURSIVE o(oid) AS (
     SELECT unnest($1)
@@ -251,7 +270,8 @@ class Catalogue:
         for name, query in (
             ("glance(xid, xid)", _GLANCE),
             ("dependents(oid[])", _DEPENDENTS),
-            ("lines(oid[])", _QUERY_OF_SOME),
+            ("usual_lines(oid[])", _USUAL_QUERY + _OF_SOME),
+            ("lines(oid[])", _QUERY + _OF_SOME),
         ):
             self._connection.execute(f"PREPARE {name} AS {query}")
         self._last = self._before = _Read("3", None, {}, 0, {})
@@ -260,7 +280,7 @@ class Catalogue:
     def read(self) -> State:
         """All that is there."""
         last, before = self._last, self._before
-        ((total, new, newer, horizon, roles),) = self._connection.execute(
+        ((total, new, newer, horizon, roles, others),) = self._connection.execute(
             f"EXECUTE glance('{last.horizon}', '{before.horizon}')"
         )
         if newer == 0 and total == before.total and roles == before.roles:
@@ -277,17 +297,20 @@ class Catalogue:
                 self.full_reads += 1
             else:
                 changed = {owner for owner, _ in rows.items() ^ last.rows.items()}.union(new or ())
-                state = self._with_changed(last.state, changed)
+                related = changed | self._dependents(changed & rows.keys() & last.rows.keys())
+                which = "lines" if others else "usual_lines"
+                state = {owner: of for owner, of in last.state.items() if owner not in related}
+                state |= self._lines(f"EXECUTE {which}('{_array(related)}')")
             self._last = _Read(horizon, roles, rows, sum(rows.values()), state)
             self._before = last
         return self._last.state
 
-    def _with_changed(self, state: State, changed: set[int]) -> State:
-        """`state`, with the lines of some owners, and of all that depend on them, read again."""
+    def _dependents(self, changed: set[int]) -> set[int]:
+        """All that depends on objects that were there before and are still: what is new is in no older line."""
+        if not changed:
+            return changed
         found = self._connection.execute(f"EXECUTE dependents('{_array(changed)}')")
-        related = changed.union(owner for (owner,) in found)
-        kept = {owner: lines for owner, lines in state.items() if owner not in related}
-        return kept | self._lines(f"EXECUTE lines('{_array(related)}')")
+        return {owner for (owner,) in found}
 
     def _lines(self, query: str) -> State:
         state: State = {}
@@ -320,14 +343,11 @@ def difference(before: State, after: State, names: tuple[str, str]) -> str:
     names: what the states are called.
     """
     text = []
-    for name, lines in ((names[0], _without(before, after)), (names[1], _without(after, before))):
+    mine, yours = _changed(before, after), _changed(after, before)
+    for name, lines in ((names[0], mine - yours), (names[1], yours - mine)):
         if lines:
             text.append(f"-- only {name}:\n" + "\n".join(sorted(lines)))
     return "\n".join(text)
-
-
-def _without(state: State, other: State) -> set[str]:
-    return _changed(state, other) - _changed(other, state)
 
 
 def _changed(state: State, other: State) -> set[str]:

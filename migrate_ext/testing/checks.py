@@ -13,14 +13,14 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alembic import command
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from migrate_ext import errors
-from migrate_ext.plain import reason_not_plain
+from migrate_ext.plain import looks_plain, reason_not_plain
 from migrate_ext.testing import catalogue, rows
 from migrate_ext.testing.catalogue import Catalogue, State, difference
 from migrate_ext.testing.project import Project, Revision
@@ -397,7 +397,7 @@ class Ground:
             if self._steps is None:
                 kind = Steps if self._one_run is False else Walk
                 self._steps = kind(self.project, self.database)
-            if not up and not hasattr(self._steps.scripts.get_revision(id_).module, "downgrade"):
+            if not up and not hasattr(self._steps.module(id_), "downgrade"):
                 raise NotReversible("it has no downgrade()")
             self._steps.go(id_, up=up)
         except NotReversible:
@@ -443,8 +443,21 @@ class Ground:
             source = file.read()
         if _MAY_CHANGE_ROWS.search(source):
             return False
+        functions = self._functions(id_)
+        if functions is not None and all(map(looks_plain, functions)):
+            return True
         reasons = [reason_not_plain(source, name) for name in ("upgrade", "downgrade")]
         return all(reason is None or "no function" in reason for reason in reasons)
+
+    def _functions(self, id_: str) -> list[Any] | None:
+        """``upgrade`` and ``downgrade`` of a revision, where a run is there that has them."""
+        if self._steps is None:
+            return None
+        try:
+            module = self._steps.module(id_)
+        except Exception:
+            return None  # running it will say why
+        return [vars(module)[name] for name in ("upgrade", "downgrade") if hasattr(module, name)]
 
     def copy(self) -> Ground:
         """Another ground with a copy of this database in the same state, for the length of a block."""

@@ -503,11 +503,13 @@ def _only_on(
                 "migrate_ext_url_variable (docs/testing.md)"
             )
 
-    EnvironmentContext.configure = guarded  # type: ignore[method-assign]
+    # Not by way of its metaclass, which would compile the function `alembic.context.configure` anew: that calls whatever
+    # stands here, and keeps its signature.
+    type.__setattr__(EnvironmentContext, "configure", guarded)
     try:
         yield
     finally:
-        EnvironmentContext.configure = configure  # type: ignore[method-assign]
+        type.__setattr__(EnvironmentContext, "configure", configure)
 
 
 def outside_of_loops(run: Callable[[], object]) -> None:

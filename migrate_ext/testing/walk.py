@@ -53,6 +53,14 @@ class Steps:
             prepare=_each_in_its_transaction,
         )
 
+    def module(self, id_: str) -> Any:
+        """A revision's file, executed. Raises what that raises."""
+        script = self.scripts.get_revision(id_)
+        if "module" in vars(script):
+            return script.module
+        with self.project.around(self.database.url):
+            return script.module
+
     def _step(self, id_: str, up: bool) -> Any:
         script = self.scripts.get_revision(id_)
         return revisions.RevisionStep(self.scripts.revision_map, script, up)
