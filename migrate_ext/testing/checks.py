@@ -12,9 +12,11 @@ import subprocess
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from alembic import command
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
@@ -202,30 +204,33 @@ class Checks:
 
     def check_models(self) -> None:
         """The models describe the database that the migrations make: ``alembic check``."""
-        from alembic import command
+        self._on_heads(self._check_models)
 
-        with self._database("heads") as database:
-            try:
-                self.project.run(database.url, lambda config: command.check(config))
-            except CommandError as error:
-                sql = self.project.missing_sql(database.url)
-                raise Failed(
-                    f"{error}\n-- what 'revision --autogenerate' would add, as SQL:\n{sql}"
-                ) from error
+    def _check_models(self, database: Database) -> None:
+        try:
+            self.project.run(database.url, lambda config: command.check(config))
+        except CommandError as error:
+            sql = self.project.missing_sql(database.url)
+            raise Failed(
+                f"{error}\n-- what 'revision --autogenerate' would add, as SQL:\n{sql}"
+            ) from error
 
     def check_base(self) -> None:
         """``downgrade base`` leaves nothing behind."""
         if self._irreversible:
             raise Skipped("migrate_ext_minimum_downgrade: the base is out of reach")
-        with self._database("heads") as database, self._database("base") as empty:
+        self._on_heads(self._check_base, spoils=True)
+
+    def _check_base(self, database: Database) -> None:
+        try:
+            self.project.run(database.url, lambda config: command.downgrade(config, "base"))
+        except Exception as error:
+            reason = _not_reversible(error)
+            if reason is not None:
+                raise Skipped(f"a revision cannot be downgraded ({reason})") from error
+            raise Failed(self._told(error, "downgrade base")) from error
+        with self._database("base") as empty:
             self.project.run(empty.url, command.ensure_version)
-            try:
-                self.project.run(database.url, lambda config: command.downgrade(config, "base"))
-            except Exception as error:
-                reason = _not_reversible(error)
-                if reason is not None:
-                    raise Skipped(f"a revision cannot be downgraded ({reason})") from error
-                raise Failed(self._told(error, "downgrade base")) from error
             left = difference(
                 catalogue.read(empty.dsn),
                 catalogue.read(database.dsn),
@@ -246,17 +251,44 @@ class Checks:
                 )
             except Exception as error:
                 raise Failed(self._told(error, "upgrade heads --sql")) from error
-            statements.run(database)
-            with self._database("heads") as online:
-                changed = difference(
-                    catalogue.read(online.dsn),
-                    catalogue.read(database.dsn),
-                    ("online", "by the offline SQL"),
-                )
-        if changed:
-            raise Failed(
-                f"'upgrade heads --sql' makes another schema than 'upgrade heads'\n{changed}"
+            offline = statements.made_at_once(database)
+        if offline is not None:
+            try:
+                self._compare_with_heads(offline)
+                return
+            except Failed:
+                pass  # sent as one, they are read before any of them is run: that may be why
+        with self._database("base") as database:
+            offline = statements.made_one_by_one(database)
+        self._compare_with_heads(offline)
+
+    def _compare_with_heads(self, offline: State) -> None:
+        def compare(online: Database) -> None:
+            changed = difference(
+                catalogue.read(online.dsn), offline, ("online", "by the offline SQL")
             )
+            if changed:
+                raise Failed(
+                    f"'upgrade heads --sql' makes another schema than 'upgrade heads'\n{changed}"
+                )
+
+        self._on_heads(compare)
+
+    def _on_heads(self, check: Callable[[Database], None], *, spoils: bool = False) -> None:
+        """Make a check on a database at the heads: that on which all revisions were tried, if it is there.
+
+        What it finds there counts only if it is found on one that ``upgrade heads`` has made, too. spoils: the
+        database is another afterwards.
+        """
+        with self._ground.at_heads(spoils) as database:
+            if database is not None:
+                try:
+                    check(database)
+                    return
+                except (Failed, Skipped):
+                    pass
+        with self._database("heads") as database:
+            check(database)
 
     def _database(self, target: str) -> Lent:
         return Lent(self.templates, target)
@@ -490,11 +522,32 @@ class Ground:
             self._catalogue.close()
             self._catalogue = None
 
+    @contextmanager
+    def at_heads(self, spoils: bool) -> Iterator[Database | None]:
+        """This database, if all revisions were tried. spoils: not to be used afterwards."""
+        if self.database is not None and self.position == len(self.order) - 1:
+            try:
+                self._climb(len(self.order))  # the last was tried on a copy
+            except Skipped:
+                pass  # that drops the database
+        if self.database is None or self.position < len(self.order):
+            yield None
+            return
+        self._end_run()
+        try:
+            yield self.database
+        finally:
+            self._schema = None
+            if spoils:
+                self._drop()
+
     def leave(self) -> None:
         """Drop this database: it is not in a state of the history. The next step begins on another."""
-        if self.database is None:
-            return
-        self._failures += 1
+        if self.database is not None:
+            self._failures += 1
+            self._drop()
+
+    def _drop(self) -> None:
         self._end_run()
         self._stop_reading()
         self.databases.drop(self.database.name)
@@ -502,7 +555,8 @@ class Ground:
 
     def close(self) -> None:
         """Drop what is there."""
-        self.leave()
+        if self.database is not None:
+            self._drop()
         if self._trunk is not None:
             self.databases.drop(self._trunk[0])
             self._trunk = None
@@ -520,8 +574,16 @@ class Statements(io.StringIO):
             self.statements.append(text)
         return len(text)
 
-    def run(self, database: Database) -> None:
-        """Run them one by one. Raises :class:`Failed`."""
+    def made_at_once(self, database: Database) -> State | None:
+        """What they make, sent as one; None if that fails, which some do that could be sent by themselves."""
+        try:
+            database.connect(autocommit=True).execute("".join(self.statements))
+        except psycopg.Error:
+            return None
+        return catalogue.read(database.dsn)
+
+    def made_one_by_one(self, database: Database) -> State:
+        """What they make, sent one by one. Raises :class:`Failed`."""
         connection = database.connect(autocommit=True)
         for statement in self.statements:
             try:
@@ -530,6 +592,7 @@ class Statements(io.StringIO):
                 raise Failed(
                     f"the SQL of 'upgrade heads --sql' fails\n{error}\n[SQL: {statement.strip()}]"
                 ) from error
+        return catalogue.read(database.dsn)
 
 
 def _insert(database: Database, data: rows.Data) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from migrate_ext.testing import session
 
-NAMES = ("files", "heads", "plans", "revision", "models", "base", "offline")
+NAMES = ("files", "heads", "plans", "revision", "models", "offline", "base")
 
 
 class Migrations(pytest.Module):
@@ -45,7 +45,8 @@ class Migrations(pytest.Module):
         if "revision" in chosen:
             for revision in revisions:
                 yield self._item(f"revision[{revision.id}]", _check_of_revision(revision.id))
-        for name in ("models", "base", "offline"):
+        # The last of these spoils the database that they may share.
+        for name in ("models", "offline", "base"):
             if name in chosen:
                 yield self._item(name, _check(name))
 

@@ -55,7 +55,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini(
         "migrate_ext_tests",
         "built-in tests of the migrations that belong to the suite: all, or some of "
-        "files heads plans revision models base offline",
+        "files heads plans revision models offline base",
         type="args",
     )
     parser.addini(

@@ -268,3 +268,47 @@ def test_the_example_project_of_the_documentation(suite: Suite) -> None:
     found = verdicts(suite.passes("-v"))
     assert len(found) == 11
     assert set(found.values()) == {"PASSED"}
+
+
+def test_what_is_found_where_all_revisions_were_tried_is_found_on_a_database_of_its_own(
+    suite: Suite,
+) -> None:
+    suite.write("conftest.py", "")
+    suite.write(
+        "models.py", MODELS.replace('"abcef"', '"a"') + 'sa.Table("c", metadata, sa.Column("id"))\n'
+    )
+    suite.revision("a")
+    down = "op.create_check_constraint('small', 'a', 'id < 5')"
+    suite.revision("b", "op.drop_constraint('small', 'a')", down)
+    a = "op.create_table('a', sa.Column('id', sa.Integer, sa.CheckConstraint('id < 5', name='small')))"
+    suite.revision("a", a, after=None)
+    suite.revision("c", "op.execute('INSERT INTO a VALUES (7)')", "pass", after="b")
+    suite.revision(
+        "d", "op.get_context().as_sql or op.execute('CREATE TABLE d ()')", "op.drop_table('d')"
+    )
+    whole = verdicts(suite.run("--migrations", "-v"))
+    assert {name for name, verdict in whole.items() if verdict == "FAILED"} == {
+        "models",
+        "offline",
+        "base",
+    }
+    for name in ("models", "offline", "base"):
+        alone = verdicts(suite.run("-v", "--migrate-ext-rebuild", f"conftest.py::{name}"))
+        assert alone == {name: "FAILED"}
+
+
+def test_the_built_in_tests_alone_run_each_migration_on_as_few_databases_as_they_can(
+    suite: Suite,
+) -> None:
+    suite.write("conftest.py", "")
+    suite.write("models.py", MODELS.replace('"abcef"', '"ab"').rpartition("sa.Table")[0])
+    suite.revision("a")
+    suite.revision("b")
+    suite.passes("--migrations")
+    tried, offline, base = (
+        "a -a a a b -b b b",
+        "a b",
+        "-b -a",
+    )  # each on a copy, then on to the next
+    assert " ".join(suite.ran()) == f"{tried} {offline} {base}"
+    assert suite.databases() == []
