@@ -349,6 +349,40 @@ def test_an_orm_session_and_queries_in_a_migration(shape: Shape) -> None:
     )
 
 
+def test_extensions_of_autogenerate(shape: Shape) -> None:
+    """alembic-utils (operations, comparators) and alembic-postgresql-enum (comparators, a patch of rendering)."""
+    shape.init()
+    shape.edit(
+        "migrations/env.py",
+        ("target_metadata = None", "import models\ntarget_metadata = models.metadata"),
+    )
+    models = """
+        import alembic_postgresql_enum
+        import sqlalchemy as sa
+        from alembic_utils.pg_function import PGFunction
+        from alembic_utils.pg_view import PGView
+        from alembic_utils.replaceable_entity import register_entities
+
+        metadata = sa.MetaData()
+        sa.Table("t", metadata, sa.Column("id", sa.Integer, primary_key=True),
+                 sa.Column("mood", sa.Enum({moods}, name="mood"), nullable=False, server_default="sad"))
+        register_entities([
+            PGFunction("public", "twice(n integer)", "RETURNS integer LANGUAGE sql AS $$ SELECT {twice} $$"),
+            PGView("public", "v", "SELECT 1 AS one{more}"),
+        ], schemas=["public"])
+        """
+    shape.write("models.py", models.format(moods="'sad', 'ok'", twice="n * 2", more=""))
+    revise = ("revision", "--autogenerate", "-m", "x", "--rev-id")
+    shape.agree(*revise, "aaaa1")
+    shape.agree("upgrade", "head")
+    shape.agree("check", database=False)
+    changed = models.format(moods="'sad', 'ok', 'good'", twice="n + n", more=", 2 AS two")
+    shape.write("models.py", changed)
+    done = shape.agree(*revise, "bbbb1")
+    assert "replace_entity" in str(done.files) and "sync_enum_values" in str(done.files)
+    shape.life()
+
+
 def test_savepoints_and_errors_that_a_migration_catches(shape: Shape) -> None:
     shape.init()
     two(
