@@ -408,6 +408,7 @@ class Guard:
         """Set the limits now: for the open transaction, or until :meth:`finish`."""
         if local == "false":
             names = ("lock_timeout", "statement_timeout", "client_connection_check_interval")
+            names += tuple(lock.KEEPALIVES)
             before = self.line.ask(
                 "SELECT name, setting FROM pg_catalog.pg_settings WHERE name IN "
                 f"({', '.join(map(repr, names))})"
