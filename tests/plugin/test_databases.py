@@ -590,3 +590,104 @@ def test_a_server_of_ones_own_is_handed_in_by_a_fixture(suite: Suite) -> None:
     suite.passes(
         "--migrations", "-k", "revision", TEST_DATABASE_URL="postgresql://nowhere.invalid/x"
     )
+
+
+# A thing with the attributes of pytest-postgresql's `postgresql_proc` and `postgresql_noproc`.
+OF_PARTS = """
+from types import SimpleNamespace
+
+import pytest
+from sqlalchemy import URL
+
+@pytest.fixture(scope="session")
+def postgresql_proc():
+    return SimpleNamespace(host={0.host!r}, port={0.port}, user={0.username!r}, password={0.password!r}, dbname="tests")
+
+@pytest.fixture(scope="session")
+def migrate_ext_server_url(postgresql_proc):
+    p = postgresql_proc
+    return URL.create("postgresql", p.user, p.password, p.host, p.port)
+"""
+
+
+def test_a_server_is_handed_in_as_its_parts_whatever_is_in_the_password(suite: Suite) -> None:
+    role, password = "migrate_ext_parts", "p@ss:w/%41#?"
+    suite.revisions("a")
+    suite.write("conftest.py", OF_PARTS.format(suite.server.set(username=role, password=password)))
+    suite.write("test_it.py", USES)
+    with suite.connect() as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN CREATEDB PASSWORD '{password}'")
+        try:
+            suite.passes(TEST_DATABASE_URL="")
+            assert suite.ran() == ["a"]
+        finally:
+            suite.drop_all()
+            connection.execute(f"DROP ROLE {role}")
+
+
+ASYNC = """
+import asyncio
+import os
+from alembic import context
+from sqlalchemy.ext.asyncio import create_async_engine
+
+def run(connection):
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+
+async def main():
+    engine = create_async_engine(os.environ["DATABASE_URL"])
+    async with engine.connect() as connection:
+        await connection.run_sync(run)
+    await engine.dispose()
+
+asyncio.run(main())
+"""
+USES_DRIVER = """
+import asyncio
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
+
+def test_uses(migrated_db):
+    assert migrated_db.execute("TABLE a") == []
+    with migrated_db.connect() as connection:
+        connection.execute("INSERT INTO a VALUES (1)")
+    with migrated_db.engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT id FROM a")) == 1
+    if migrated_db.engine.driver == "psycopg2":
+        assert migrated_db.url.startswith("postgresql+psycopg2://")
+    else:
+        asyncio.run(asynchronous(migrated_db.url))
+
+async def asynchronous(url):
+    engine = create_async_engine(url)
+    async with engine.connect() as connection:
+        assert (await connection.exec_driver_sql("TABLE a")).all() == [(1,)]
+    await engine.dispose()
+"""
+
+
+@pytest.mark.parametrize(
+    ("scheme", "options", "env"),
+    [
+        ("postgres", "", CLASSIC),
+        ("postgresql+psycopg", "", CLASSIC),
+        ("postgresql+psycopg2", "", CLASSIC),  # as testcontainers gives it
+        ("postgresql+asyncpg", "?ssl=disable&prepared_statement_cache_size=0", ASYNC),
+    ],
+)
+def test_a_url_that_names_a_driver_is_used_with_it(
+    suite: Suite, scheme: str, options: str, env: str
+) -> None:
+    suite.write("env.py", env.replace("{url}", "os.environ['DATABASE_URL']"))
+    suite.revisions("a")
+    url = suite.variables["TEST_DATABASE_URL"].replace("postgresql://", f"{scheme}://") + options
+    suite.write(
+        "conftest.py",
+        f"import pytest\n\n@pytest.fixture(scope='session')\ndef migrate_ext_server_url():\n    yield {url!r}\n",
+    )
+    suite.write("test_it.py", USES_DRIVER)
+    suite.passes(
+        "--migrations", "-k", "uses or revision", "conftest.py", "test_it.py", TEST_DATABASE_URL=""
+    ).says("2 passed")
