@@ -431,7 +431,8 @@ class Guard:
     def _limit(self, local: str) -> None:
         """Set the limits now: for the open transaction, or until :meth:`finish`."""
         if local == "false":
-            names = ("lock_timeout", "statement_timeout", "client_connection_check_interval")
+            timeouts = ("lock_timeout", "statement_timeout", "client_connection_check_interval")
+            names = (*timeouts, *lock.KEEPALIVES)
             before = self.line.ask(
                 "SELECT name, setting FROM pg_catalog.pg_settings WHERE name IN "
                 f"({', '.join(map(repr, names))})"

@@ -139,14 +139,25 @@ def hold(session: _core.Session, table: str, schema: str | None, limits: Limits)
         waiting.again(tried.key)
 
 
+# What a server's connection is to ask of a silent client, where it would ask more rarely.
+KEEPALIVES = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 3}
+
+
 def end_with_us(local: str) -> str:
-    """An expression that lets the server end, some seconds after our death, what it does for us
-    (PostgreSQL 14 and newer, on Linux). local: ``true`` for the transaction only.
+    """An expression that lets a server on Linux end, some seconds after our death, what it does for
+    us (PostgreSQL 14 and newer), and, a minute after our line went silent, a transaction in which it
+    waits for us. local: ``true`` for the transaction only.
     """
+    keep = ", ".join(
+        f"pg_catalog.set_config('{name}', '{value}', {local})" for name, value in KEEPALIVES.items()
+    )
     return (
+        "CASE WHEN pg_catalog.version() ~ 'linux' THEN pg_catalog.concat("
         "CASE WHEN pg_catalog.current_setting('client_connection_check_interval', true) = '0' "
-        "AND pg_catalog.version() ~ 'linux' THEN pg_catalog.set_config("
-        f"'client_connection_check_interval', '5000', {local}) END"
+        f"THEN pg_catalog.set_config('client_connection_check_interval', '5000', {local}) END, "
+        # The server says what is in force; 0 is no TCP.
+        "CASE WHEN pg_catalog.current_setting('tcp_keepalives_idle')::int > 30 "
+        f"THEN pg_catalog.concat({keep}) END) END"
     )
 
 

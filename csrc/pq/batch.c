@@ -324,7 +324,8 @@ static mig_status end_part(mig_batch *batch, mig_session *session, mig_status st
     batch->flying = false;
     if (session->interrupted)
         return mig_fail(error, MIG_EINTR, "interrupted");
-    if (batch->failure != MIG_OK) {
+    /* Of a line that was cut, what libpq said first is better than what it makes of it later. */
+    if (batch->failure != MIG_OK && (status == MIG_OK || *batch->diagnostics.sqlstate != '\0')) {
         *error = batch->failure_error;
         session->diagnostics = batch->diagnostics;
         status = batch->failure;
@@ -343,7 +344,10 @@ static mig_status advance(mig_batch *batch, mig_session *session, mig_status sta
 {
     if (status == MIG_OK)
         status = send_some(batch, session, error);
+    mig_diagnostics of_line = session->diagnostics;
     take_results(batch, session); /* also when the line was cut: the server may have said why */
+    if (status != MIG_OK)
+        session->diagnostics = of_line;
     return batch->synced || status != MIG_OK ? end_part(batch, session, status, error) : MIG_OK;
 }
 

@@ -82,7 +82,7 @@ class Database:
 
         url = self._url
         if url.get_dialect().is_async:
-            url = url.set(drivername="postgresql+psycopg")
+            url = _for_libpq(url).set(drivername="postgresql+psycopg")
         return create_engine(url, poolclass=NullPool)
 
     def connect(self, **options: Any) -> psycopg.Connection[Any]:
@@ -105,8 +105,22 @@ class Database:
             self.engine.dispose()
 
 
+# Options of asyncpg that say nothing of where the server is.
+_OF_ASYNCPG = ("prepared_statement_cache_size", "statement_cache_size", "command_timeout")
+
+
+def _for_libpq(url: URL) -> URL:
+    """`url` with the names that libpq has for asyncpg's options."""
+    if url.drivername != "postgresql+asyncpg":
+        return url
+    query = {key: value for key, value in url.query.items() if key not in _OF_ASYNCPG}
+    if "ssl" in query:
+        query["sslmode"] = query.pop("ssl")
+    return url.set(query=query)
+
+
 def _bare(url: URL) -> str:
-    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+    return _for_libpq(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 class Databases:

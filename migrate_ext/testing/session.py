@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from sqlalchemy.engine import URL
 
 from migrate_ext.testing import plugin
 from migrate_ext.testing.databases import Database, Databases
@@ -19,7 +20,9 @@ from migrate_ext.testing.templates import Seeds, Templates
 class Session:
     """Makes the databases of the fixtures. config: pytest's. url: of any database on the server."""
 
-    def __init__(self, config: pytest.Config, url: str) -> None:
+    def __init__(self, config: pytest.Config, url: str | URL) -> None:
+        if isinstance(url, URL):
+            url = url.render_as_string(hide_password=False)
         self.project = project(config)
         self.databases = Databases(
             _with_driver(url, self.project),
@@ -110,7 +113,8 @@ def _with_driver(url: str, project: Project) -> str:
     scheme, separator, rest = url.partition("://")
     if "+" in scheme:
         return url
-    configured = project.config().get_main_option("sqlalchemy.url")
+    ini = project.config()
+    configured = ini.file_config.get(ini.config_ini_section, "sqlalchemy.url", fallback=None)
     for other in (*(os.environ.get(name) for name in project.url_variables), configured):
         driver = (other or "").partition("://")[0]
         if driver.startswith(("postgresql+", "postgres+")):

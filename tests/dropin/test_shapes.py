@@ -349,6 +349,40 @@ def test_an_orm_session_and_queries_in_a_migration(shape: Shape) -> None:
     )
 
 
+def test_extensions_of_autogenerate(shape: Shape) -> None:
+    """alembic-utils (operations, comparators) and alembic-postgresql-enum (comparators, a patch of rendering)."""
+    shape.init()
+    shape.edit(
+        "migrations/env.py",
+        ("target_metadata = None", "import models\ntarget_metadata = models.metadata"),
+    )
+    models = """
+        import alembic_postgresql_enum
+        import sqlalchemy as sa
+        from alembic_utils.pg_function import PGFunction
+        from alembic_utils.pg_view import PGView
+        from alembic_utils.replaceable_entity import register_entities
+
+        metadata = sa.MetaData()
+        sa.Table("t", metadata, sa.Column("id", sa.Integer, primary_key=True),
+                 sa.Column("mood", sa.Enum({moods}, name="mood"), nullable=False, server_default="sad"))
+        register_entities([
+            PGFunction("public", "twice(n integer)", "RETURNS integer LANGUAGE sql AS $$ SELECT {twice} $$"),
+            PGView("public", "v", "SELECT 1 AS one{more}"),
+        ], schemas=["public"])
+        """
+    shape.write("models.py", models.format(moods="'sad', 'ok'", twice="n * 2", more=""))
+    revise = ("revision", "--autogenerate", "-m", "x", "--rev-id")
+    shape.agree(*revise, "aaaa1")
+    shape.agree("upgrade", "head")
+    shape.agree("check", database=False)
+    changed = models.format(moods="'sad', 'ok', 'good'", twice="n + n", more=", 2 AS two")
+    shape.write("models.py", changed)
+    done = shape.agree(*revise, "bbbb1")
+    assert "replace_entity" in str(done.files) and "sync_enum_values" in str(done.files)
+    shape.life()
+
+
 def test_savepoints_and_errors_that_a_migration_catches(shape: Shape) -> None:
     shape.init()
     two(
@@ -711,17 +745,19 @@ def test_contexts_in_threads(shape: Shape) -> None:
     shape.write(
         "program.py",
         """
-        import os, threading
+        import threading
         import sqlalchemy as sa
         from alembic.config import Config
-        from alembic.runtime.environment import EnvironmentContext
         from alembic.operations import Operations
+        from alembic.runtime.migration import MigrationContext
         from alembic.script import ScriptDirectory
 
         config = Config("alembic.ini")
         scripts = ScriptDirectory.from_config(config)
         engine = sa.create_engine(config.get_main_option("sqlalchemy.url"))
         said = {}
+        names = ("one", "two", "three")
+        all_open, all_migrated, turn = threading.Barrier(3), threading.Barrier(3), threading.Lock()
 
         def run(name):
             with engine.connect() as connection:
@@ -729,23 +765,25 @@ def test_contexts_in_threads(shape: Shape) -> None:
                     connection.execute(sa.schema.CreateSchema(name))
                     connection.execute(sa.text(f"SET search_path = {name}"))
                 connection.dialect.default_schema_name = "public"
-                from alembic.runtime.migration import MigrationContext
-                context = MigrationContext.configure(
-                    connection, opts={"version_table_schema": name, "fn": lambda rev, c: []})
+                context = MigrationContext.configure(connection, opts={
+                    "version_table_schema": name, "fn": lambda heads, c: scripts._upgrade_revs("head", heads)})
                 operations = Operations(context)
                 with context.begin_transaction():
-                    context.run_migrations()
+                    all_open.wait(60)
+                    with turn, Operations.context(context):  # `op` is one for all threads
+                        context.run_migrations()
+                    all_migrated.wait(60)
                     for number in range(5):
                         operations.create_table(f"t{number}", sa.Column("id", sa.Integer))
-                said[name] = context.get_current_heads(), [
-                    step.name for step in scripts._upgrade_revs("head", ())]
+                rows = connection.execute(sa.text("SELECT name FROM t")).all()
+                said[name] = context.get_current_heads(), rows
 
-        threads = [threading.Thread(target=run, args=(name,)) for name in ("one", "two", "three")]
+        threads = [threading.Thread(target=run, args=(name,)) for name in names]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        print(sorted(said.items()))
+        print([said[name] for name in names])
         """,
     )
     shape.agree("program.py")

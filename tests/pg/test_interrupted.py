@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import re
+import shutil
 import signal
+import subprocess
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +18,8 @@ import psycopg
 import pytest
 from field import Command, Field
 from sqlalchemy.engine import make_url
+
+from migrate_ext.testing import embedded
 
 ALEMBIC, DIRECT = field.WAYS
 SLEEP = "    op.execute('SELECT pg_sleep(60)')"
@@ -28,9 +35,9 @@ def wait_until(command: Command, happened: Callable[[], bool], seconds: float = 
         time.sleep(0.01)
 
 
-def sleeps(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
+def sleeps(connection: psycopg.Connection[tuple[object, ...]], seconds: int = 60) -> bool:
     found = connection.execute(
-        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%%pg_sleep(60)%%' "
+        f"SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%%pg_sleep({seconds})%%' "
         "AND datname = current_database() AND state = 'active' AND pid <> pg_backend_pid()"
     ).fetchone()
     return found != (0,)
@@ -338,8 +345,11 @@ def test_limits_do_not_outlive_the_run(tmp_path: Path, database_url: str) -> Non
         assert "afterwards 0" in done.said, done.said
 
 
+# --- a line that goes silent ------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "psycopg_async"])
-def test_a_server_that_has_gone_without_a_word_is_noticed(
+def test_each_side_notices_that_the_other_has_gone_without_a_word(
     tmp_path: Path, database_url: str, driver: str
 ) -> None:
     """Keep-alives are on, unless the URL has its own; and others see who we are."""
@@ -347,6 +357,11 @@ def test_a_server_that_has_gone_without_a_word_is_noticed(
     raw = op.get_bind().connection.driver_connection
     found = raw.info.dsn_parameters if hasattr(raw, "get_backend_pid") else raw.info.get_parameters()
     print([item for item in found.items() if item[0][:4] in ("keep", "tcp_", "fall")])
+    show = lambda: [op.get_bind().exec_driver_sql("SHOW tcp_keepalives_" + name).scalar()
+                    for name in ("idle", "interval", "count")]
+    print("the server asks", show())
+    with op.get_context().autocommit_block():
+        print("between transactions", show())
     op.execute("INSERT INTO ran VALUES (1)")"""
     url = field.with_driver(database_url, driver) + "?keepalives_idle=7"
     project = Field(tmp_path / "p", url, way=DIRECT, count=1, body={1: body})
@@ -354,6 +369,70 @@ def test_a_server_that_has_gone_without_a_word_is_noticed(
     assert done.code == 0, done.said
     for said in ("keepalives_idle', '7'", "tcp_user_timeout', '60000'", "_name', 'migrate_ext'"):
         assert said in done.said, done.said
+    for when in ("the server asks", "between transactions"):
+        assert f"{when} ['30', '10', '3']" in done.said, done.said
+
+
+def _line(state: str) -> None:
+    subprocess.run(["ip", "link", "set", "lo", state], check=True)
+
+
+def _on_a_network_of_its_own(test: Callable[[], None]) -> None:
+    """Call it in a fork whose loopback device is no other's; skip where that is not allowed."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            if not shutil.which("ip") or ctypes.CDLL(None).unshare(0x40000000):  # CLONE_NEWNET
+                os._exit(77)
+            _line("up")
+            test()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code == 77:
+        pytest.skip("LEFT OUT: a network namespace needs Linux, root and the program `ip`")
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("way", "mode"), [(ALEMBIC, "one"), (DIRECT, "each"), ("compiled", "each")]
+)
+def test_a_line_that_goes_silent_ends_the_run_on_both_sides(
+    tmp_path: Path, way: str, mode: str
+) -> None:
+    """Nothing is closed: no packet arrives any more. Who else waits for the lock may have it when the server has noticed."""
+    ours = "?tcp_user_timeout=1000&keepalives_idle=1&keepalives_interval=1&keepalives_count=1"
+    the_servers = "-ctcp_keepalives_idle=1 -ctcp_keepalives_interval=1 -ctcp_keepalives_count=1"
+    body = """\
+    op.create_table("t2", sa.Column("id", sa.Integer))
+    op.execute("SELECT pg_sleep(3)")
+    op.execute("INSERT INTO ran VALUES (2)")"""
+
+    def test() -> None:
+        with (
+            embedded.temporary_server() as server,
+            psycopg.connect(field.bare(server.socket_url()), autocommit=True) as connection,
+        ):
+            url = server.url() + ours
+            project = Field(tmp_path / "p", url, way=way, mode=mode, count=3, body={2: body})
+            command = project.start("upgrade", "head", PGOPTIONS=the_servers)
+            wait_until(command, lambda: sleeps(connection, 3))
+            _line("down")
+            command.wait()
+            _line("up")
+            again = project.run("upgrade", "head")
+            print(command.said, again.said)
+            assert command.code == 1
+            assert "could not receive data from server: Connection timed out" in command.said
+            assert "invalid socket" not in command.said
+            assert "Committed: r0001." in command.said or mode == "one"
+            assert again.code == 0
+            assert project.state() == 3
+
+    _on_a_network_of_its_own(test)
 
 
 # --- secrets --------------------------------------------------------------------------------------
