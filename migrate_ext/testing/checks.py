@@ -99,7 +99,7 @@ def check_heads(project: Project) -> None:
     """One head for each branch label, and one without a label."""
     history = project.history
     heads_of: dict[str, list[str]] = {}
-    for head in history.heads:
+    for head in dict.fromkeys(history.heads):  # a twin of a file is check_files' to tell
         for label in history.labels(head) or [""]:
             heads_of.setdefault(label, []).append(head)
     problems = [

@@ -113,7 +113,8 @@ def _with_driver(url: str, project: Project) -> str:
     scheme, separator, rest = url.partition("://")
     if "+" in scheme:
         return url
-    configured = project.config().get_main_option("sqlalchemy.url")
+    ini = project.config()
+    configured = ini.file_config.get(ini.config_ini_section, "sqlalchemy.url", fallback=None)
     for other in (*(os.environ.get(name) for name in project.url_variables), configured):
         driver = (other or "").partition("://")[0]
         if driver.startswith(("postgresql+", "postgres+")):

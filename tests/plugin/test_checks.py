@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -112,7 +113,7 @@ def test_each_defect_fails_its_own_test_and_is_told_as_sql(suite: Suite) -> None
     assert suite.databases("c") == []
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", ["0", "4"])
 def test_an_env_py_with_a_transaction_of_its_own_and_workers_give_the_same_verdicts(
     suite: Suite, workers: str
 ) -> None:
@@ -173,6 +174,63 @@ def test_what_cannot_be_downgraded_is_a_warning_and_what_fails_hides_only_what_f
     outcome = suite.run("-v", "-W", "error")
     assert verdicts(outcome)["revision[b]"] == "PASSED", outcome.output
     assert "cannot be downgraded" not in outcome.output
+
+
+def test_they_are_listed_under_the_file_that_is_named(suite: Suite) -> None:
+    suite.write("conftest.py", "")
+    suite.write("checks/conftest.py", "")
+    suite.write(
+        "pytest.ini",
+        "[pytest]\nmigrate_ext_tests = revision\nmigrate_ext_tests_file = checks/conftest.py\n",
+    )
+    suite.revisions("a")
+    suite.passes("--migrations", "-v").says("checks/conftest.py::revision[a] PASSED")
+
+
+# For each check a change to a history without a defect, a -> b, and a model that goes with it.
+TABLE = "op.create_table('b', sa.Column('id', sa.Integer, primary_key=True))"
+DEFECTS: dict[str, Callable[[Suite], object]] = {
+    "none": lambda suite: None,
+    "files": lambda suite: suite.write(
+        "versions/twin.py", (suite.folder / "versions/b.py").read_text()
+    ),
+    "heads": lambda suite: suite.revision("c", "pass", "pass", after="a"),
+    "plans": lambda suite: suite.revision("b", f"{TABLE}; op.execute('SELECT 1')", after="a"),
+    "revision[b]": lambda suite: suite.revision(
+        # it fails on the row that the project gives
+        "b",
+        f"{TABLE}; op.execute('INSERT INTO a VALUES (7)')",
+        "op.drop_table('b'); op.execute('DELETE FROM a WHERE id = 7')",
+        after="a",
+    ),
+    "models": lambda suite: suite.write("models.py", MODELS.replace("abcef", "ab")),
+    # it keeps a table in which there are rows, as there are after another revision
+    "base": lambda suite: (
+        suite.revision(
+            "a",
+            down="rows = op.get_bind().scalar(sa.text('SELECT count(*) FROM a'))\n"
+            "    op.rename_table('a', 'kept') if rows else op.drop_table('a')",
+            after=None,
+        ),
+        suite.revision(
+            "c", "op.execute('INSERT INTO a VALUES (1) ON CONFLICT DO NOTHING')", "pass", after="b"
+        ),
+    ),
+    "offline": lambda suite: suite.revision("b", f"op.get_context().as_sql or {TABLE}", after="a"),
+}
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_defect_fails_its_own_test_and_no_other(suite: Suite, name: str) -> None:
+    suite.write("models.py", MODELS.replace("abcef", "ab").rpartition("sa.Table")[0])
+    suite.write("conftest.py", DATA.replace('"e"', '"b"').replace('"f"', '"c"'))
+    suite.revisions("a", "b")
+    if name == "plans":
+        suite.compile()
+    DEFECTS[name](suite)
+    outcome = suite.run("--migrations", "-v")
+    failed = [check for check, verdict in verdicts(outcome).items() if verdict != "PASSED"]
+    assert failed == ([] if name == "none" else [name]), outcome.output
 
 
 def test_files_that_make_no_history_are_all_named(suite: Suite) -> None:

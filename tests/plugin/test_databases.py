@@ -9,7 +9,7 @@ import time
 import psycopg
 import pytest
 from sqlalchemy.engine import make_url
-from suite import ENV, Suite
+from suite import ENV, INI, Suite
 
 from migrate_ext.testing import embedded
 
@@ -32,6 +32,7 @@ def test_what_a_test_does_to_its_database_no_other_test_sees(suite: Suite) -> No
     suite.write(
         "test_it.py",
         f"""
+import psycopg
 import pytest
 
 @pytest.mark.parametrize("n", range(3))
@@ -42,6 +43,8 @@ def test_fresh(migrated_db, n):
     migrated_db.execute("INSERT INTO b VALUES (1)")
     with migrated_db.connect() as connection:
         assert connection.execute("TABLE b").fetchall() == [(1,)]
+    with psycopg.connect(migrated_db.dsn) as connection:
+        assert connection.info.dbname == migrated_db.name
     with migrated_db.engine.connect() as connection:
         assert connection.exec_driver_sql("TABLE b").all() == [(1,)]
 
@@ -99,8 +102,14 @@ def test_unknown(migrated_db_at):
     with pytest.raises(Exception, match="Can't locate revision identified by 'nowhere'"):
         migrated_db_at("nowhere")
 
+kept = []
+
 def test_session(migrated_db_at_session):
-    migrated_db_at_session("aaaa").execute("TABLE aaaa")
+    kept.append(migrated_db_at_session("aaaa"))
+
+def test_still_there(migrated_db_at_session):
+    assert migrated_db_at_session("aaaa").name != kept[0].name
+    kept[0].execute("TABLE aaaa")
 """,
     )
     suite.passes()
@@ -195,7 +204,7 @@ def test_a_seed_that_fails_leaves_no_template(suite: Suite) -> None:
     assert suite.databases("c") == []
 
 
-def test_workers_of_xdist_share_one_template(suite: Suite) -> None:
+def test_workers_of_xdist_share_each_template(suite: Suite) -> None:
     suite.revision("a", "import time; time.sleep(0.5)")
     suite.revision("b")
     suite.write(
@@ -204,13 +213,18 @@ def test_workers_of_xdist_share_one_template(suite: Suite) -> None:
 import pytest
 
 @pytest.mark.parametrize("n", range(12))
-def test_fresh(migrated_db, migrated_db_session, n):
+def test_fresh(migrated_db, migrated_db_session, migrated_db_at, migrated_db_at_session, empty_db, empty_db_session, alembic_runner, n):
     migrated_db.execute("INSERT INTO b VALUES (1)")
+    for database, revision in (migrated_db_at("a"), "a"), (migrated_db_at_session("heads"), "b"):
+        assert database.execute("TABLE alembic_version") == [(revision,)]
+    empty_db.execute("CREATE TABLE x ()")
+    empty_db_session.execute(f"CREATE TABLE x{n} ()")
+    assert alembic_runner.current == "base"
 """,
     )
     suite.passes("-n", "4").says("12 passed")
-    assert suite.ran() == ["a", "b"]
-    assert len(suite.databases("t")) == 1
+    assert suite.ran() == ["a", "b", "a"]  # at the heads, and at a
+    assert len(suite.databases("t")) == 2
     assert suite.databases("c") == []
 
 
@@ -505,6 +519,62 @@ def test_imports():
     process = suite.start()
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
+
+
+PYPROJECT = """
+[tool.alembic]
+script_location = "%(here)s"
+prepend_sys_path = ["%(here)s"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "options", "variables"),
+    [
+        ("conf/my.ini", INI, "migrate_ext_config = conf/my.ini", {}),
+        ("conf/my.ini", INI, "", {"ALEMBIC_CONFIG": "conf/my.ini"}),
+        ("pyproject.toml", PYPROJECT, "", {}),
+    ],
+)
+def test_the_configuration_may_be_elsewhere(
+    suite: Suite, name: str, text: str, options: str, variables: dict[str, str]
+) -> None:
+    os.unlink(suite.folder / "alembic.ini")
+    here = "%(here)s/.." if "/" in name else "%(here)s"
+    suite.write(name, text.replace("%(here)s", here))
+    suite.write("pytest.ini", f"[pytest]\n{options}\n")
+    suite.revisions("a")
+    suite.write("test_it.py", USES)
+    suite.passes(**variables)
+    assert suite.ran() == ["a"]
+
+
+def test_empty_databases_are_copies_of_the_one_that_is_named(suite: Suite) -> None:
+    suite.write("pytest.ini", "[pytest]\nmigrate_ext_base = migrate_ext_my_base\n")
+    suite.revisions("a")
+    suite.write(
+        "test_it.py",
+        "def test_extra(empty_db, migrated_db):\n    empty_db.execute('TABLE extra'), migrated_db.execute('TABLE extra')\n",
+    )
+    suite.run().says("the database 'migrate_ext_my_base' of migrate_ext_base is not there")
+    with suite.connect() as connection:
+        connection.execute("CREATE DATABASE migrate_ext_my_base")
+        try:
+            url = suite.server.set(drivername="postgresql", database="migrate_ext_my_base")
+            with psycopg.connect(url.render_as_string(hide_password=False)) as base:
+                base.execute("CREATE TABLE extra ()")
+            suite.passes()
+        finally:
+            connection.execute("DROP DATABASE migrate_ext_my_base")
+
+
+def test_no_server_is_a_clear_message(suite: Suite) -> None:
+    suite.write("conftest.py", "from migrate_ext.testing import embedded\n\nembedded.WHEELS = ()\n")
+    suite.write("test_it.py", USES)
+    suite.run(TEST_DATABASE_URL="").says(
+        "migrate_ext has no PostgreSQL server",
+        "set TEST_DATABASE_URL, or override the fixture migrate_ext_server_url, or pip install 'migrate-ext[pytest-server]'",
+    )
 
 
 def test_no_configuration_is_a_clear_message(suite: Suite) -> None:
