@@ -12,6 +12,7 @@ import ast
 import hashlib
 import importlib.metadata
 import os
+import re
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -155,9 +156,7 @@ class Recorder:
             raise NotConstant("a statement with parameters")
         sql = str(compiled)
         kind, keyword = _core.statement_kind(sql)
-        words = (
-            sql.upper().replace(";", " ").split() if kind in ("several", "unsure") else [keyword]
-        )
+        words = re.split(r"\W+", sql.upper()) if kind in ("several", "unsure") else [keyword]
         if _TRANSACTION.intersection(words):
             raise NotConstant("a statement that may change the transaction")
         if "\0" in sql or kind == "none":

@@ -22,6 +22,7 @@ from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 from migrate_ext import _core, counters, drivers, libpq, lock, outcome
 from migrate_ext.errors import CommandError, ServerError, bad_version_rows
@@ -29,6 +30,7 @@ from migrate_ext.limits import Limits
 
 # What a transaction may fail with that can be repeated: lock_timeout, serialization, deadlock.
 _REPEATABLE = frozenset(("55P03", "40001", "40P01"))
+_IN_FAILED_TRANSACTION = "25P02"
 _LOST = "the lock of this run was lost; nothing more was done"
 _LONGEST_PAUSE = 4.0  # seconds between two tries of a migration
 
@@ -37,7 +39,7 @@ class Line:
     """One driver's connection, past SQLAlchemy.
 
     ``status``: ``idle``, ``open`` (in a transaction), ``failed`` (in one that can only be rolled
-    back) or ``lost``.
+    back; ``open`` with asyncpg, which does not tell) or ``lost``.
     """
 
     backend_pid: int
@@ -49,6 +51,11 @@ class Line:
     @property
     def status(self) -> str:
         raise NotImplementedError
+
+    @property
+    def has_failed(self) -> bool:
+        """In a transaction that can only be rolled back."""
+        return self.status == "failed"
 
     def ask(self, sql: str) -> list[tuple[str | None, ...]]:
         """Run one statement outside the driver's notion of a transaction."""
@@ -139,6 +146,16 @@ class AsyncpgLine(Line):
             return "lost"
         return "open" if self.driver.is_in_transaction() else "idle"
 
+    @property
+    def has_failed(self) -> bool:
+        try:
+            self.ask("SELECT")
+        except DBAPIError as error:
+            if drivers.sqlstate(error) != _IN_FAILED_TRANSACTION:
+                raise
+            return True
+        return False
+
     def ask(self, sql: str) -> list[tuple[str | None, ...]]:
         asyncpg = sys.modules["asyncpg"]
         ours = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -220,7 +237,10 @@ class Guard:
         self.done: list[str] = []  # revisions whose step is finished
         self.committing: list[str] | None = None  # those that a COMMIT on its way takes
         self.committed: list[str] = []
-        self.half_done = False  # the present step has committed something of its own
+        # A revision that has committed something of its own, while its version row is not.
+        self.half_done: str | None = None
+        self.ending = ""  # what the statement on its way does to the transaction
+        self.is_mixed = False  # there are others with a COMMIT in its string
         # Sends (sql, what to say unless it gives one row) with the statements of migrations, in the
         # transaction that is open for SQLAlchemy; False when it cannot.
         self.submit: Callable[[str, str], bool] | None = None
@@ -233,6 +253,8 @@ class Guard:
         event.listen(self.connection, "begin", self._beginning)
         event.listen(self.connection, "commit", self._committing)
         event.listen(self.connection, "rollback", self._rolling_back)
+        event.listen(self.connection, "before_cursor_execute", self._sending, retval=True)
+        event.listen(self.connection, "after_cursor_execute", self._sent)
         self.started = True
         self._take()
 
@@ -293,11 +315,11 @@ class Guard:
             raise CommandError(_LOST)
         self.held = "transaction"
 
-    def autocommit(self) -> None:
-        """Statements that commit by themselves are about to come."""
+    def needs_session(self, what: str) -> None:
+        """`what` is about to end the transaction: the session must be able to hold the lock."""
         if self.pooled and self.limits.lock:
             raise CommandError(
-                "an autocommit block behind a pooler that shares sessions: no lock could hold. "
+                f"{what} behind a pooler that shares sessions: no lock could hold. "
                 "Give the server's own URL (DIRECT_DATABASE_URL with a thin env.py), or --no-lock"
             )
 
@@ -316,17 +338,19 @@ class Guard:
         event.remove(self.connection, "begin", self._beginning)
         event.remove(self.connection, "commit", self._committing)
         event.remove(self.connection, "rollback", self._rolling_back)
+        event.remove(self.connection, "before_cursor_execute", self._sending)
+        event.remove(self.connection, "after_cursor_execute", self._sent)
         self.started = False
         status = self.line.status
         if self.restore and status in ("idle", "open"):
             self.line.ask(self.restore)
-        if self.held == "session":
-            if status == "open" and getattr(self.line.dbapi, "autocommit", False) is not True:
-                self.opened_again()
-            elif status in ("idle", "open"):
-                self.line.ask(f"SELECT pg_catalog.pg_advisory_unlock({self.key})::text")
-            elif status == "failed":
+        if self.held == "session" and status != "lost":
+            if status != "idle" and self.line.has_failed:
                 self.connection.invalidate()  # the session's lock would survive the ROLLBACK
+            elif status == "open" and getattr(self.line.dbapi, "autocommit", False) is not True:
+                self.opened_again()
+            else:
+                self.line.ask(f"SELECT pg_catalog.pg_advisory_unlock({self.key})::text")
         self.held = ""
 
     def opened_again(self) -> None:
@@ -426,8 +450,7 @@ class Guard:
 
     def limit_session(self) -> None:
         """The beginning of an autocommit block."""
-        self.confirmed()
-        self.half_done = self.in_body
+        self._all_is_committed()
         if self.started and not self.restore and self.line.status == "idle":
             self._limit("false")
 
@@ -436,12 +459,9 @@ class Guard:
     def _committing(self, _: Connection) -> None:
         if self.is_retaken:
             self.held, self.is_retaken = "session", False
-        elif self._must_retake() and self.line.status == "open":
-            retake = f"SELECT pg_catalog.pg_try_advisory_lock({self.key})::text"
-            if self.line.ask(retake)[0][0] not in ("t", "true"):
-                raise CommandError(_LOST)
-            self.held = "session"
-        elif self.held == "transaction":
+        else:
+            self._retake()
+        if self.held == "transaction":
             self.held = ""
         self.committing = list(self.done)
 
@@ -449,10 +469,48 @@ class Guard:
         """A COMMIT that was on its way has arrived."""
         if self.committing is not None:
             self.committed, self.committing = self.committing, None
-            self.half_done = self.half_done or self.in_body
+            self.half_done = self.step_name if self.in_body else None
+
+    def _all_is_committed(self) -> None:
+        self.committing = list(self.done)
+        self.confirmed()
 
     def _beginning(self, _: Connection) -> None:
         self.confirmed()
+
+    def _sending(
+        self, _: Connection, cursor: Any, statement: Any, parameters: Any, context: Any, many: bool
+    ) -> tuple[Any, Any]:
+        """A statement goes the driver's way. It may be a COMMIT, of which SQLAlchemy knows nothing."""
+        self.ending = _core.transaction_end(statement) if isinstance(statement, str) else ""
+        self.committing, self.is_mixed = None, False  # else of a COMMIT that failed
+        if self.ending:
+            self.needs_session(f"a {self.ending.upper()} of its own")
+            if not self.line.has_failed:
+                self._retake()
+                if self.ending == "commit" and self.line.status == "open":
+                    self.committing = list(self.done)
+                    self.is_mixed = _core.statement_kind(statement)[0] != "one"
+        return statement, parameters
+
+    def _sent(
+        self, _: Connection, cursor: Any, statement: Any, parameters: Any, context: Any, many: bool
+    ) -> None:
+        if self.ending:
+            self._retake()  # a transaction that had failed could not be asked before
+            if self.committing is None:
+                self.done = list(self.committed)
+            self.confirmed()
+        elif self.line.status == "idle":  # a statement that has committed itself
+            self._all_is_committed()
+
+    def _retake(self) -> None:
+        """The session takes the lock that the transaction gives up, or has just given up."""
+        if self._must_retake() and self.line.status in ("idle", "open"):
+            retake = f"SELECT pg_catalog.pg_try_advisory_lock({self.key})::text"
+            if self.line.ask(retake)[0][0] not in ("t", "true"):
+                raise CommandError(_LOST)
+            self.held = "session"
 
     def _must_retake(self) -> bool:
         return self.held == "transaction" and not self.pooled
@@ -486,7 +544,7 @@ class Guard:
             for step in steps:
                 if not self.started:
                     raise Unlocked
-                self.step, self.half_done = step, False
+                self.step, self.in_body = step, False
                 if self.invalid:
                     self._look_for_what_is_left(step)
                 step.migration_fn = self._body(step.migration_fn)
@@ -529,11 +587,9 @@ class Guard:
     def _body(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def migrate(**kw: Any) -> None:
-            self.in_body = True
-            try:
-                function(**kw)
-            finally:
-                self.in_body = False
+            self.in_body = True  # also when it has failed, until the next one
+            function(**kw)
+            self.in_body = False
             self.done.append(_name(self.step))
 
         migrate.migrate_ext_body = function  # type: ignore[attr-defined]  # for the executor
@@ -549,7 +605,7 @@ class Guard:
         """Whether `error` ended a transaction that can be repeated as a whole."""
         return (
             drivers.sqlstate(error) in _REPEATABLE
-            and not self.half_done
+            and self.half_done is None
             and self.line.status != "lost"
         )
 
@@ -564,7 +620,7 @@ class Guard:
 
     def outcome(self) -> str:
         """What was committed of a run that failed, and what to do; empty when nothing was."""
-        return outcome.of_run(self.committed, self.step_name if self.half_done else None)
+        return outcome.of_run(self.committed, self.half_done)
 
 
 def _name(step: Any) -> str:

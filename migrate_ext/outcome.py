@@ -37,7 +37,7 @@ def of_run(committed: list[str], half_done: str | None = None) -> str:
     if half_done:
         said.append(
             f"{half_done} was left half done: what it did in and before its autocommit "
-            "block is committed, its version row is not. If it left an INVALID index, the next "
+            "block, or its own COMMIT, is committed, its version row is not. If it left an INVALID index, the next "
             "run names it, and with --repair drops it first."
         )
     if said:
@@ -56,14 +56,17 @@ def in_doubt(
     expected: frozenset[str | None],
     read: Callable[[], frozenset[str | None]],
     half_done: str | None = None,
+    why: str = "",
 ) -> tuple[str, bool]:
-    """What became of a COMMIT that was sent and not answered, in words; and whether it is committed.
+    """What became of a COMMIT that may have been done, in words; and whether it is committed.
 
     expected: the version rows if it is. read: gives them from a new connection. half_done: the
-    revision whose autocommit block begins with this COMMIT, which the rows cannot tell of.
+    revision whose autocommit block begins with this COMMIT, or whose own it is: the rows cannot
+    tell of it. why: there is a doubt, where the COMMIT was not the last that was sent.
     """
     what = "Interrupted" if isinstance(error, KeyboardInterrupt) else "The connection was lost"
-    said = f"{what} while COMMIT was on its way, so its outcome is in doubt. "
+    why = why or f"{what} while COMMIT was on its way"
+    said = f"{why}, so its outcome is in doubt. "
     try:
         rows = read()
     except Exception as failed:
@@ -76,8 +79,8 @@ def in_doubt(
         said += f"it was not committed; the database is at {place}. "
         return said + "The same command goes on from there.", False
     if half_done:
-        said += f"the database is at {place}. What {half_done} did before its autocommit block "
-        return said + "may be committed; its version row is not.", False
+        said += f"the database is at {place}. What {half_done} did before its autocommit block, "
+        return said + "or its own COMMIT, may be committed; its version row is not.", False
     return said + f"it was committed; the database is at {place}.", True
 
 

@@ -245,7 +245,7 @@ def autocommit_block(original: Callable[..., Any], context: MigrationContext) ->
         with original(context):
             yield
         return
-    guard.autocommit()
+    guard.needs_session("an autocommit block")
     with original(context):
         guard.limit_session()
         try:
@@ -288,12 +288,17 @@ def _look_for_commit(guard: Guard, error: BaseException) -> None:
         or guard.line.status == "lost"
         or outcome.is_end(drivers.sqlstate(error))
     )
-    if lost or isinstance(error, KeyboardInterrupt):
+    in_doubt = lost or isinstance(error, KeyboardInterrupt)
+    if in_doubt or guard.is_mixed:
         if not guard.connection.closed:
             guard.connection.invalidate()  # its session has the lock
         expected = guard.planned or frozenset()
         text, committed = outcome.in_doubt(
-            error, expected, lambda: _heads_after(guard), guard.step_name if guard.in_body else None
+            error,
+            expected,
+            lambda: _heads_after(guard),
+            guard.step_name if guard.in_body else None,
+            "" if in_doubt else "A COMMIT was among the statements of the string that failed",
         )
         outcome.tell(error, text)
         if committed:

@@ -404,7 +404,8 @@ def _refusal(connection: Connection) -> str | None:
         return f"database: {connection.dialect.name}"
     if connection._has_events or connection.engine._has_events:
         dispatch = connection.dispatch
-        if any(getattr(dispatch, name) for name in _EVENTS):
+        listeners = [listener for name in _EVENTS for listener in getattr(dispatch, name)]
+        if any(getattr(listener, "__module__", "") != Guard.__module__ for listener in listeners):
             return "connection: event listeners"
     if connection.dialect._has_events:
         return "dialect: event listeners"
@@ -415,7 +416,7 @@ def _refusal(connection: Connection) -> str | None:
     return None
 
 
-# Events that could change a statement, or look at it. (The lock listens to commits.)
+# Events that could change a statement, or look at it. (The lock does, for what goes the driver's way.)
 _EVENTS = ("before_execute", "after_execute", "before_cursor_execute", "after_cursor_execute")
 
 # Execution options that change nothing of what is sent.

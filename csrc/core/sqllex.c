@@ -345,6 +345,20 @@ static bool read_statement(lexer *lex)
     return false;
 }
 
+/* Of the statement that was just read. What is PREPARED is another transaction. */
+static mig_sql_ending ending(const lexer *lex)
+{
+    size_t next = leads(lex, 1, "WORK") || leads(lex, 1, "TRANSACTION") ? 2 : 1;
+    if (leads(lex, 1, "PREPARED"))
+        return MIG_SQL_GOES_ON;
+    if (leads(lex, 0, "COMMIT") || leads(lex, 0, "END") ||
+        (leads(lex, 0, "PREPARE") && leads(lex, 1, "TRANSACTION") && !leads(lex, 2, "AS")))
+        return MIG_SQL_COMMITS;
+    if (leads(lex, 0, "ABORT") || (leads(lex, 0, "ROLLBACK") && !leads(lex, next, "TO")))
+        return MIG_SQL_ROLLS_BACK;
+    return MIG_SQL_GOES_ON;
+}
+
 mig_sql_info mig_sqllex_classify(const char *sql, size_t length, bool standard_conforming_strings)
 {
     lexer lex = {.p = sql, .end = sql + length, .escapes = !standard_conforming_strings};
@@ -361,6 +375,8 @@ mig_sql_info mig_sqllex_classify(const char *sql, size_t length, bool standard_c
             if (lex.words > 1)
                 memcpy(info.second, lex.leading[1], sizeof info.second);
         }
+        if (info.ending == MIG_SQL_GOES_ON)
+            info.ending = ending(&lex);
     } while (more);
     if (lex.unsure)
         info.kind = MIG_SQL_UNSURE;
@@ -369,7 +385,7 @@ mig_sql_info mig_sqllex_classify(const char *sql, size_t length, bool standard_c
     return info;
 }
 
-bool mig_sqllex_ends_transaction(const mig_sql_info *info)
+bool mig_sqllex_changes_transaction(const mig_sql_info *info)
 {
     static const char *const WORDS[] = {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT"};
     for (size_t i = 0; i < sizeof WORDS / sizeof WORDS[0]; i++)

@@ -23,6 +23,13 @@ typedef enum mig_sql_kind {
     MIG_SQL_UNSURE
 } mig_sql_kind;
 
+/* What becomes of the transaction that a text is sent in. */
+typedef enum mig_sql_ending {
+    MIG_SQL_GOES_ON,
+    MIG_SQL_COMMITS,   /* COMMIT, END, PREPARE TRANSACTION */
+    MIG_SQL_ROLLS_BACK /* ROLLBACK, but not TO a savepoint; ABORT */
+} mig_sql_ending;
+
 /* Long enough for every command; a longer word is cut. */
 #define MIG_SQL_KEYWORD_SIZE 16
 
@@ -30,12 +37,13 @@ typedef struct mig_sql_info {
     mig_sql_kind kind;
     char keyword[MIG_SQL_KEYWORD_SIZE]; /* the first word, in upper case; "" if there is none */
     char second[MIG_SQL_KEYWORD_SIZE];  /* the word that follows it directly */
+    mig_sql_ending ending; /* of the first of its statements that ends the transaction */
 } mig_sql_info;
 
 mig_sql_info mig_sqllex_classify(const char *sql, size_t length, bool standard_conforming_strings);
 
 /* BEGIN, START, COMMIT, END, ROLLBACK, ABORT, PREPARE TRANSACTION: the caller's transaction would
  * change. */
-bool mig_sqllex_ends_transaction(const mig_sql_info *info);
+bool mig_sqllex_changes_transaction(const mig_sql_info *info);
 
 #endif

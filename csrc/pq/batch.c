@@ -112,7 +112,7 @@ mig_status mig_batch_add(mig_batch *batch, const char *sql, size_t length, mig_e
 {
     mig_statement *statement;
     mig_sql_info info = mig_sqllex_classify(sql, length, true);
-    if (mig_sqllex_ends_transaction(&info))
+    if (mig_sqllex_changes_transaction(&info))
         return mig_fail(error, MIG_EDECLINED, "%s changes the transaction", info.keyword);
     bool alone = info.kind == MIG_SQL_SEVERAL || info.kind == MIG_SQL_UNSURE ||
                  strcmp(info.keyword, "COPY") == 0;

@@ -1,5 +1,5 @@
 /* Functions over text and libraries, without a session: parse_url, redact_url, statement_kind,
- * lock_sql_try, lock_sql_holders, load_libpq. */
+ * transaction_end, lock_sql_try, lock_sql_holders, load_libpq. */
 #include "py/module.h"
 
 #include "core/sqllex.h"
@@ -70,6 +70,16 @@ static PyObject *statement_kind(PyObject *Py_UNUSED(module), PyObject *args, PyO
     return Py_BuildValue("sN", NAMES[info.kind], keyword);
 }
 
+static PyObject *transaction_end(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    static const char *const NAMES[] = {"", "commit", "rollback"};
+    Py_ssize_t length;
+    const char *sql = PyUnicode_AsUTF8AndSize(argument, &length);
+    if (sql == NULL)
+        return NULL;
+    return PyUnicode_FromString(NAMES[mig_sqllex_classify(sql, (size_t)length, true).ending]);
+}
+
 static PyObject *lock_sql_try(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"table", "schema", "for_session", "backend_pid", NULL};
@@ -131,6 +141,9 @@ static PyMethodDef methods[] = {
     {"statement_kind", (PyCFunction)(void (*)(void))statement_kind, METH_VARARGS | METH_KEYWORDS,
      "statement_kind(sql: str, standard_conforming_strings: bool = True) -> tuple[str, str]\n\n"
      "'one', 'several', 'none' or 'unsure', and the first word in upper case."},
+    {"transaction_end", transaction_end, METH_O,
+     "transaction_end(sql: str) -> str\n\n'commit' or 'rollback': what the first statement that "
+     "ends the transaction does; '' when there is none."},
     {"lock_sql_try", (PyCFunction)(void (*)(void))lock_sql_try, METH_VARARGS | METH_KEYWORDS,
      "lock_sql_try(table: str, schema: str | None, for_session: bool, backend_pid: int = 0) -> "
      "str\n\nOne row: key, 't', 'f' or NULL, isolation level, what the version table is."},

@@ -87,12 +87,20 @@ static void test_transaction_control_is_known(void)
                                         "select 1", "(begin)"};
     for (size_t i = 0; i < sizeof ENDS / sizeof ENDS[0]; i++) {
         mig_sql_info info = mig_sqllex_classify(ENDS[i], strlen(ENDS[i]), true);
-        CHECK(mig_sqllex_ends_transaction(&info));
+        CHECK(mig_sqllex_changes_transaction(&info));
     }
     for (size_t i = 0; i < sizeof STAYS / sizeof STAYS[0]; i++) {
         mig_sql_info info = mig_sqllex_classify(STAYS[i], strlen(STAYS[i]), true);
-        CHECK(!mig_sqllex_ends_transaction(&info));
+        CHECK(!mig_sqllex_changes_transaction(&info));
     }
+}
+
+static void test_the_first_end_of_a_transaction_is_told(void)
+{
+    const char sql[] = "rollback to a; select 1; abort; commit";
+    CHECK_INT(mig_sqllex_classify(sql, sizeof sql - 1, true).ending, MIG_SQL_ROLLS_BACK);
+    CHECK_INT(mig_sqllex_classify("end", 3, true).ending, MIG_SQL_COMMITS);
+    CHECK_INT(mig_sqllex_classify("ending", 6, true).ending, MIG_SQL_GOES_ON);
 }
 
 int main(void)
@@ -101,5 +109,6 @@ int main(void)
     test_a_prefix_of_a_text_is_never_read_beyond();
     test_a_backslash_depends_on_the_setting();
     test_transaction_control_is_known();
+    test_the_first_end_of_a_transaction_is_told();
     return check_report();
 }

@@ -108,6 +108,71 @@ def test_what_an_autocommit_block_left_is_named_and_can_be_dropped(
         assert connection.execute("TABLE alembic_version").fetchall() == [("r0003",)]
 
 
+OWN = "    op.execute('COMMIT')"
+FAILS = "    op.execute('SELECT 1/0')"
+BLOCK = "    with op.get_context().autocommit_block():\n        op.execute('SELECT 1')"
+
+
+@pytest.mark.parametrize("own", [OWN, BLOCK, "    op.execute('-- x\\n END')"])
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
+def test_what_a_migration_committed_itself_is_told(
+    tmp_path: Path, database_url: str, driver: str, own: str
+) -> None:
+    """Also where a later one fails, in the transaction that its version row was in."""
+    url = field.with_driver(database_url, driver)
+    half = "was left half done: what it did in and before its autocommit block, or its own COMMIT,"
+    way = DIRECT if driver == "asyncpg" else ALEMBIC
+    project = Field(tmp_path / "a", url, way=way, count=3, body={2: f"{own}\n{FAILS}"})
+    done = project.run("upgrade", "head")
+    assert f"Committed: r0001. r0002 {half}" in done.said, done.said
+    assert project.state() == 1
+    project = Field(tmp_path / "b", url, way=way, count=4, body={2: own, 4: FAILS})
+    done = project.run("upgrade", "head")
+    with project.connect() as connection:
+        at = connection.execute("TABLE alembic_version").fetchone()
+    if driver == "psycopg" or own == BLOCK:  # whose BEGIN comes by itself
+        assert at == ("r0001",)
+        assert f"r0002 {half}" in done.said, done.said
+    else:
+        assert at == ("r0003",)
+        assert "Committed: r0002, r0003. All else" in done.said, done.said
+
+
+def test_what_was_half_done_is_not_repeated(tmp_path: Path, database_url: str) -> None:
+    """Though another migration failed with what may be repeated: its transaction had the version row."""
+    fails = "    op.execute(\"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '40001'; END $$\")"
+    settings = "migrate_ext_retries = 2\n"
+    project = Field(
+        tmp_path / "p", database_url, count=3, body={2: OWN, 3: fails}, settings=settings
+    )
+    done = project.run("upgrade", "head")
+    assert done.code == 1
+    assert "Repeating" not in done.said, done.said
+    assert "Committed: r0001. r0002 was left half done" in done.said
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_a_string_that_failed_around_its_commit_is_in_doubt(
+    tmp_path: Path, database_url: str, driver: str
+) -> None:
+    url = field.with_driver(database_url, driver)
+    before, behind = "SELECT 1/0; COMMIT", "SELECT 1; COMMIT; SELECT 1/0"
+    for at, (text, found) in enumerate(
+        (
+            (before, "it was not committed; the database is at base"),
+            (behind, "the database is at r0001. What r0002 did before its"),
+        )
+    ):
+        body = {2: f"    op.execute({text!r})"}
+        project = Field(tmp_path / str(at), url, count=2, body=body)
+        done = project.run("upgrade", "head")
+        assert done.code == 1
+        assert "A COMMIT was among the statements of the string that failed" in done.said
+        assert found in done.said, done.said
+        assert "division by zero" in done.said
+        assert project.state() == at
+
+
 # --- a COMMIT that nobody answered ----------------------------------------------------------------
 
 

@@ -283,6 +283,170 @@ with engine.connect() as connection:
         assert project.run("downgrade", "base").code == 0
 
 
+# --- migrations that end the transaction themselves -----------------------------------------------
+
+OWN = """\
+    op.execute({ending!r})
+    op.execute("INSERT INTO gate VALUES (1)")
+    op.create_table("t{n}", sa.Column("id", sa.Integer), sa.Column("a", sa.Integer))
+    op.execute("INSERT INTO ran VALUES ({n})")"""
+
+
+@contextmanager
+def closed_gate(project: Field) -> Iterator[psycopg.Connection[Any]]:
+    """Within this block whoever writes into the table `gate` waits; COMMIT opens it."""
+    with project.connect() as connection:
+        connection.execute("CREATE TABLE gate (n int)")
+        connection.execute("BEGIN; LOCK TABLE gate IN EXCLUSIVE MODE")
+        yield connection
+
+
+def waits_at_gate(project: Field) -> bool:
+    with project.connect() as connection:
+        found = connection.execute(
+            "SELECT count(*) FROM pg_locks WHERE relation = 'gate'::regclass AND NOT granted"
+        ).fetchone()
+    return found == (1,)
+
+
+def wait_until(happened: Callable[[], bool], *commands: Command) -> None:
+    deadline = time.monotonic() + 30
+    while not happened():
+        ended = any(command.poll() for command in commands)
+        said = "\n\n".join(command.text() for command in commands)
+        assert time.monotonic() < deadline and not ended, said
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("way", "driver", "mode", "ending"),
+    [
+        (ALEMBIC, "psycopg", "one", "COMMIT"),
+        (ALEMBIC, "psycopg2", "one", "-- now\nEND;"),
+        (ALEMBIC, "psycopg2", "each", "COMMIT; BEGIN"),
+        (DIRECT, "psycopg", "each", "SELECT 1; /* ; */ commit work; SELECT 2"),
+        (DIRECT, "psycopg2", "each", "COMMIT AND CHAIN"),
+        (DIRECT, "asyncpg", "one", "COMMIT"),
+        (DIRECT, "asyncpg", "each", "Commit"),
+        (DIRECT, "psycopg_async", "each", "COMMIT"),
+        (DIRECT, "psycopg_async", "one", "COMMIT"),
+    ],
+)
+def test_a_commit_of_its_own_does_not_give_the_lock_away(
+    tmp_path: Path, database_url: str, way: str, driver: str, mode: str, ending: str
+) -> None:
+    url = field.with_driver(database_url, driver)
+    body = {2: OWN.format(n=2, ending=ending)}
+    project = Field(tmp_path / "project", url, way=way, mode=mode, count=4, body=body)
+    with closed_gate(project) as gate:
+        first = project.start("upgrade", "head")
+        wait_until(lambda: waits_at_gate(project), first)
+        second = project.start("upgrade", "head")
+        said = "Waiting for another run of migrations"
+        wait_until(lambda: said in second.text(), first, second)
+        gate.execute("COMMIT")
+    each_ran_once(project, [first.wait(), second.wait()])
+
+
+CAUGHT = """\
+    try:
+        op.execute("SELECT 1/0")
+    except sa.exc.DBAPIError:
+        op.execute("ROLLBACK")
+    op.execute("INSERT INTO gate VALUES (1)")
+    op.create_table("t2", sa.Column("id", sa.Integer), sa.Column("a", sa.Integer))
+    op.execute("INSERT INTO ran VALUES (2)")"""
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
+def test_a_rollback_of_its_own_does_not_either(
+    tmp_path: Path, database_url: str, driver: str
+) -> None:
+    """Of a transaction that has failed: no question can be asked in it."""
+    url = field.with_driver(database_url, driver)
+    body = {2: CAUGHT}
+    project = Field(tmp_path / "p", url, way=DIRECT, mode="each", count=3, body=body)
+    with closed_gate(project) as gate:
+        first = project.start("upgrade", "head")
+        wait_until(lambda: waits_at_gate(project), first)
+        second = project.start("upgrade", "head")
+        said = "Waiting for another run of migrations"
+        wait_until(lambda: said in second.text(), first, second)
+        gate.execute("COMMIT")
+    each_ran_once(project, [first.wait(), second.wait()])
+
+
+POOL = """\
+import asyncio, os, sqlalchemy as sa
+from alembic import context
+from sqlalchemy.ext.asyncio import create_async_engine
+
+def migrate(connection):
+    context.configure(connection=connection, transaction_per_migration={each})
+    try:
+        with context.begin_transaction():
+            context.run_migrations()
+    except BaseException as error:
+        print("failed with", type(error).__name__)
+
+def look(connection):
+    print("locks in the pool:", connection.execute(sa.text(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+    )).scalar())
+
+async def work():
+    engine = create_async_engine(url, pool_size=1)
+    for step in migrate, look:
+        async with engine.connect() as connection:
+            await connection.run_sync(step)
+
+url = sa.make_url(os.environ["DATABASE_URL"])
+if url.get_dialect().is_async:
+    asyncio.run(work())
+else:
+    engine = sa.create_engine(url, pool_size=1)
+    for step in migrate, look:
+        with engine.connect() as connection:
+            step(connection)
+"""
+
+
+@pytest.mark.parametrize("mode", ["one", "each"])
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg", "psycopg_async"])
+def test_after_a_commit_of_its_own_the_pool_has_no_lock(
+    tmp_path: Path, database_url: str, driver: str, mode: str
+) -> None:
+    """However the run ends, and in whatever state the transaction is then; and it is told."""
+    url = field.with_driver(database_url, driver)
+    commit = '    op.execute("COMMIT")\n'
+    begin = '    op.execute("BEGIN")\n' if driver in ("psycopg2", "asyncpg") else ""
+    kill = "    import os, signal\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+    ran = '    op.execute("INSERT INTO ran VALUES (2)")'
+    table = '    op.create_table("t2", sa.Column("id", sa.Integer))\n'
+
+    def run(name: str, body: dict[int, str]) -> str:
+        project = Field(tmp_path / name, url, mode=mode, count=3, body=body)
+        (project.folder / "env.py").write_text(POOL.format(each=mode == "each"))
+        done = project.run("upgrade", f"r000{max(body)}")
+        assert done.code == 0, done.said
+        assert "locks in the pool: 0" in done.said, (name, done.said)
+        assert project.state() == 2
+        return done.said
+
+    assert "failed" not in run("well", {2: table + commit + ran})
+    for name, body, error in (
+        ("Python", commit + "    raise RuntimeError", "RuntimeError"),
+        ("by itself", commit + "    op.execute('SELECT 1/0')", "DataError"),
+        ("in a transaction", commit + begin + "    op.execute('SELECT 1/0')", "DataError"),
+        ("killed", commit + begin + kill + "    op.execute('SELECT 1')", "SystemExit"),
+        ("interrupted", commit + "    raise KeyboardInterrupt", "KeyboardInterrupt"),
+    ):
+        said = run(name, {3: body})
+        error = "DBAPIError" if driver == "asyncpg" and error == "DataError" else error
+        assert f"failed with {error}" in said, (name, said)
+        assert "r0003 was left half done: what it did in and before its" in said, (name, said)
+
+
 def test_commands_from_a_program_lock_as_well(tmp_path: Path, database_url: str) -> None:
     """Also those that give no destination to Alembic."""
     project = Field(tmp_path / "project", database_url, count=2)
@@ -375,6 +539,19 @@ def test_behind_a_pooler_autocommit_blocks_need_the_servers_own_url(
         done = project.run("upgrade", "head", url=database_url)
     assert done.code == 0, done.said
     assert project.state() == 12
+
+
+def test_behind_a_pooler_a_commit_of_its_own_is_refused_too(
+    tmp_path: Path, database_url: str, pooler_port: int
+) -> None:
+    body = {2: '    op.execute("COMMIT")'}
+    project = Field(tmp_path / "project", database_url, way=DIRECT, count=2, body=body)
+    url = field.with_port(database_url, pooler_port)
+    done = project.run("upgrade", "head", url=url)
+    assert done.code == 255
+    assert "a COMMIT of its own behind a pooler that shares sessions: no lock" in done.said
+    assert project.state() == 0
+    assert project.run("upgrade", "head", "--no-lock", url=url).code == 0
 
 
 def test_a_pooler_can_be_told(tmp_path: Path, database_url: str) -> None:

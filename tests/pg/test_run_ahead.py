@@ -277,6 +277,28 @@ def test_autocommit_is_left_to_the_driver(lab: Lab) -> None:
     assert _core.counters()["statements"] == before
 
 
+def test_a_transaction_ended_in_sql_ends_where_it_is_ended(lab: Lab) -> None:
+    """Nothing of a batch is before or behind it that was not there; psycopg2 sends no BEGIN then."""
+    own = "op.execute('COMMIT')"
+    index = "\nop.execute('CREATE INDEX CONCURRENTLY ON t0 (id)')"
+    alone = own + (index if "psycopg2" in lab.url else "")
+    fails = "op.execute('SELECT 1/0')"
+    for apart in False, True:
+        lab.configure = {"transaction_per_migration": apart}
+        lab.write(
+            [f"{create(0)}\n{alone}\n{create(1)}", create(2), f"{create(3)}\n{own}", create(4)]
+        )
+        assert lab.agree().raised == []
+        lab.write([create(0), f"{create(1)}\n{own}\n{create(2)}", f"{create(3)}\n{fails}"])
+        assert lab.agree().database != []
+        lab.write([f"{create(0)}\nop.execute('ROLLBACK')\n{create(1)}", create(2)])
+        lab.agree()
+        lab.write(
+            [create(0), f"{create(1)}\nop.execute('SELECT 1; END; CREATE TABLE x ()')\n{fails}"]
+        )
+        lab.agree()
+
+
 def test_the_drivers_prepared_statements_survive_an_alter_in_a_batch(lab: Lab) -> None:
     """psycopg prepares what it has seen five times; an ALTER changes what a prepared statement means."""
     read = "for _ in range(9):\n    see(op.get_bind().execute(sa.text('SELECT * FROM t0 WHERE id > :n'), {'n': 0}).all())"

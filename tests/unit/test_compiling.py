@@ -78,6 +78,7 @@ NOT_CONSTANT = {
     "options that do not show": ("op.create_table('t', sa.Column('a', sa.Integer), **{})", "do not show"),
     "a commit": ("op.execute('COMMIT')", "transaction"),
     "a commit among others": ("op.execute('SELECT 1; COMMIT')", "transaction"),
+    "a commit behind a comment": ("op.execute('SELECT 1;/**/COMMIT')", "transaction"),
     "a batch that reads the table": (
         "with op.batch_alter_table('t', recreate='always') as b:\n    b.drop_column('a')", ""),
     "a batch that may run without waiting, but an autocommit block in it": (

@@ -78,6 +78,7 @@ CALLS: dict[str, Callable[[], object]] = {
     "url": lambda: _core.parse_url("postgresql://u:p%40@h:1/d?sslmode=require"),
     "url refused": fails(_core.parse_url, "postgresql://h:x"),
     "redact": lambda: _core.redact_url("postgresql://u:p@h/d"),
+    "end": lambda: _core.transaction_end("select ';'; commit"),
     "sql": lambda: _core.statement_kind("select ';'; select 2"),
     "lock": lambda: _core.lock_sql_try("it's", "\xfc", True, 1),
     "holders": lambda: _core.lock_sql_holders(-1),

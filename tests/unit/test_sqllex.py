@@ -9,6 +9,7 @@ import pglast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pglast.enums import TransactionStmtKind
 
 from migrate_ext import _core
 
@@ -192,3 +193,49 @@ def test_without_standard_conforming_strings_a_backslash_escapes() -> None:
 )
 def test_the_leading_word_is_reported(sql: str, word: str) -> None:
     assert _core.statement_kind(sql)[1] == word
+
+
+CONTROL = [
+    "COMMIT",
+    "commit work",
+    "COMMIT AND CHAIN",
+    "COMMIT PREPARED 'x'",
+    "END",
+    "end transaction",
+    "ROLLBACK",
+    "ROLLBACK WORK AND NO CHAIN",
+    "ROLLBACK TO a",
+    "rollback work to savepoint a",
+    "ROLLBACK TRANSACTION TO a",
+    "ROLLBACK PREPARED 'x'",
+    "ABORT",
+    "PREPARE TRANSACTION 'x'",
+    "PREPARE transaction AS SELECT 1",
+    "BEGIN",
+    "START TRANSACTION",
+    "SAVEPOINT commit",
+    "RELEASE a",
+]
+ENDS = {
+    TransactionStmtKind.TRANS_STMT_COMMIT: "commit",
+    TransactionStmtKind.TRANS_STMT_PREPARE: "commit",
+    TransactionStmtKind.TRANS_STMT_ROLLBACK: "rollback",
+}
+
+
+def test_a_statement_that_ends_the_transaction_is_never_overlooked() -> None:
+    """Nor is one seen where there is none; in any place of a string of several."""
+    found = set()
+    for sql in CONTROL + [sql for sql in STATEMENTS if " end;" not in sql]:  # unsure, see above
+        statement, end = pglast.parser.parse_sql(sql)[0].stmt, ""
+        if isinstance(statement, pglast.ast.TransactionStmt):
+            found.add(statement.kind)
+            end = ENDS.get(statement.kind, "")
+        for text in (sql, f"-- c\n /* ; */ {sql} ; -- d", f"SELECT ';', $$;$$; {sql}"):
+            assert _core.transaction_end(text) == end, text
+    assert len(found) == len(TransactionStmtKind)
+    assert _core.transaction_end("ROLLBACK TO a; ROLLBACK; COMMIT") == "rollback"
+    assert _core.transaction_end("COMMIT; ROLLBACK") == "commit"
+    assert (
+        _core.transaction_end("CREATE RULE r AS ON INSERT TO t DO (SELECT 1; DELETE FROM u)") == ""
+    )
