@@ -344,7 +344,9 @@ class Guard:
         status = self.line.status
         if self.restore and status in ("idle", "open"):
             self.line.ask(self.restore)
-        if self.held == "session" and status != "lost":
+        if self.is_retaken:  # interrupted: nobody knows whether the session has the lock
+            self.connection.invalidate()
+        elif self.held == "session" and status != "lost":
             if status != "idle" and self.line.has_failed:
                 self.connection.invalidate()  # the session's lock would survive the ROLLBACK
             elif status == "open" and getattr(self.line.dbapi, "autocommit", False) is not True:
@@ -523,9 +525,7 @@ class Guard:
 
     def _rolling_back(self, _: Connection) -> None:
         self.committing = None
-        if self.is_retaken:  # interrupted: nobody knows, and finish() gives it back
-            self.held, self.is_retaken = "session", False
-        elif self.held == "transaction":
+        if self.held == "transaction":
             self.held = ""
 
     # steps

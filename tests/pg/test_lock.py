@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import field
 import psycopg
 import pytest
 from field import Command, Field
+from sqlalchemy.engine import make_url
 
 from migrate_ext import _core
 
@@ -445,6 +447,32 @@ def test_after_a_commit_of_its_own_the_pool_has_no_lock(
         error = "DBAPIError" if driver == "asyncpg" and error == "DataError" else error
         assert f"failed with {error}" in said, (name, said)
         assert "r0003 was left half done: what it did in and before its" in said, (name, said)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "psycopg_async"])
+def test_a_run_that_is_stopped_before_its_commit_leaves_no_lock_in_the_pool(
+    tmp_path: Path, database_url: str, driver: str, number: signal.Signals
+) -> None:
+    """The session has taken it by then."""
+    url = field.with_driver(database_url, driver)
+    project = Field(tmp_path / "p", url, mode="each", count=4)
+    (project.folder / "env.py").write_text(POOL.format(each=True))
+    started: list[Command] = []
+    proxy = field.Proxy(
+        make_url(url).port or 5432,
+        before=rb"SELECT 1 WHERE pg_catalog.pg_try_advisory_lock",
+        number=2,
+        then=lambda: started[0].send(number),
+    )
+    started.append(project.start("upgrade", "head", url=field.with_port(url, proxy.port)))
+    done = started[0].wait()
+    proxy.close()
+    assert proxy.cut
+    assert "failed with" in done.said
+    assert "locks in the pool: 0" in done.said, done.said
+    assert b"own a lock" not in proxy.answered
+    assert project.state() == 1
 
 
 def test_commands_from_a_program_lock_as_well(tmp_path: Path, database_url: str) -> None:
