@@ -26,6 +26,7 @@ def download(requirement: str, folder: Path) -> Path:
     pattern = f"{name.replace('-', '_')}-{version}.tar.gz"
     if not any(folder.glob(pattern)):
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command.append("--no-build-isolation")  # setuptools is here, and enough to read a name
         done = subprocess.run(
             [*command, f"--no-binary={name}", f"--dest={folder}", requirement],
             capture_output=True,
