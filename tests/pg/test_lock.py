@@ -582,6 +582,22 @@ def test_behind_a_pooler_a_commit_of_its_own_is_refused_too(
     assert project.run("upgrade", "head", "--no-lock", url=url).code == 0
 
 
+@pytest.mark.parametrize("commit", ["execute(sa.text('COMMIT'))", "commit()"])
+def test_a_pooler_is_recognised_in_a_transaction_that_is_open_already(
+    tmp_path: Path, database_url: str, pooler_port: int, commit: str
+) -> None:
+    """Else a session's lock would stay in one that is soon somebody else's."""
+    body = {2: f"    op.get_bind().{commit}"}
+    project = environment(
+        Field(tmp_path / "project", database_url, count=2, body=body),
+        **ENVIRONMENTS["a statement before configure"],
+    )
+    done = project.run("upgrade", "head", url=field.with_port(database_url, pooler_port))
+    assert "a COMMIT of its own behind a pooler that shares sessions" in done.said, done.said
+    assert project.state() == 0
+    assert no_lock_is_left(project)
+
+
 def test_a_pooler_can_be_told(tmp_path: Path, database_url: str) -> None:
     """One that hands the server's process id on would not be recognised."""
     project = Field(tmp_path / "project", database_url, mode="autocommit", count=12)
