@@ -64,7 +64,7 @@ def in_doubt(
     revision whose autocommit block begins with this COMMIT, or whose own it is: the rows cannot
     tell of it. why: there is a doubt, where the COMMIT was not the last that was sent.
     """
-    what = "Interrupted" if isinstance(error, KeyboardInterrupt) else "The connection was lost"
+    what = "The connection was lost" if isinstance(error, Exception) else "Interrupted"
     why = why or f"{what} while COMMIT was on its way"
     said = f"{why}, so its outcome is in doubt. "
     try:
@@ -118,13 +118,19 @@ class Terminated(KeyboardInterrupt):
 class Terminable:
     """Within this block SIGTERM unwinds the run, so that the server stops working for it, and is not
     fatal at once. Not where the program handles it, nor in another thread than the main one.
+
+    stop: what to call, once, instead of raising :class:`Terminated`. ``came``: the signal did.
     """
+
+    def __init__(self, stop: Callable[[], object] | None = None) -> None:
+        self.stop = stop
+        self.came = False
 
     def __enter__(self) -> None:
         self.mine = False
         if _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL:
             try:
-                _signal.signal(_signal.SIGTERM, _terminate)
+                _signal.signal(_signal.SIGTERM, self._handle)
                 self.mine = True
             except ValueError:  # not the main thread
                 pass
@@ -133,9 +139,11 @@ class Terminable:
         if self.mine:
             _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
 
-
-def _terminate(*_: object) -> None:
-    raise Terminated
+    def _handle(self, *_: object) -> None:
+        came, self.came = self.came, True
+        if self.stop is None or came:
+            raise Terminated
+        self.stop()
 
 
 def ended(terminated: Terminated, text: str) -> SystemExit:

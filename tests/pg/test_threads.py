@@ -105,7 +105,7 @@ def test_sessions_leave_nothing_behind(database_url: str) -> None:
     for _ in range(10):
         call()
     grown = []
-    for _ in range(3):
+    for _ in range(5):
         gc.collect()
         before = count()
         for _ in range(50):
@@ -113,4 +113,4 @@ def test_sessions_leave_nothing_behind(database_url: str) -> None:
         gc.collect()
         grown.append(count() - before)
     session.close()
-    assert min(grown) < 25, grown
+    assert min(grown) < 25, grown  # a block of each call would be 50
