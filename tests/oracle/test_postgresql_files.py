@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 import suites
@@ -55,7 +56,7 @@ def test_postgresqls_own_statements_are_counted_as_its_parser_counts_them(tmp_pa
         found = list(texts(script))
         known = [text for text in found if text]
         counted["left out"] += len(found) - len(known)
-        pairs = [before.rstrip("; \n") + ";" + after for before, after in zip(known, known[1:])]
+        pairs = [before.rstrip("; \n") + ";" + after for before, after in pairwise(known)]
         for text in (script, *known, *pairs):
             expected, answer = parsed(text), _core.statement_kind(text)[0]
             counted[expected or "refused"] += 1
