@@ -133,7 +133,7 @@ class Recorder:
         self.indexes: list[tuple[int, str, int]] = []  # of that table: where in `items`
         # With this style of parameters a percent sign is not doubled for a driver.
         engine = sqlalchemy.create_mock_engine("postgresql://", self.execute, paramstyle="named")
-        self.dialect = engine.dialect
+        self.dialect = seam.with_standard_strings(engine.dialect)
         opts = {**settings.configure, "target_metadata": metadata}
         opts.pop("on_version_apply", None)
         self.context = _Context(self.dialect, engine, opts)  # type: ignore[arg-type]

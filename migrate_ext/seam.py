@@ -339,6 +339,14 @@ def _unimported(package: ModuleType) -> Iterator[str]:
 # What else renders
 
 
+def with_standard_strings(dialect: Dialect) -> Dialect:
+    """Let `dialect` render for a server with ``standard_conforming_strings`` on; SQLAlchemy 2.0
+    doubles backslashes until it has connected to one.
+    """
+    dialect._backslash_escapes = False  # type: ignore[attr-defined]
+    return dialect
+
+
 def foreign_rendering() -> str | None:
     """Why directives may not render what Alembic and SQLAlchemy alone would: a listener on all
     tables, a ``@compiles``, a replaced directive; None where there is no such thing.

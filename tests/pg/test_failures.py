@@ -410,7 +410,11 @@ def test_ctrl_c_cancels_on_the_server_and_rolls_back(project: Project, bind: str
     body = f'op.execute("CREATE TABLE gadgets ()")\n{bind}.execute(sa.text("SELECT pg_sleep(60)"))'
     project.revision("bbbb2222", body, down="'aaaa1111'")
     before = project.database()
-    process = project.start("upgrade", "head")
+    # The default driver of SQLAlchemy 2.0 is psycopg2, which hears of nothing while it waits.
+    url = make_url(project.url).set(drivername="postgresql+psycopg")
+    process = project.start(
+        "upgrade", "head", DATABASE_URL=url.render_as_string(hide_password=False)
+    )
     sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'"
     sleeping += " AND datname = current_database() AND state = 'active'"
     with project.connect() as connection:

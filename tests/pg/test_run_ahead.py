@@ -394,7 +394,8 @@ def test_whoever_looks_at_statements_sees_them_one_by_one(
         registry = Operations._to_impl._registry
         before = dict(registry)
 
-        @Operations.implementation_for(ExecuteSQLOp, replace=True)
+        # implementation_for(..., replace=True), which Alembic 1.13 does not have
+        @Operations._to_impl.dispatch_for(ExecuteSQLOp, replace=True)
         def execute_sql(operations: Any, operation: Any) -> None:
             seen[-1].append(str(operation.sqltext))
             operations.migration_context.impl.execute(operation.sqltext)

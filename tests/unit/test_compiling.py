@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.operations import Operations, ops
 from sqlalchemy import event
+from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.ext.compiler import compiles
 
 from migrate_ext import compiling, seam
@@ -213,3 +214,12 @@ def test_nothing_is_constant_where_an_operation_is_replaced(tmp_path: Path) -> N
         registry.clear()
         registry.update(before)
     assert compiled(tmp_path, "op.execute('x')").items is not None
+
+
+def test_a_backslash_stays_one_with_an_sqlalchemy_that_doubles_it_until_it_is_connected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLAlchemy 2.0; a plan is used where standard_conforming_strings is on."""
+    monkeypatch.setattr(PGDialect, "_backslash_escapes", True)
+    items = compiled(tmp_path, r"op.alter_column('t', 'a', server_default='back\\slash')").items
+    assert items is not None and "'back\\slash'" in items[0][1]

@@ -5,9 +5,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import alembic
+import pytest
+
 sys.path.append(str(Path(__file__).parents[1] / "fuzz"))
 import fuzz_config
 
 
+@pytest.mark.skipif(
+    alembic.__version__.startswith(("1.13.", "1.14.", "1.15.")),
+    reason="read as by newer ones: docs/differences.md",
+)
 def test_no_configuration_of_the_corpus_means_something_else_to_us() -> None:
     assert fuzz_config.run(60, 1, 500) == 500
