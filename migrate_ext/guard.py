@@ -279,7 +279,7 @@ class Guard:
                     "the connection commits each statement by itself, and leads to a pooler that "
                     "shares sessions: no lock could hold. Give the server's own URL, or --no-lock"
                 )
-            self._limit("false")
+            self._limit()
         else:
             if not self.pooled:
                 self._take_for_session(waiting)
@@ -344,7 +344,9 @@ class Guard:
         status = self.line.status
         if self.restore and status in ("idle", "open"):
             self.line.ask(self.restore)
-        if self.held == "session" and status != "lost":
+        if self.is_retaken:  # interrupted: nobody knows whether the session has the lock
+            self.connection.invalidate()
+        elif self.held == "session" and status != "lost":
             if status != "idle" and self.line.has_failed:
                 self.connection.invalidate()  # the session's lock would survive the ROLLBACK
             elif status == "open" and getattr(self.line.dbapi, "autocommit", False) is not True:
@@ -402,7 +404,10 @@ class Guard:
             if tried.had:
                 self.held = "transaction"
                 self.invalid = tried.invalid
-                self._limit("true")
+                which = "SELECT pg_catalog.pg_backend_pid()::text"
+                pid = self.line.ask(which + self._limits("true"))[0][0]
+                if self.limits.pooler == "auto":
+                    self.pooled = pid != str(self.line.backend_pid)
                 return
             if tried.isolation != "read committed":
                 raise CommandError(
@@ -428,19 +433,18 @@ class Guard:
         made.append(f", {lock.end_with_us(local)}")
         return "".join(made)
 
-    def _limit(self, local: str) -> None:
-        """Set the limits now: for the open transaction, or until :meth:`finish`."""
-        if local == "false":
-            timeouts = ("lock_timeout", "statement_timeout", "client_connection_check_interval")
-            names = (*timeouts, *lock.KEEPALIVES)
-            before = self.line.ask(
-                "SELECT name, setting FROM pg_catalog.pg_settings WHERE name IN "
-                f"({', '.join(map(repr, names))})"
-            )
-            self.restore = "SELECT " + ", ".join(
-                f"pg_catalog.set_config('{name}', '{value}', false)" for name, value in before
-            )
-        self.line.ask("SELECT ''" + self._limits(local))
+    def _limit(self) -> None:
+        """Set the limits for the session, until :meth:`finish`."""
+        timeouts = ("lock_timeout", "statement_timeout", "client_connection_check_interval")
+        names = (*timeouts, *lock.KEEPALIVES)
+        before = self.line.ask(
+            "SELECT name, setting FROM pg_catalog.pg_settings WHERE name IN "
+            f"({', '.join(map(repr, names))})"
+        )
+        self.restore = "SELECT " + ", ".join(
+            f"pg_catalog.set_config('{name}', '{value}', false)" for name, value in before
+        )
+        self.line.ask("SELECT ''" + self._limits("false"))
 
     def unlimited(self) -> None:
         """The end of an autocommit block: the session's settings are as before."""
@@ -452,11 +456,13 @@ class Guard:
         """The beginning of an autocommit block."""
         self._all_is_committed()
         if self.started and not self.restore and self.line.status == "idle":
-            self._limit("false")
+            self._limit()
 
     # what SQLAlchemy is about to do
 
     def _committing(self, _: Connection) -> None:
+        if self.in_body:
+            self.needs_session("a COMMIT of its own")
         if self.is_retaken:
             self.held, self.is_retaken = "session", False
         else:
@@ -523,9 +529,7 @@ class Guard:
 
     def _rolling_back(self, _: Connection) -> None:
         self.committing = None
-        if self.is_retaken:  # interrupted: nobody knows, and finish() gives it back
-            self.held, self.is_retaken = "session", False
-        elif self.held == "transaction":
+        if self.held == "transaction":
             self.held = ""
 
     # steps

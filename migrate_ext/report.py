@@ -45,7 +45,9 @@ _CONNECT_HINTS = (
 def report(error: BaseException, *, quiet: bool) -> int:
     """Print what `error` means, and return the exit code. quiet: ``-q`` was given."""
     if isinstance(error, KeyboardInterrupt):
-        doubt = "in doubt" in getattr(error, "migration_outcome", "")
+        # asyncio raises it instead of what the cancelled task has raised.
+        told = [getattr(found, "migration_outcome", "") for found in (error, error.__context__)]
+        doubt = any("in doubt" in text for text in told)
         rolled_back = "" if doubt else "the open transaction was rolled back; "
         _say(f"Interrupted: {rolled_back}'current' shows where the database is.")
         return 130

@@ -14,6 +14,7 @@ import alembic.util
 import sqlalchemy
 from alembic.runtime.migration import HeadMaintainer, MigrationContext, _ProxyTransaction
 from sqlalchemy.engine import Connection
+from sqlalchemy.util import await_only
 
 from migrate_ext import drivers, lock, outcome
 from migrate_ext import guard as guards
@@ -39,7 +40,7 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
     context._migrate_ext_listeners = listeners  # type: ignore[attr-defined]
     context._migrate_ext_guard = guard  # type: ignore[attr-defined]
     try:
-        with outcome.Terminable():
+        with _terminable(guard.connection):
             _repeat(context, guard, migrate)
     except outcome.Terminated as error:
         _look_for_commit(guard, error)
@@ -61,6 +62,33 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
             guard.line.close()
             guard.connection._has_events = listeners
             del context._migrate_ext_listeners  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _terminable(connection: Connection) -> Iterator[None]:
+    """As :class:`outcome.Terminable`. In an event loop SIGTERM cancels the task, as Ctrl-C does: an
+    exception that is raised where the loop happens to be does not always arrive here.
+    """
+    if not connection.dialect.is_async:
+        with outcome.Terminable():
+            yield
+        return
+    import asyncio  # it is there, where this runs
+
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    terminable = outcome.Terminable(lambda: loop.call_soon_threadsafe(task.cancel))
+    try:
+        with terminable:
+            yield
+            if terminable.came:
+                await_only(asyncio.sleep(0))  # it is cancelled here, and not at some later wait
+    except asyncio.CancelledError as error:
+        if not terminable.came:
+            raise
+        raised = terminable.raised()
+        raised.__dict__.update(error.__dict__)  # what was told
+        raise raised from error
 
 
 def _hidden_reason(error: BaseException) -> str:
@@ -232,7 +260,7 @@ def lock_retaken(guard: Guard | None) -> Iterator[None]:
         guard.retake_in_batch()
     try:
         yield
-    except Exception:
+    except sqlalchemy.exc.DBAPIError:  # the server does nothing behind an error
         if guard is not None:
             guard.is_retaken = False
         raise
@@ -269,14 +297,18 @@ def end_transaction(
     guard = guard_of(proxy.migration_context)
     if type_ is None and guard is not None and guard.done and not guard.started:
         guard.committing = list(guard.done)  # the run is over, but for this COMMIT
-    try:
+    if guard is None:
         original(proxy, type_, value, traceback)
+        return
+    try:
+        with _terminable(guard.connection):
+            original(proxy, type_, value, traceback)
     except BaseException as error:
-        if guard is not None:
-            _look_for_commit(guard, error)
+        _look_for_commit(guard, error)
+        if isinstance(error, outcome.Terminated) and not guard.started:
+            raise outcome.ended(error, guard.outcome()) from error
         raise
-    if guard is not None:
-        guard.confirmed()
+    guard.confirmed()
 
 
 def _look_for_commit(guard: Guard, error: BaseException) -> None:
@@ -288,7 +320,7 @@ def _look_for_commit(guard: Guard, error: BaseException) -> None:
         or guard.line.status == "lost"
         or outcome.is_end(drivers.sqlstate(error))
     )
-    in_doubt = lost or isinstance(error, KeyboardInterrupt)
+    in_doubt = lost or not isinstance(error, Exception)  # or interrupted, or cancelled
     if in_doubt or guard.is_mixed:
         if not guard.connection.closed:
             guard.connection.invalidate()  # its session has the lock

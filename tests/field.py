@@ -382,6 +382,7 @@ class Proxy:
     after: bytes in both directions together, over all connections; None: never. before, behind: a pattern of
     what the client says, the `number`-th time; without or with passing it on. then: is called instead of
     cutting, and all goes on. ``total``: bytes seen. ``said``: the times that the pattern was.
+    ``answered``: all that the server said.
     """
 
     def __init__(
@@ -398,6 +399,7 @@ class Proxy:
         self.pattern = re.compile(before or behind)
         self.passes, self.number, self.said = not before, number, 0
         self.then = then
+        self.answered = b""
         self.error: BaseException | None = None
         self.lock = threading.Lock()
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -433,6 +435,8 @@ class Proxy:
         with self.lock:
             start = self.total
             self.total += len(data)
+            if not asks:
+                self.answered += data
             if self.cut:
                 return -1
             if self.after is not None and self.total > self.after:

@@ -217,15 +217,15 @@ _OTHER_ROWS = (
 # How many rows there are, the owners of those that are new since the last time and how many are since the time before:
 # visible to no snapshot then, as they are no older than what was running. What to ask the next time with. Roles'
 # names are in privileges and policies. And whether there is anything but the usual.
-_GLANCE = f"""SELECT count(*), array_agg(owner) FILTER (WHERE age(xmin) <= age($1)),
-    count(*) FILTER (WHERE age(xmin) <= age($2)),
+_GLANCE = f"""SELECT count(*), array_agg(owner) FILTER (WHERE age <= (SELECT age($1))),
+    count(*) FILTER (WHERE age <= (SELECT age($2))),
     (txid_snapshot_xmin(txid_current_snapshot()) & 4294967295)::text,
     (SELECT hashtext(string_agg(oid || rolname, ',' ORDER BY oid)) FROM pg_roles),
     count(*) FILTER (WHERE other) > 0
     FROM (
-        SELECT owner, xmin, false FROM {_all(_USUAL_ROWS, "owner, xmin")}
-        UNION ALL SELECT owner, xmin, true FROM {_all(_OTHER_ROWS, "owner, xmin")}
-    ) r(owner, xmin, other)"""
+        SELECT owner, age(xmin), false FROM {_all(_USUAL_ROWS, "owner, xmin")}
+        UNION ALL SELECT owner, age(xmin), true FROM {_all(_OTHER_ROWS, "owner, xmin")}
+    ) r(owner, age, other)"""
 _COUNTS = f"SELECT owner, count(*) FROM {_all((*_USUAL_ROWS, *_OTHER_ROWS), 'owner, xmin')} GROUP BY owner"
 # What depends on some objects, and the owners of the lines that name it.
 _DEPENDENTS = """WITH RECURSIVE o(oid) AS (
@@ -287,19 +287,23 @@ class Catalogue:
             # What was done since is undone, and no row has another version.
             self._last, self._before = before, last
         elif new or total != last.total or roles != last.roles:
-            if total - last.total == len(new or ()):  # so nothing is gone, nor has another version
-                counts: Counter[int] = Counter(new)
+            new = new or []
+            if total - last.total == len(new):  # so nothing is gone, nor has another version
+                counts = Counter(new)
                 rows = last.rows | {o: last.rows.get(o, 0) + n for o, n in counts.items()}
+                changed = set(new)
             else:
                 rows = dict(self._connection.execute(_COUNTS).fetchall())
+                changed = {owner for owner, _ in rows.items() ^ last.rows.items()}.union(new)
             if roles != last.roles:
                 state = self._lines(_QUERY)
                 self.full_reads += 1
             else:
-                changed = {owner for owner, _ in rows.items() ^ last.rows.items()}.union(new or ())
                 related = changed | self._dependents(changed & rows.keys() & last.rows.keys())
+                state = dict(last.state)
+                for owner in related:
+                    state.pop(owner, None)
                 which = "lines" if others else "usual_lines"
-                state = {owner: of for owner, of in last.state.items() if owner not in related}
                 state |= self._lines(f"EXECUTE {which}('{_array(related)}')")
             self._last = _Read(horizon, roles, rows, sum(rows.values()), state)
             self._before = last
@@ -313,12 +317,7 @@ class Catalogue:
         return {owner for (owner,) in found}
 
     def _lines(self, query: str) -> State:
-        state: State = {}
-        for owner, line in self._connection.execute(query):
-            state.setdefault(owner, []).append(line)
-        for lines in state.values():
-            lines.sort()
-        return state
+        return _state(self._connection.execute(query))
 
     def close(self) -> None:
         self._connection.close()
@@ -328,13 +327,20 @@ def _array(oids: Iterable[int]) -> str:
     return "{" + ",".join(map(str, oids)) + "}"
 
 
+def _state(rows: Iterable[tuple[int, str]]) -> State:
+    state: State = {}
+    for owner, line in rows:
+        state.setdefault(owner, []).append(line)
+    for lines in state.values():
+        lines.sort()
+    return state
+
+
 def read(dsn: str) -> State:
     """All that is in the database."""
-    catalogue = Catalogue(dsn)
-    try:
-        return catalogue.read()
-    finally:
-        catalogue.close()
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("SET search_path TO pg_catalog; SET jit TO off")
+        return _state(connection.execute(_QUERY))
 
 
 def difference(before: State, after: State, names: tuple[str, str]) -> str:
@@ -342,6 +348,8 @@ def difference(before: State, after: State, names: tuple[str, str]) -> str:
 
     names: what the states are called.
     """
+    if before == after:
+        return ""
     text = []
     mine, yours = _changed(before, after), _changed(after, before)
     for name, lines in ((names[0], mine - yours), (names[1], yours - mine)):

@@ -229,15 +229,18 @@ class Checks:
             if reason is not None:
                 raise Skipped(f"a revision cannot be downgraded ({reason})") from error
             raise Failed(self._told(error, "downgrade base")) from error
-        with self._database("base") as empty:
-            self.project.run(empty.url, command.ensure_version)
-            left = difference(
-                catalogue.read(empty.dsn),
-                catalogue.read(database.dsn),
-                ("in an empty database", "left behind"),
-            )
+        left = difference(
+            self._ground.base or self._read_base(),
+            catalogue.read(database.dsn),
+            ("in an empty database", "left behind"),
+        )
         if left:
             raise Failed(f"'downgrade base' leaves something behind\n{left}")
+
+    def _read_base(self) -> State:
+        with self._database("base") as empty:
+            self.project.run(empty.url, command.ensure_version)
+            return catalogue.read(empty.dsn)
 
     def check_offline(self) -> None:
         """``upgrade heads --sql`` can be made, and its SQL makes the same schema."""
@@ -346,6 +349,7 @@ class Ground:
         )
         self._catalogue: Catalogue | None = None
         self._schema: State | None = None
+        self.base: State | None = None  # what it held before the first revision, if it began there
         self._trunk: tuple[str, int] | None = None
         self._failures = 0
         self._stopped_by: str | None = None
@@ -391,6 +395,8 @@ class Ground:
             return
         name, self.position = self._nearest(index)
         self._stand_on(name)
+        if self.position == 0:
+            self.base = self.schema()
 
     def _nearest(self, index: int) -> tuple[str, int]:
         """A new database as far on the way to a state as there is a template for; and how far that is."""

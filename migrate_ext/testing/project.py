@@ -22,7 +22,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -254,7 +254,7 @@ class Project:
         _ = self.history
         return os.path.join(self.folder, self._directory, "env.py")
 
-    @property
+    @cached_property
     def url_variables(self) -> tuple[str, ...]:
         """The environment variables that are set while ``env.py`` runs."""
         named = [name.decode() for name in _URL_VARIABLE.findall(read(self.env))]

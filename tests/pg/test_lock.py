@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import field
 import psycopg
 import pytest
 from field import Command, Field
+from sqlalchemy.engine import make_url
 
 from migrate_ext import _core
 
@@ -447,6 +449,32 @@ def test_after_a_commit_of_its_own_the_pool_has_no_lock(
         assert "r0003 was left half done: what it did in and before its" in said, (name, said)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "psycopg_async"])
+def test_a_run_that_is_stopped_before_its_commit_leaves_no_lock_in_the_pool(
+    tmp_path: Path, database_url: str, driver: str, number: signal.Signals
+) -> None:
+    """The session has taken it by then."""
+    url = field.with_driver(database_url, driver)
+    project = Field(tmp_path / "p", url, mode="each", count=4)
+    (project.folder / "env.py").write_text(POOL.format(each=True))
+    started: list[Command] = []
+    proxy = field.Proxy(
+        make_url(url).port or 5432,
+        before=rb"SELECT 1 WHERE pg_catalog.pg_try_advisory_lock",
+        number=2,
+        then=lambda: started[0].send(number),
+    )
+    started.append(project.start("upgrade", "head", url=field.with_port(url, proxy.port)))
+    done = started[0].wait()
+    proxy.close()
+    assert proxy.cut
+    assert "failed with" in done.said
+    assert "locks in the pool: 0" in done.said, done.said
+    assert b"own a lock" not in proxy.answered
+    assert project.state() == 1
+
+
 def test_commands_from_a_program_lock_as_well(tmp_path: Path, database_url: str) -> None:
     """Also those that give no destination to Alembic."""
     project = Field(tmp_path / "project", database_url, count=2)
@@ -552,6 +580,22 @@ def test_behind_a_pooler_a_commit_of_its_own_is_refused_too(
     assert "a COMMIT of its own behind a pooler that shares sessions: no lock" in done.said
     assert project.state() == 0
     assert project.run("upgrade", "head", "--no-lock", url=url).code == 0
+
+
+@pytest.mark.parametrize("commit", ["execute(sa.text('COMMIT'))", "commit()"])
+def test_a_pooler_is_recognised_in_a_transaction_that_is_open_already(
+    tmp_path: Path, database_url: str, pooler_port: int, commit: str
+) -> None:
+    """Else a session's lock would stay in one that is soon somebody else's."""
+    body = {2: f"    op.get_bind().{commit}"}
+    project = environment(
+        Field(tmp_path / "project", database_url, count=2, body=body),
+        **ENVIRONMENTS["a statement before configure"],
+    )
+    done = project.run("upgrade", "head", url=field.with_port(database_url, pooler_port))
+    assert "a COMMIT of its own behind a pooler that shares sessions" in done.said, done.said
+    assert project.state() == 0
+    assert no_lock_is_left(project)
 
 
 def test_a_pooler_can_be_told(tmp_path: Path, database_url: str) -> None:
