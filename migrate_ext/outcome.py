@@ -16,6 +16,7 @@ from migrate_ext.limits import Limits
 TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 CHECK_SECONDS = 10.0  # for the end of a transaction whose COMMIT is in doubt
 _ENDED = ("08", "57P")  # SQLSTATEs of a session that is over
@@ -93,6 +94,7 @@ def wait_for_end(ask: lock.Ask, table: str, schema: str | None) -> bool:
     limits = Limits()
     limits.lock_timeout = CHECK_SECONDS
     waiting = lock.Waiting(limits, ask)
+    waiting.said = 0.0  # it is no other run, but our own of before
     while True:
         tried = lock.try_lock(ask, table, schema, for_session=False)
         if tried.had:
@@ -119,31 +121,40 @@ class Terminable:
     """Within this block SIGTERM unwinds the run, so that the server stops working for it, and is not
     fatal at once. Not where the program handles it, nor in another thread than the main one.
 
-    stop: what to call, once, instead of raising :class:`Terminated`. ``came``: the signal did.
+    stop: what to call, once, instead of raising; then Ctrl-C calls it, too, where it would raise
+    somewhere in the event loop (asyncio before Python 3.11). ``came``: the signal that did.
     """
 
     def __init__(self, stop: Callable[[], object] | None = None) -> None:
         self.stop = stop
-        self.came = False
+        self.came = 0
 
     def __enter__(self) -> None:
-        self.mine = False
-        if _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL:
-            try:
-                _signal.signal(_signal.SIGTERM, self._handle)
-                self.mine = True
-            except ValueError:  # not the main thread
-                pass
+        self.mine: dict[int, Any] = {}
+        defaults = {_signal.SIGTERM: _signal.SIG_DFL}
+        if self.stop is not None:
+            defaults[_signal.SIGINT] = _signal.default_int_handler
+        for number, default in defaults.items():
+            if _signal.getsignal(number) == default:
+                try:
+                    _signal.signal(number, self._handle)
+                    self.mine[number] = default
+                except ValueError:  # not the main thread
+                    pass
 
     def __exit__(self, *_: object) -> None:
-        if self.mine:
-            _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+        for number, default in self.mine.items():
+            _signal.signal(number, default)
 
-    def _handle(self, *_: object) -> None:
-        came, self.came = self.came, True
+    def _handle(self, number: int, _: object) -> None:
+        came, self.came = self.came, number
         if self.stop is None or came:
-            raise Terminated
+            raise self.raised()
         self.stop()
+
+    def raised(self) -> KeyboardInterrupt:
+        """What the signal that came is to raise."""
+        return Terminated() if self.came == _signal.SIGTERM else KeyboardInterrupt()
 
 
 def ended(terminated: Terminated, text: str) -> SystemExit:

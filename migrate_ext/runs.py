@@ -86,9 +86,9 @@ def _terminable(connection: Connection) -> Iterator[None]:
     except asyncio.CancelledError as error:
         if not terminable.came:
             raise
-        terminated = outcome.Terminated()
-        terminated.__dict__.update(error.__dict__)  # what was told
-        raise terminated from error
+        raised = terminable.raised()
+        raised.__dict__.update(error.__dict__)  # what was told
+        raise raised from error
 
 
 def _hidden_reason(error: BaseException) -> str:

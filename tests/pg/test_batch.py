@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import psycopg
@@ -432,7 +433,9 @@ def test_connect_timeout_holds_for_each_host(database_url: str) -> None:
         assert Session.connect(both).query("SELECT 1") == [("1",)]
 
 
-@pytest.mark.parametrize("impl", ["python", "binary"])
+@pytest.mark.parametrize(
+    "impl", ["python", *(name for name in ("c", "binary") if find_spec(f"psycopg_{name}"))]
+)
 def test_each_build_of_psycopg_is_served_by_its_own_libpq(impl: str, database_url: str) -> None:
     code = (
         "import sys, psycopg\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -79,11 +81,57 @@ def test_two_contexts_in_two_threads(
     assert [project.state() for project in projects] == [15, 15]
 
 
+# Our own session in a transaction, and a driver's connection with a batch on its way; then a child.
+FORK = """
+import gc, os, sys
+import psycopg, psycopg2
+from migrate_ext import _core, libpq
+
+url, driver, child = sys.argv[1:]
+own = _core.Session.connect(_core.parse_url(url), libpq.find())
+own.begin()
+own.query("CREATE TEMP TABLE kept AS SELECT 1")
+connection = {"psycopg": psycopg, "psycopg2": psycopg2}[driver].connect(url)
+connection.cursor().execute("SELECT 1")
+lent = _core.Session.borrow(*libpq.of_driver(connection), connection)
+lent.submit("CREATE TEMP TABLE sent AS SELECT 1 FROM pg_sleep(0.2)")
+assert lent.unsettled == 1
+pid = os.fork()
+if pid == 0:
+    exec(child)
+    sys.exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+while lent.unsettled:
+    lent.wait()
+lent.run_batch(["INSERT INTO sent VALUES (2)"])
+cursor = connection.cursor()
+cursor.execute("SELECT count(*) FROM sent")
+print(cursor.fetchall(), own.query("SELECT count(*) FROM kept"), own.in_transaction)
+"""
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+@pytest.mark.parametrize(
+    "child",
+    ["pass", "del own, lent; gc.collect()", "lent.abandon(); lent.close(); own.close()"],
+    ids=["exits", "collects", "closes"],
+)
+def test_a_child_leaves_the_sessions_of_its_parent_alone(
+    database_url: str, driver: str, child: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORK, database_url, driver, child],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.stdout == "[(2,)] [('1',)] True\n", done.stderr
+
+
 def test_sessions_leave_nothing_behind(database_url: str) -> None:
     """Blocks of the interpreter, over calls that answer and calls that fail."""
     import contextlib
     import gc
-    import sys
 
     session = _core.Session.connect(_core.parse_url(database_url), libpq.find())
 
