@@ -103,11 +103,11 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "migrations: the built-in tests of the migrations (migrate_ext)"
     )
     if config.getoption("migrations"):
-        path = str(tests_file(config))
+        path, here = tests_file(config), config.invocation_params.dir
         if config.args_source is not pytest.Config.ArgsSource.ARGS:
-            config.args = [path]
-        elif not any(argument.partition("::")[0] == path for argument in config.args):
-            config.args.append(path)
+            config.args = [str(path)]
+        elif not {path, *path.parents} & {here / arg.partition("::")[0] for arg in config.args}:
+            config.args.append(str(path))  # nobody would come upon it
     if not _is_pytest_alembic_loaded(config):
         from migrate_ext.testing import alembic_fixtures
 

@@ -295,7 +295,10 @@ def test_one_line_of_configuration_makes_them_part_of_the_suite(suite: Suite) ->
     everything = {"heads": "PASSED", "revision[a]": "PASSED", "test_mine": "PASSED"}
     assert verdicts(suite.passes("-v")) == everything
     assert verdicts(suite.passes("-v", "tests/test_it.py")) == {"test_mine": "PASSED"}
-    assert verdicts(suite.passes("-v", "--migrations", "tests/test_it.py")) == everything
+    for named in (["tests/test_it.py"], ["tests"], ["tests/conftest.py", "tests/test_it.py"]):
+        outcome = suite.passes("-v", "--migrations", *named)
+        assert verdicts(outcome) == everything
+        outcome.says("3 passed")
     assert verdicts(suite.passes("-v", "-m", "not migrations")) == {"test_mine": "PASSED"}
     suite.write("pytest.ini", "[pytest]\nmigrate_ext_tests = reversion\n")
     suite.run("--migrations").says(
