@@ -7,7 +7,6 @@ The rest comes when a fixture is asked for.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -304,7 +303,7 @@ def run_name(config: pytest.Config) -> str:
     worker: dict[str, Any] | None = getattr(config, "workerinput", None)
     if worker is not None:
         return str(worker["testrunuid"])
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()
 
 
 def configuration_files(config: pytest.Config) -> tuple[Path, Path]:
