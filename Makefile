@@ -130,10 +130,10 @@ fuzz: build $(C_FUZZ:%=build/c/asan/%) ## Each parser under fuzz for FUZZ_SECOND
 soak: build ## Many at once, killed, cut off: prints a table (hours; ARGS="--scale 0.1" for less)
 	@$(PY) tests/soak/soak.py $(ARGS)
 
-# On a debug build of Python the leak tests count references, not blocks of memory.
-nightly: test fuzz soak sanitize ## All of it, and what leaks on a debug build of Python
+# A debug build of Python checks each call into it, and there the leak tests count references, not blocks of memory.
+nightly: test fuzz soak sanitize ## All of it, and the extension's tests on a debug build of Python
 	@if command -v python3-dbg >/dev/null; then $(MAKE) VENV=.venv-debug PYTHON=python3-dbg build && \
-	    .venv-debug/bin/python -m pytest -q tests/unit/test_leaks.py tests/pg/test_threads.py; \
+	    .venv-debug/bin/python -m pytest -q tests/unit tests/pg; \
 	else echo "no python3-dbg here: left out"; fi
 
 # A copy of the tree with its own build, so that programs started by tests load the sanitized module too, and the

@@ -116,7 +116,7 @@ CASES: tuple[Suite | Own, ...] = (
             ("3.14", "1.20.1", "SQLAlchemy>=2.1"),
         )
     ),
-    # Of the wheels, `make test`. These use the system's libpq; the first two are built here.
+    # `make test` has the wheels. Here, over the system's libpq: two that are compiled, one by ctypes.
     Own("Drivers: psycopg[c], psycopg2", ("psycopg[c]", "psycopg2"), THIS, DRIVER_TESTS),
     Own("Drivers: psycopg in Python", ("psycopg", "psycopg2-binary"), THIS, DRIVER_TESTS),
 )

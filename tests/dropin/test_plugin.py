@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 from types import ModuleType
 
+import alembic
 import pytest
 from dropin_site import Site
+
+from migrate_ext import hooks
 
 # What a program sees: the parts of ours in Alembic, and that Alembic works.
 REPORT = """
@@ -147,6 +150,13 @@ def test_old_alembic_is_one_warning_and_plain_alembic(site: Site) -> None:
     assert said.count("RuntimeWarning") == 1
 
 
+FROM_THE_NEWEST = pytest.mark.skipif(
+    hooks.numbers(alembic.__version__) < hooks.ALEMBIC[1],
+    reason="what a newer Alembic may still have in common with is the newest that is known",
+)
+
+
+@FROM_THE_NEWEST
 def test_new_alembic_with_the_same_source_keeps_all_parts(site: Site) -> None:
     site.install_ours()
     site.install_alembic("1.99.0")
@@ -156,6 +166,7 @@ def test_new_alembic_with_the_same_source_keeps_all_parts(site: Site) -> None:
     assert said.count("RuntimeWarning") == 1
 
 
+@FROM_THE_NEWEST
 @pytest.mark.parametrize(
     ("file", "text", "part"),
     [

@@ -394,11 +394,12 @@ def test_whoever_looks_at_statements_sees_them_one_by_one(
         registry = Operations._to_impl._registry
         before = dict(registry)
 
-        # implementation_for(..., replace=True), which Alembic 1.13 does not have
-        @Operations._to_impl.dispatch_for(ExecuteSQLOp, replace=True)
         def execute_sql(operations: Any, operation: Any) -> None:
             seen[-1].append(str(operation.sqltext))
             operations.migration_context.impl.execute(operation.sqltext)
+
+        # implementation_for(..., replace=True), which Alembic 1.13 does not have
+        registry[next(key for key in registry if key[0] is ExecuteSQLOp)] = execute_sql
 
     lab.connected = connected
     lab.write([create(0), "op.execute('SELECT 1')", create(1)])
