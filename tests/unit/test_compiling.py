@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,14 @@ NAMES = ["a", "b"]
 count = 0
 status = postgresql.ENUM("x", "y", name="status")
 """
+
+
+@pytest.fixture(autouse=True)
+def helpers_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A plan that a later test compiles would depend on them."""
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    yield
+    sys.modules.pop("helpers", None)
 
 
 def compiled(
