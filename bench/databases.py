@@ -6,7 +6,7 @@ every new file. A server whose database of thousands of files was just dropped s
 
 from __future__ import annotations
 
-import os
+import secrets
 
 import psycopg
 
@@ -24,7 +24,7 @@ class Databases:
 
     def fresh(self) -> str:
         """The name of a new, empty database."""
-        name = f"migrate_ext_bench_{os.getpid()}_{len(self.made)}"
+        name = f"migrate_ext_bench_{secrets.token_hex(4)}"
         self._on_the_server(f'CREATE DATABASE "{name}"')
         self.made.append(name)
         return name
