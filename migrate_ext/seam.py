@@ -571,6 +571,11 @@ class _Lending:
         return bool(getattr(self.proxied.dbapi_connection, "autocommit", False))
 
 
+# Characters of a text that is sent as Alembic sends it: a script of many statements, which no batch takes, and
+# which SQLAlchemy takes a second to look through for each 50 MB.
+_LONG_TEXT = 1_000_000
+
+
 class _Run:
     """One ``run_migrations`` of a context, with its statements on their way through `executor`."""
 
@@ -689,6 +694,10 @@ class _Run:
 
     def _rendered(self, construct: Any) -> str | None:
         """A construct as SQLAlchemy would hand it to the driver; None where it sends more than text."""
+        text = getattr(construct, "text", construct)
+        if isinstance(text, str) and len(text) > _LONG_TEXT:
+            counters.plain("statement: a long text")
+            return None
         if isinstance(construct, str):
             construct = sqlalchemy.text(construct)
         if isinstance(construct, sqlalchemy.TextClause):

@@ -561,3 +561,11 @@ def test_plain_is_seen_from_the_code_alone(lab: Lab) -> None:
     found = reasons(lambda: lab.run(True))
     assert found["migration: the name see"] == 1
     assert found["migration: a Try statement"] == 1
+
+
+def test_a_long_text_is_not_looked_through_twice(lab: Lab) -> None:
+    """Of megabytes it would take seconds; it is sent as Alembic sends it, after all that waits."""
+    lab.write([create(1), "op.execute('SELECT 1 -- ' + 'x' * 1_000_001)", create(2)])
+    before = counters.plain_reasons.get("statement: a long text", 0)
+    lab.agree()
+    assert counters.plain_reasons["statement: a long text"] == before + 1
