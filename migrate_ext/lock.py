@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from migrate_ext import _core
+from migrate_ext import _core, libpq
 from migrate_ext.errors import CommandError, no_version_table
 from migrate_ext.limits import Limits
 
@@ -139,8 +139,12 @@ def hold(session: _core.Session, table: str, schema: str | None, limits: Limits)
         waiting.again(tried.key)
 
 
-# What a server's connection is to ask of a silent client, where it would ask more rarely.
-KEEPALIVES = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 3}
+# The server is to ask a silent client as we ask it, where it would ask more rarely.
+KEEPALIVES = {
+    f"tcp_{name}": value
+    for name, value in libpq.CONNECTION.items()
+    if name.startswith("keepalives_")
+}
 
 
 def end_with_us(local: str) -> str:
@@ -156,8 +160,8 @@ def end_with_us(local: str) -> str:
         "CASE WHEN pg_catalog.current_setting('client_connection_check_interval', true) = '0' "
         f"THEN pg_catalog.set_config('client_connection_check_interval', '5000', {local}) END, "
         # The server says what is in force; 0 is no TCP.
-        "CASE WHEN pg_catalog.current_setting('tcp_keepalives_idle')::int > 30 "
-        f"THEN pg_catalog.concat({keep}) END) END"
+        "CASE WHEN pg_catalog.current_setting('tcp_keepalives_idle')::int "
+        f"> {KEEPALIVES['tcp_keepalives_idle']} THEN pg_catalog.concat({keep}) END) END"
     )
 
 

@@ -146,8 +146,10 @@ static void take_failure(mig_batch *batch, mig_session *session, const PGresult 
 {
     if (batch->failure != MIG_OK)
         return;
+    mig_diagnostics before = session->diagnostics; /* of the line, if it was cut */
     batch->failure = mig_session_failed(session, result, &batch->failure_error);
     batch->diagnostics = session->diagnostics;
+    session->diagnostics = before;
 }
 
 static void take_result(mig_batch *batch, mig_session *session, PGresult *result)
@@ -344,10 +346,7 @@ static mig_status advance(mig_batch *batch, mig_session *session, mig_status sta
 {
     if (status == MIG_OK)
         status = send_some(batch, session, error);
-    mig_diagnostics of_line = session->diagnostics;
     take_results(batch, session); /* also when the line was cut: the server may have said why */
-    if (status != MIG_OK)
-        session->diagnostics = of_line;
     return batch->synced || status != MIG_OK ? end_part(batch, session, status, error) : MIG_OK;
 }
 
