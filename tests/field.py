@@ -331,6 +331,16 @@ class Command:
         self.code = 128 - code if code < 0 else code
 
 
+def wait_until(happened: Callable[[], bool], *commands: Command) -> None:
+    """Within 30 s, and while all of `commands` still run."""
+    deadline = time.monotonic() + 30
+    while not happened():
+        ended = any(command.poll() for command in commands)
+        said = "\n\n".join(command.text() for command in commands)
+        assert time.monotonic() < deadline and not ended, said
+        time.sleep(0.01)
+
+
 def told(command: Command, start: int, at: int) -> None:
     """Assert that what a failed command says of what was committed is so. start, at: where it began and ended."""
     undoing = command.arguments[0] == "downgrade"

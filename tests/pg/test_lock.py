@@ -12,7 +12,7 @@ from typing import Any
 import field
 import psycopg
 import pytest
-from field import Command, Field
+from field import Command, Field, wait_until
 from sqlalchemy.engine import make_url
 
 from migrate_ext import _core
@@ -311,13 +311,16 @@ def waits_at_gate(project: Field) -> bool:
     return found == (1,)
 
 
-def wait_until(happened: Callable[[], bool], *commands: Command) -> None:
-    deadline = time.monotonic() + 30
-    while not happened():
-        ended = any(command.poll() for command in commands)
-        said = "\n\n".join(command.text() for command in commands)
-        assert time.monotonic() < deadline and not ended, said
-        time.sleep(0.01)
+def the_second_waits(project: Field) -> None:
+    """Two runs, of which the first comes to the gate: the second waits for it, and each migration runs once."""
+    with closed_gate(project) as gate:
+        first = project.start("upgrade", "head")
+        wait_until(lambda: waits_at_gate(project), first)
+        second = project.start("upgrade", "head")
+        said = "Waiting for another run of migrations"
+        wait_until(lambda: said in second.text(), first, second)
+        gate.execute("COMMIT")
+    each_ran_once(project, [first.wait(), second.wait()])
 
 
 @pytest.mark.parametrize(
@@ -340,14 +343,7 @@ def test_a_commit_of_its_own_does_not_give_the_lock_away(
     url = field.with_driver(database_url, driver)
     body = {2: OWN.format(n=2, ending=ending)}
     project = Field(tmp_path / "project", url, way=way, mode=mode, count=4, body=body)
-    with closed_gate(project) as gate:
-        first = project.start("upgrade", "head")
-        wait_until(lambda: waits_at_gate(project), first)
-        second = project.start("upgrade", "head")
-        said = "Waiting for another run of migrations"
-        wait_until(lambda: said in second.text(), first, second)
-        gate.execute("COMMIT")
-    each_ran_once(project, [first.wait(), second.wait()])
+    the_second_waits(project)
 
 
 CAUGHT = """\
@@ -368,14 +364,7 @@ def test_a_rollback_of_its_own_does_not_either(
     url = field.with_driver(database_url, driver)
     body = {2: CAUGHT}
     project = Field(tmp_path / "p", url, way=DIRECT, mode="each", count=3, body=body)
-    with closed_gate(project) as gate:
-        first = project.start("upgrade", "head")
-        wait_until(lambda: waits_at_gate(project), first)
-        second = project.start("upgrade", "head")
-        said = "Waiting for another run of migrations"
-        wait_until(lambda: said in second.text(), first, second)
-        gate.execute("COMMIT")
-    each_ran_once(project, [first.wait(), second.wait()])
+    the_second_waits(project)
 
 
 POOL = """\

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from sqlalchemy.dialects.postgresql import psycopg, psycopg2
 from sqlalchemy.engine import make_url
 
-from migrate_ext import _core
+from migrate_ext import _core, hooks
 from migrate_ext.errors import Declined
 
 pytestmark = pytest.mark.skipif(
-    tuple(map(int, re.findall(r"\d+", sqlalchemy.__version__)[:3])) < (2, 0, 25),
+    hooks.numbers(sqlalchemy.__version__) < (2, 0, 25),
     reason="some URLs are read as by newer ones: docs/differences.md",
 )
 DIALECTS = {"psycopg": psycopg.dialect(), "psycopg2": psycopg2.dialect()}
