@@ -20,8 +20,8 @@ from migrate_ext import _core
 ALEMBIC, DIRECT = field.WAYS
 
 
-def all_at_once(project: Field, count: int = 8, url: str = "", **variables: str) -> list[Command]:
-    commands = [project.start("upgrade", "head", url=url, **variables) for _ in range(count)]
+def all_at_once(project: Field, count: int = 8, url: str = "") -> list[Command]:
+    commands = [project.start("upgrade", "head", url=url) for _ in range(count)]
     return [command.wait() for command in commands]
 
 
@@ -73,9 +73,17 @@ def test_eight_upgrades_at_once_run_each_migration_once(
 
 
 def test_without_the_lock_they_fail(tmp_path: Path, database_url: str) -> None:
-    """Else the test above would show nothing."""
-    project = Field(tmp_path / "project", database_url, count=20)
-    commands = all_at_once(project, MIGRATE_EXT_LOCK="false")
+    """Else the test above would show nothing. The second has read the heads while the first is in the middle."""
+    body = {1: '    op.execute("INSERT INTO gate VALUES (1)")'}
+    project = Field(tmp_path / "project", database_url, count=20, body=body)
+    with closed_gate(project) as gate:
+        commands: list[Command] = []
+        for waiting in 1, 2:
+            commands.append(project.start("upgrade", "head", MIGRATE_EXT_LOCK="false"))
+            wait_until(lambda count=waiting: waits_in_server(project) == count, *commands)
+        gate.execute("COMMIT")
+    for command in commands:
+        command.wait()
     assert sum(command.code != 0 for command in commands) > 0
     assert project.run("upgrade", "head").code == 0
 
@@ -309,6 +317,16 @@ def waits_at_gate(project: Field) -> bool:
             "SELECT count(*) FROM pg_locks WHERE relation = 'gate'::regclass AND NOT granted"
         ).fetchone()
     return found == (1,)
+
+
+def waits_in_server(project: Field) -> object:
+    """How many sessions of the project's database wait for a lock."""
+    with project.connect() as connection:
+        (count,) = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        ).fetchall()[0]
+    return count
 
 
 def the_second_waits(project: Field) -> None:
