@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from pathlib import Path
 
@@ -278,8 +279,8 @@ def test_autogenerate_and_all_its_hooks(shape: Shape) -> None:
         "alembic.ini",
         (
             "[post_write_hooks]",
-            "[post_write_hooks]\nhooks = mine\nmine.type = exec\nmine.executable = python\n"
-            "mine.options = hook.py REVISION_SCRIPT_FILENAME",
+            "[post_write_hooks]\nhooks = mine\nmine.type = exec\n"
+            f"mine.executable = {sys.executable}\nmine.options = hook.py REVISION_SCRIPT_FILENAME",
         ),
     )
     two(shape, "", life=False)

@@ -15,13 +15,14 @@ import pytest
 
 from migrate_ext.testing import embedded as server
 
-# Starts a server, says where, and waits to be killed.
+# Starts a server, says where, and waits to be killed. A signal that comes just before a sleep ends that sleep only when it is over.
 HOLDER = """
 import time
 from migrate_ext.testing import embedded as server
 with server.temporary_server() as private:
     print(private.home, private.port, flush=True)
-    time.sleep(600)
+    while True:
+        time.sleep(0.1)
 """
 
 
