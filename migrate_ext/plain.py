@@ -26,24 +26,30 @@ DIRECTIVES = frozenset(
 _BATCH_DIRECTIVES = frozenset(
     "add_column alter_column create_check_constraint create_exclude_constraint "
     "create_foreign_key create_index create_primary_key create_table_comment "
-    "create_unique_constraint drop_column drop_constraint drop_index drop_table_comment f".split()
+    "create_unique_constraint drop_column drop_constraint drop_index drop_table_comment".split()
 )
 _BUILTINS = frozenset(
     "abs bool dict enumerate float frozenset int len list max min range reversed set sorted str sum "
     "tuple zip".split()
 )
 _CONSTANT_METHODS = frozenset("format join lower upper strip rstrip lstrip replace".split())
-# Parts of SQLAlchemy that only describe SQL; its ORM and engines are not among them.
-_DESCRIPTIVE = ("sqlalchemy.dialects", "sqlalchemy.schema", "sqlalchemy.sql", "sqlalchemy.types")
-# What `import sqlalchemy` gives beside them.
+# Parts of SQLAlchemy, and the types that SQLModel adds, which only describe SQL; ORM and engines are not among them.
+_DESCRIPTIVE = (
+    "sqlalchemy.dialects",
+    "sqlalchemy.schema",
+    "sqlalchemy.sql",
+    "sqlalchemy.types",
+    "sqlmodel.sql.sqltypes",
+)
+# What `import sqlalchemy` and `import sqlmodel` give beside them.
 _NOT_DESCRIPTIVE = frozenset(
     "create_engine create_mock_engine create_pool_from_url engine engine_from_config event ext "
-    "inspect inspection log orm pool testing util".split()
+    "inspect inspection log main orm pool testing util Session SQLModel".split()
 )
 
 
 def _is_descriptive(module: str) -> bool:
-    return module == "sqlalchemy" or any(
+    return module in ("sqlalchemy", "sqlmodel") or any(
         module == name or module.startswith(name + ".") for name in _DESCRIPTIVE
     )
 
@@ -336,12 +342,12 @@ class Checker:
 
     # expressions
 
-    def _is_op(self, node: ast.expr, attribute: str) -> bool:
+    def _is_op(self, node: ast.expr, attribute: str, *, or_batch: bool = False) -> bool:
         return (
             isinstance(node, ast.Attribute)
             and node.attr == attribute
             and isinstance(node.value, ast.Name)
-            and self.names.get(node.value.id) == "op"
+            and self.names.get(node.value.id) in ("op", "batch" if or_batch else "op")
         )
 
     def _directive(self, call: ast.Call) -> bool:
@@ -405,7 +411,7 @@ class Checker:
         if isinstance(function, ast.Name) and function.id in _BUILTINS:
             if function.id in self.names or function.id in self.functions:
                 self.refuse(node, f"{function.id} is not the built-in")
-        elif self._is_op(function, "f") or self._is_op(function, "inline_literal"):
+        elif self._is_op(function, "f", or_batch=True) or self._is_op(function, "inline_literal"):
             pass
         elif isinstance(function, ast.Attribute) and isinstance(function.value, ast.Constant):
             if function.attr not in _CONSTANT_METHODS:

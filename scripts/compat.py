@@ -45,6 +45,7 @@ DRIVER_TESTS = tuple(
     f"tests/pg/test_{name}.py"
     for name in "libpq batch batched_sql run_ahead failures async lock identity".split()
 )
+HISTORY_TESTS = ("tests/dropin/histories.py", "-Wignore")
 PLUGIN_TESTS = ("tests/dropin",)  # of the entry point, which Alembic before 1.18 does not load
 THIS = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -114,6 +115,16 @@ CASES: tuple[Suite | Own, ...] = (
             ("3.13", "1.19.1", "SQLAlchemy<2.1"),
             ("3.13", "1.20.1", "SQLAlchemy>=2.1"),
             ("3.14", "1.20.1", "SQLAlchemy>=2.1"),
+        )
+    ),
+    *(
+        Own(f"Migrations of {project}", (package, "alembic==1.20.1"), THIS, HISTORY_TESTS)
+        for project, package in (
+            ("Airflow 3.3.2, psycopg2", "apache-airflow==3.3.2"),
+            ("MLflow 3.17.2, psycopg", "mlflow==3.17.2"),
+            ("Phoenix 20.26.1, psycopg", "arize-phoenix==20.26.1"),
+            ("Prefect 3.9.1, asyncpg", "prefect==3.9.1"),
+            ("SkyPilot 0.14.1, psycopg", "skypilot==0.14.1"),
         )
     ),
     # `make test` has the wheels. Here, over the system's libpq: two that are compiled, one by ctypes.

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import render_python_code
+from alembic.operations import ops
 from project import ROOT
+from sqlalchemy.sql.elements import conv
 
 from migrate_ext.plain import reason_not_plain
 
@@ -57,6 +63,29 @@ def test_names_at_the_top_of_the_file_may_be_used() -> None:
     both = f"{HEAD}import os\n\ndef upgrade():\n    pass\n\ndef downgrade():\n    os.remove('x')\n"
     assert reason_not_plain(both, "upgrade") is None
     assert reason_not_plain(both, "downgrade") == "line 10: the name os"
+
+
+@pytest.mark.parametrize("as_batch", [False, True])  # as of Flask-Migrate
+def test_what_autogenerate_writes_is_plain(as_batch: bool) -> None:
+    table = sa.Table("t", sa.MetaData(), sa.Column("a", sa.Integer))
+    index = sa.Index(conv("ix_t_a"), table.c.a)
+    changes = ops.ModifyTableOps(
+        "t",
+        [
+            ops.AddColumnOp("t", sa.Column("d", sa.String(5), server_default="x", comment="y")),
+            ops.AlterColumnOp("t", "a", modify_nullable=False, existing_type=sa.Integer()),
+            ops.CreateIndexOp.from_index(index),
+            ops.DropIndexOp("ix_t_b", "t"),
+            ops.CreateForeignKeyOp("fk_t_a", "t", "u", ["a"], ["c"]),
+            ops.CreateUniqueConstraintOp("uq_t_d", "t", ["d"]),
+            ops.DropConstraintOp("ck_t", "t", type_="check"),
+            ops.CreateTableCommentOp("t", "z"),
+            ops.DropColumnOp("t", "e"),
+        ],
+    )
+    written = render_python_code(ops.UpgradeOps([changes]), render_as_batch=as_batch)
+    assert ("batch_op.f('ix_t_a')" if as_batch else "op.f('ix_t_a')") in written
+    assert reason(textwrap.dedent("    " + written)) is None
 
 
 NOT_PLAIN = [
@@ -178,6 +207,18 @@ IMPORTED = ["create_engine", "event", "inspect", "orm"]
 def test_sqlalchemys_engines_sessions_and_events_are_not_plain(name: str) -> None:
     assert reason(f"{name}.x('y')", f"from sqlalchemy import {name}") is not None
     assert reason(f"{name}('y')", f"from sqlalchemy import {name}") is not None
+
+
+def test_types_of_sqlmodel_are_sqlalchemys() -> None:
+    column = "op.add_column('t', sa.Column('a', {}()))"
+    long, short = column.format("sqlmodel.sql.sqltypes.AutoString"), column.format("AutoString")
+    assert reason(long, "import sqlmodel") is None
+    assert reason(long, "import sqlmodel.sql.sqltypes") is None
+    assert reason(short, "from sqlmodel.sql.sqltypes import AutoString") is None
+    assert reason(short, "from sqlmodel import AutoString") is None
+    for name in ("Session", "SQLModel", "create_engine"):
+        assert reason(column.format(f"sqlmodel.{name}"), "import sqlmodel") is not None
+        assert reason(column.format(name), f"from sqlmodel import {name}") is not None
 
 
 OTHER_FUNCTIONS = {
