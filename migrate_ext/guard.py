@@ -239,6 +239,7 @@ class Guard:
         self.committed: list[str] = []
         # A revision that has committed something of its own, while its version row is not.
         self.half_done: str | None = None
+        self.unseen: str | None = None  # one that has ended its transaction past SQLAlchemy
         self.ending = ""  # what the statement on its way does to the transaction
         self.is_mixed = False  # there are others with a COMMIT in its string
         # Sends (sql, what to say unless it gives one row) with the statements of migrations, in the
@@ -488,6 +489,8 @@ class Guard:
         self, _: Connection, cursor: Any, statement: Any, parameters: Any, context: Any, many: bool
     ) -> tuple[Any, Any]:
         """A statement goes the driver's way. It may be a COMMIT, of which SQLAlchemy knows nothing."""
+        if self.held == "transaction" and self.line.status == "idle":
+            self._ended_unseen()
         self.ending = _core.transaction_end(statement) if isinstance(statement, str) else ""
         self.committing, self.is_mixed = None, False  # else of a COMMIT that failed
         if self.ending:
@@ -509,6 +512,12 @@ class Guard:
             self.confirmed()
         elif self.line.status == "idle":  # a statement that has committed itself
             self._all_is_committed()
+
+    def _ended_unseen(self) -> None:
+        """The project has ended the transaction past SQLAlchemy (a raw cursor), nobody saw how."""
+        self.unseen = self.step_name
+        self.needs_session("a COMMIT of its own")
+        self._retake()
 
     def _retake(self) -> None:
         """The session takes the lock that the transaction gives up, or has just given up."""
@@ -609,7 +618,7 @@ class Guard:
         """Whether `error` ended a transaction that can be repeated as a whole."""
         return (
             drivers.sqlstate(error) in _REPEATABLE
-            and self.half_done is None
+            and (self.half_done or self.unseen) is None
             and self.line.status != "lost"
         )
 
@@ -624,6 +633,10 @@ class Guard:
 
     def outcome(self) -> str:
         """What was committed of a run that failed, and what to do; empty when nothing was."""
+        if self.unseen is not None:
+            return (
+                f"{self.unseen} ended its transaction by itself: 'current' tells what is committed."
+            )
         return outcome.of_run(self.committed, self.half_done)
 
 

@@ -364,6 +364,39 @@ def test_a_commit_of_its_own_does_not_give_the_lock_away(
     the_second_waits(project)
 
 
+RAW = """\
+    cursor = op.get_bind().connection.cursor()
+    cursor.execute("INSERT INTO ran VALUES (2)")
+    cursor.execute("COMMIT")
+    op.execute("INSERT INTO gate VALUES (1)")
+    op.create_table("t2", sa.Column("id", sa.Integer), sa.Column("a", sa.Integer))"""
+
+
+@pytest.mark.parametrize("mode", ["one", "each"])
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg", "psycopg_async"])
+def test_one_of_a_raw_cursor_does_not_if_it_is_noticed_in_time(
+    tmp_path: Path, database_url: str, driver: str, mode: str
+) -> None:
+    """Its lock is gone; the session has taken one when the next statement goes."""
+    url = field.with_driver(database_url, driver)
+    project = Field(tmp_path / "p", url, way=DIRECT, mode=mode, count=4, body={2: RAW})
+    the_second_waits(project)
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_a_migration_that_a_raw_cursor_has_ended_is_not_repeated_and_nothing_is_claimed(
+    tmp_path: Path, database_url: str, driver: str
+) -> None:
+    failing = "DO $$ BEGIN RAISE SQLSTATE '40001'; END $$"
+    body = {2: RAW.replace("INSERT INTO gate VALUES (1)", failing)}
+    project = Field(tmp_path / "p", field.with_driver(database_url, driver), count=4, body=body)
+    done = project.run("upgrade", "head", MIGRATE_EXT_RETRIES="5")
+    assert done.code == 1
+    assert "Repeating" not in done.said
+    assert "r0002 ended its transaction by itself: 'current' tells what is comm" in done.said
+    assert "Committed:" not in done.said
+
+
 CAUGHT = """\
     try:
         op.execute("SELECT 1/0")
