@@ -104,7 +104,8 @@ class importing_alembic:  # contextlib costs its import
     """Import Alembic here, after logging was set up, without what it logs while it is imported.
 
     Under ``alembic`` nobody sees those, because logging is set up later, by ``env.py``. The garbage
-    collector does not look again and again at what an import makes, which is a tenth of its time.
+    collector does not look at what an import makes, neither meanwhile, which is a tenth of its time,
+    nor later, which is as much of a run's and of the program's end.
     """
 
     def __enter__(self) -> None:
@@ -123,7 +124,5 @@ class importing_alembic:  # contextlib costs its import
         if self.collects:
             import gc
 
-            if not gc.get_freeze_count():  # both: all that is there counts as old
-                gc.freeze()
-                gc.unfreeze()
+            gc.freeze()
             gc.enable()

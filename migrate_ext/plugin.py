@@ -45,6 +45,25 @@ class _Hook:
         if all(hasattr(sys.modules[ours], last) for ours, last in _OURS if ours in sys.modules):
             sys.meta_path.remove(_Hook)
             install()
+            _spare_the_collector()
+
+
+def _spare_the_collector() -> None:
+    """Where the program is ``alembic`` itself, let the garbage collector pass over what was imported by now, also at the
+    program's end: there it is a sixth of the time of ``alembic heads``. Nothing of the project's is among it.
+    """
+    command, words = os.path.basename((getattr(sys, "argv", None) or [""])[0]), sys.orig_argv
+    if command == "-m":  # until the module runs
+        command = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
+    if command not in ("alembic", "alembic.config") or os.environ.get("MIGRATE_EXT") == "0":
+        return
+    if {name for name in vars(sys.modules["__main__"]) if name[0] != "_"} <= {
+        "re",
+        "sys",
+    }:  # pip's script
+        import gc
+
+        gc.freeze()
 
 
 def setup(plugin: _Plugin) -> None:

@@ -53,10 +53,16 @@ class Site:
         self, code: str, *options: str, environment: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run Python code in the folder of the site."""
+        return self.python(*options, "-c", code, environment=environment)
+
+    def python(
+        self, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run Python with these arguments in the folder of the site."""
         # -S: our editable installation in the environment's site-packages would mend what is broken here.
         path = [self.folder, ROOT / "tests", sysconfig.get_path("purelib")]
         return subprocess.run(
-            [sys.executable, "-S", *options, "-c", code],
+            [sys.executable, "-S", *arguments],
             cwd=self.folder,
             env={"PYTHONPATH": os.pathsep.join(map(str, path)), **(environment or {})},
             capture_output=True,

@@ -75,6 +75,33 @@ def test_the_switch_turns_everything_off(site: Site) -> None:
     assert (parts, said) == (set(), "2\n")  # the package and plugin.py
 
 
+SCRIPT = "import re\nimport sys\nfrom alembic.config import main\nsys.exit(main())\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "switch", "spared"),
+    [
+        ("alembic", SCRIPT, "1", True),
+        ("-m", "", "1", True),
+        ("alembic", SCRIPT, "0", False),
+        ("-m", "", "0", False),
+        ("manage", SCRIPT, "1", False),
+        ("alembic", "import json\nstate = [json]\n" + SCRIPT, "1", False),
+    ],
+)
+def test_the_collector_passes_over_alembics_own_objects_only(
+    site: Site, name: str, text: str, switch: str, spared: bool
+) -> None:
+    site.install_ours()
+    (site.folder / "alembic.ini").write_text("[alembic]\nscript_location = %(here)s\n")
+    (site.folder / "env.py").write_text("import gc; print(gc.get_freeze_count() > 0)")
+    (site.folder / "bin").mkdir()
+    (site.folder / "bin" / name).write_text(text)
+    program = ("-m", "alembic") if name == "-m" else (f"bin/{name}",)
+    done = site.python(*program, "current", environment={"MIGRATE_EXT": switch})
+    assert (done.stdout, done.stderr) == (f"{spared}\n", "")
+
+
 def test_the_entry_point_is_a_module_and_a_collection_of_itself() -> None:
     from migrate_ext import plugin
 
