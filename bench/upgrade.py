@@ -25,6 +25,7 @@ from sqlalchemy.engine import URL, make_url
 ROOT = Path(__file__).parents[1]
 PYTHON = sys.executable
 ALEMBIC = (PYTHON, "-m", "alembic.config", "-c", "classic.ini", "upgrade", "head")
+DROP_IN = (PYTHON, "-m", "alembic", "-c", "classic.ini", "upgrade", "head")
 CLASSIC = (PYTHON, "-m", "migrate_ext", "-c", "classic.ini", "upgrade", "head")
 THIN = (PYTHON, "-m", "migrate_ext", "upgrade", "head")
 OTHER = """\
@@ -155,7 +156,8 @@ def small(folder: Path, admin: URL, rounds: int, revisions: int) -> None:
     """One DDL each, with which the server has little to do."""
     made = project.make(folder, revisions, project.CREATE_SMALL_TABLE)
     bench = Bench(made, admin, rounds)
-    theirs, classic, thin = bench.least(ALEMBIC, CLASSIC, THIN)
+    theirs, drop_in, classic, thin = bench.least(ALEMBIC, DROP_IN, CLASSIC, THIN)
+    show(f"{revisions} small tables, under alembic", drop_in, theirs, "0.5x (aim 0.4x)")
     show(f"{revisions} small tables, classic env.py", classic, theirs, "0.5x (aim 0.4x)")
     show(f"{revisions} small tables, direct", thin, theirs, "0.45x")
     sql = subprocess.run(
