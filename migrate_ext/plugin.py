@@ -57,10 +57,8 @@ def _spare_the_collector() -> None:
         command = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
     if command not in ("alembic", "alembic.config") or os.environ.get("MIGRATE_EXT") == "0":
         return
-    if {name for name in vars(sys.modules["__main__"]) if name[0] != "_"} <= {
-        "re",
-        "sys",
-    }:  # pip's script
+    begun = {name for name in vars(sys.modules["__main__"]) if name[0] != "_"}
+    if begun <= {"re", "sys"}:  # what pip's script imports before Alembic
         import gc
 
         gc.freeze()
