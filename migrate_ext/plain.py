@@ -342,12 +342,12 @@ class Checker:
 
     # expressions
 
-    def _is_op(self, node: ast.expr, attribute: str, *, or_batch: bool = False) -> bool:
+    def _is_op(self, node: ast.expr, attribute: str, kinds: tuple[str, ...] = ("op",)) -> bool:
         return (
             isinstance(node, ast.Attribute)
             and node.attr == attribute
             and isinstance(node.value, ast.Name)
-            and self.names.get(node.value.id) in ("op", "batch" if or_batch else "op")
+            and self.names.get(node.value.id) in kinds
         )
 
     def _directive(self, call: ast.Call) -> bool:
@@ -411,7 +411,7 @@ class Checker:
         if isinstance(function, ast.Name) and function.id in _BUILTINS:
             if function.id in self.names or function.id in self.functions:
                 self.refuse(node, f"{function.id} is not the built-in")
-        elif self._is_op(function, "f", or_batch=True) or self._is_op(function, "inline_literal"):
+        elif self._is_op(function, "f", ("op", "batch")) or self._is_op(function, "inline_literal"):
             pass
         elif isinstance(function, ast.Attribute) and isinstance(function.value, ast.Constant):
             if function.attr not in _CONSTANT_METHODS:

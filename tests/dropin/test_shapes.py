@@ -10,6 +10,8 @@ import alembic
 import pytest
 from shapes import Shape
 
+from migrate_ext import hooks
+
 TEMPLATES = sorted(p.name for p in (Path(alembic.__file__).parent / "templates").iterdir())
 TABLE = 'op.create_table("t", sa.Column("id", sa.Integer, primary_key=True), sa.Column("name", sa.Text))'
 DROP = 'op.drop_table("t")'
@@ -234,7 +236,8 @@ def test_a_naming_convention_with_schemas(shape: Shape) -> None:
     shape.agree("check", code=255, database=False)
     shape.agree("revision", "--autogenerate", "-m", "all", "--rev-id", "bbbb1")
     shape.life()
-    shape.agree("check", code=None)  # Alembic 1.19 with SQLAlchemy 2.0 finds the check constraint
+    finds = hooks.numbers(alembic.__version__)[:2] == (1, 19)  # the check constraint, anew
+    shape.agree("check", code=255 if finds else 0)
 
 
 def test_autogenerate_and_all_its_hooks(shape: Shape) -> None:

@@ -311,14 +311,6 @@ def closed_gate(project: Field) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-def waits_at_gate(project: Field) -> bool:
-    with project.connect() as connection:
-        found = connection.execute(
-            "SELECT count(*) FROM pg_locks WHERE relation = 'gate'::regclass AND NOT granted"
-        ).fetchone()
-    return found == (1,)
-
-
 def waits_in_server(project: Field) -> object:
     """How many sessions of the project's database wait for a lock."""
     with project.connect() as connection:
@@ -333,7 +325,7 @@ def the_second_waits(project: Field) -> None:
     """Two runs, of which the first comes to the gate: the second waits for it, and each migration runs once."""
     with closed_gate(project) as gate:
         first = project.start("upgrade", "head")
-        wait_until(lambda: waits_at_gate(project), first)
+        wait_until(lambda: waits_in_server(project) == 1, first)
         second = project.start("upgrade", "head")
         said = "Waiting for another run of migrations"
         wait_until(lambda: said in second.text(), first, second)
