@@ -73,7 +73,8 @@ class Lent:
     """A driver's open connection as the executor uses it.
 
     ``connection``: the DBAPI connection. ``pointer``, ``library``: its ``PGconn``, and the file to
-    find its libpq by. ``notices_are_heard``: somebody listens to what the server says beside
+    find its libpq by. ``owner``: what has the ``PGconn`` as its attribute ``pgconn_ptr``, until it is
+    closed. ``notices_are_heard``: somebody listens to what the server says beside
     results, so that Python may not run ahead of a migration's end. ``is_async``: waits belong to the
     event loop.
     """
@@ -82,9 +83,14 @@ class Lent:
 
     def __init__(self, connection: Any, pointer: int, library: str) -> None:
         self.connection = connection
+        self.owner = libpq.owner(connection)
         self.pointer = pointer
         self.library = library
         self.notices_are_heard = False
+
+    def sends_as_utf8(self, sql: str) -> bool:
+        """Whether the driver would send `sql` in UTF-8 on a connection whose client_encoding is that."""
+        return True
 
     def begin(self) -> str | None:
         """The BEGIN that the driver would send now; None where the driver must send it itself."""
@@ -124,7 +130,12 @@ class PsycopgAsync(Psycopg):
 
 
 class Psycopg2(Lent):
-    """psycopg2. It skips COMMIT unless it has sent BEGIN, which it does with its first statement."""
+    """psycopg2. It skips COMMIT unless it has sent BEGIN, which it does with its first statement. It
+    does not notice when a statement changes client_encoding.
+    """
+
+    def sends_as_utf8(self, sql: str) -> bool:
+        return sql.isascii() or self.connection.encoding == "UTF8"
 
     def after_batch(self, discards_plans: bool) -> None:
         if not self.connection.closed and self.connection.info.status == 0:  # CONNECTION_OK
@@ -161,8 +172,14 @@ def error(
     connection: Connection, failed: errors.ServerError, statement: str
 ) -> sqlalchemy.exc.DBAPIError:
     """As :func:`wrapped`, of what the driver would have raised for what the server answered."""
-    make = _psycopg2_error if connection.dialect.driver == "psycopg2" else _psycopg_error
-    return wrapped(connection, make(failed), statement)
+    if connection.dialect.driver != "psycopg2":
+        return wrapped(connection, _psycopg_error(failed), statement)
+    if failed.sqlstate is None and connection.connection.dbapi_connection.closed:  # type: ignore[union-attr]
+        import psycopg2
+
+        closed = psycopg2.InterfaceError("connection already closed")
+        return wrapped(connection, closed, statement)
+    return wrapped(connection, _psycopg2_error(failed), statement)
 
 
 def wrapped(connection: Connection, original: Any, statement: str) -> sqlalchemy.exc.DBAPIError:

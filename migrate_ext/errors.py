@@ -20,6 +20,19 @@ class CommandError(Exception):
     """A command cannot be carried out; the text says why (Alembic's ``CommandError``)."""
 
 
+class InternalError(Exception):
+    """A fault of migrate_ext's own: the run fails, and its open transaction is rolled back.
+
+    The text says what was found, and how to run the command without the runtime.
+    """
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"internal error of migrate_ext: {found}. The open transaction was rolled back; "
+            "MIGRATE_EXT=0 runs Alembic's own code. Please report this"
+        )
+
+
 class BrokenFile(CommandError):
     """A Python file of the project raised while it was run; the text names file and line."""
 

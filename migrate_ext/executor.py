@@ -29,12 +29,6 @@ from sqlalchemy.util import await_only
 from migrate_ext import _core, counters, drivers, errors
 from migrate_ext.timing import Times
 
-# Statements that change the session or the transaction: the driver must see them go.
-_NOT_IN_A_BATCH = frozenset(
-    "ABORT BEGIN CHECKPOINT CLOSE CLUSTER COMMIT COPY DEALLOCATE DECLARE DISCARD END EXECUTE "
-    "FETCH LISTEN LOAD MOVE PREPARE RELEASE RESET ROLLBACK SAVEPOINT SET SHOW START UNLISTEN "
-    "VACUUM".split()
-)
 # Objects between two collections of garbage during a run. Its modules and tables make hundreds of
 # thousands, and Python's own 700 would be a tenth of its time.
 _COLLECT_AFTER = 20_000
@@ -83,6 +77,31 @@ class Statement:
         self.is_last = is_last
 
 
+class Ledger:
+    """What became of the statements of one run.
+
+    ``rendered``: those that migrations, version rows and the lock have asked for. ``by_driver``: those
+    of them that went the driver's way. The rest must have been sent by the session and confirmed to
+    it, and their results must have been seen here (``seen``), before anything is committed.
+    """
+
+    __slots__ = ("by_driver", "rendered", "seen")
+
+    def __init__(self) -> None:
+        self.rendered = 0
+        self.by_driver = 0
+        self.seen = 0
+
+    def check(self, session: _core.Session) -> None:
+        """Raises :class:`~migrate_ext.errors.InternalError` where the counts do not agree."""
+        batched = self.rendered - self.by_driver
+        if not batched == session.sent == session.confirmed == self.seen:
+            raise errors.InternalError(
+                f"of {batched} statements for batches {session.sent} were sent and "
+                f"{session.confirmed} confirmed, {self.seen} of these to the run"
+            )
+
+
 class Lending(Protocol):
     """How the seam keeps others from a connection that is ours for the moment."""
 
@@ -108,7 +127,8 @@ class Executor(logging.Filter):
         self.connection = connection
         self.driver = lent
         self.lending = lending
-        self.session = _core.Session.borrow(lent.pointer, lent.library, lent.connection)
+        self.session = _core.Session.borrow(lent.pointer, lent.library, lent.owner)
+        self.ledger = Ledger()
         self.place: Place | None = None
         # Nothing is sent before settle(): where each migration is waited for anyway, one wait is
         # less than two.
@@ -137,7 +157,7 @@ class Executor(logging.Filter):
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         try:
             if error is None:
-                self.settle()
+                self.settle_for_commit()
             else:
                 self.abandon()
         finally:
@@ -167,7 +187,8 @@ class Executor(logging.Filter):
         """Queue one statement; False (counted, with the reason) when it must go the driver's way.
 
         rendered: as SQLAlchemy would hand it to the driver. line: in the migration's file. rows,
-        is_last: see :class:`Statement`. Raises what the driver would have raised for an earlier statement.
+        is_last: see :class:`Statement`; only version rows have them. Raises what the driver would have
+        raised for an earlier statement. The caller counts it in :attr:`ledger`.
         """
         # SQLAlchemy doubles percent signs for the driver, which undoes it. A single one is none of
         # SQLAlchemy's.
@@ -177,13 +198,6 @@ class Executor(logging.Filter):
             if sql.count("%") * 2 != rendered.count("%"):
                 counters.plain("statement: a single percent sign")
                 return False
-        kind, keyword = _core.statement_kind(sql)
-        if kind != "one" or keyword in _NOT_IN_A_BATCH:
-            counters.plain(f"statement: {keyword if kind == 'one' else kind}")
-            return False
-        if keyword in ("SELECT", "WITH", "CALL") and "set_config" in sql.lower():
-            counters.plain("statement: set_config")
-            return False
         return self._submit(Statement(rendered, self.place, line, rows, is_last), sql)
 
     def submit_for_lock(self, sql: str, lost: str) -> bool:
@@ -191,9 +205,14 @@ class Executor(logging.Filter):
 
         False, and errors, as :meth:`submit`.
         """
-        return self._submit(Statement(sql, None, None, lost), sql)
+        taken = self._submit(Statement(sql, None, None, lost), sql)
+        self.ledger.rendered += taken
+        return taken
 
     def _submit(self, statement: Statement, sql: str) -> bool:
+        if not self.driver.sends_as_utf8(sql):
+            counters.plain("statement: the driver's encoding is not UTF8")
+            return False
         begin = None
         if not self._unsettled:
             if not self.lending.is_open():
@@ -204,30 +223,29 @@ class Executor(logging.Filter):
                 if begin is None:
                     counters.plain("statement: the first of a transaction")
                     return False
-                self._append(Statement(begin, statement.place, None))
-        self._append(statement)
+        prompt = self.times is not None or (statement.is_last and self._announces)
+        changes_nothing = statement.rows is not None or statement.is_last
         try:
-            results = self.session.submit(
-                sql,
-                begin,
-                not self.gathers,
-                self.times is not None or (statement.is_last and self._announces),
-            )
-        except errors.Declined as reason:
-            if self.session.unsettled:
-                self.abandon()
-                raise
-            self._clear()
-            counters.plain(f"statement: {reason}")
-            return False
+            answer = self.session.submit(sql, begin, not self.gathers, prompt, changes_nothing)
         except BaseException as error:
-            self._failed(error)
-        self._confirm(results)
+            self._append(statement, begin)
+            self._fail(error)
+        if isinstance(answer, str):
+            counters.plain(f"statement: {answer}")
+            return False
+        if answer is None:  # an earlier one may change how this one is read
+            self.settle()
+            return self._submit(statement, sql)
+        self._append(statement, begin)
+        self._confirm(answer)
         if self.session.full:
             self._wait(self.session.make_room, lambda: self.session.full)
         return True
 
-    def _append(self, statement: Statement) -> None:
+    def _append(self, statement: Statement, begin: str | None = None) -> None:
+        if begin is not None:
+            self.ledger.rendered += 1
+            self._append(Statement(begin, statement.place, None))
         if not self._unsettled:
             self.lending.take()
         self._unsettled += 1
@@ -239,6 +257,19 @@ class Executor(logging.Filter):
         self._clock = time.perf_counter()
         while self.session.unsettled:  # what is held comes out as the server goes on
             self._wait(self.session.wait, lambda: self.session.unsettled > 0)
+
+    def settle_for_commit(self) -> None:
+        """:meth:`settle`, where what was done so far is about to be committed.
+
+        Raises :class:`~migrate_ext.errors.InternalError`, and closes the connection so that nothing
+        can be committed on it, if a statement was lost.
+        """
+        self.settle()
+        try:
+            self.ledger.check(self.session)
+        except errors.InternalError:
+            self.connection.invalidate()
+            raise
 
     def _wait(self, step: Callable[[], list[tuple[str, int]]], more: Callable[[], bool]) -> None:
         """Stand still in `step`; where waits are the event loop's, until there is no `more`."""
@@ -275,15 +306,18 @@ class Executor(logging.Filter):
         try:
             results = step()
         except BaseException as error:
-            self._failed(error)
+            self._fail(error)
         self._confirm(results)
 
     def _confirm(self, results: list[tuple[str, int]] | tuple[tuple[str, int], ...]) -> None:
         """Take results of the statements that come first; let out what was held behind them."""
         queue = self._queue
         for tag, rows in results:
-            statement = queue.popleft()
-            assert isinstance(statement, Statement)
+            statement = queue.popleft() if queue else None
+            if not isinstance(statement, Statement):
+                self._abandon_here()
+                raise errors.InternalError("a result came that belongs to no statement")
+            self.ledger.seen += 1
             if self.times is not None:
                 self._time(statement)
             self._unsettled -= 1
@@ -336,10 +370,12 @@ class Executor(logging.Filter):
 
     # errors
 
-    def _failed(self, error: BaseException) -> NoReturn:
+    def _fail(self, error: BaseException) -> NoReturn:
         """A step of the session raised `error`: raise what the project would have got."""
         if not isinstance(error, errors.ServerError):
             self.abandon()
+            if isinstance(error, errors.InternalError):
+                self.connection.invalidate()  # nothing can be committed on it
             raise error
         self._confirm(error.partial)
         failed = next(item for item in self._queue if isinstance(item, Statement))

@@ -94,7 +94,7 @@ class LibpqLine(Line):
     def __init__(self, connection: Connection, driver: Any, pointer: int, library: str) -> None:
         super().__init__(connection)
         self.driver = driver
-        self.session = _core.Session.borrow(pointer, library, driver)
+        self.session = _core.Session.borrow(pointer, library, libpq.owner(driver))
         self.backend_pid = self.session.backend_pid
 
     @property

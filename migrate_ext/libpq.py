@@ -19,6 +19,7 @@ _FOLDERS = ("{}.libs", "{}/.dylibs", "{}/pginstall/lib")
 TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
 
 # What a connection of ours asks for where its URL says nothing: a name by which others see who has
@@ -95,6 +96,13 @@ def of_psycopg(connection: object) -> tuple[int, str] | None:
     pgconn = getattr(connection, "pgconn", None)
     library = psycopg_library(type(pgconn).__module__)
     return _both(getattr(pgconn, "pgconn_ptr", None), library)
+
+
+def owner(connection: Any) -> Any:
+    """What ``Session.borrow`` asks for the ``PGconn`` of a driver's connection: psycopg's is an object
+    of its own.
+    """
+    return getattr(connection, "pgconn", connection)
 
 
 def _both(pointer: int | None, library: str | None) -> tuple[int, str] | None:

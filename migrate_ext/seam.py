@@ -537,10 +537,11 @@ class _Lending:
         return Connection._revalidate_connection(self.connection)
 
     def _execute_context(self, *args: Any, **kw: Any) -> Any:
-        self._settle()
+        executor = self.executor
+        if executor is not None:
+            executor.settle_for_commit()  # the statement may be one
         counters.plain_statements += 1
         # The driver sends its BEGIN first, and waits for it.
-        executor = self.executor
         begins = executor is not None and not executor.session.in_transaction
         counters.plain_waits += 2 if begins and not self._is_autocommit() else 1
         if executor is None or executor.times is None:
@@ -556,10 +557,13 @@ class _Lending:
         return result
 
     def _commit(self) -> None:
-        if self.executor is not None and self.executor.unsettled:
+        if self.executor is not None:
             try:
-                with runs.lock_retaken(self.guard):
-                    self.executor.settle()
+                if self.executor.unsettled:
+                    with runs.lock_retaken(self.guard):
+                        self.executor.settle_for_commit()
+                else:
+                    self.executor.settle_for_commit()
             except Exception:
                 # SQLAlchemy takes a COMMIT that failed for an end of the transaction.
                 Connection._rollback_impl(self.connection)
@@ -673,10 +677,13 @@ class _Run:
 
     def exec_directive(self, construct: Any, *args: Any, **kw: Any) -> Any:
         """Takes the place of the impl's ``_exec``."""
+        ledger = self.executor.ledger
+        ledger.rendered += 1
         if self.code is not None and not any(args) and not kw:
             rendered = self._rendered(construct)
             if rendered is not None and self.executor.submit(rendered, self._line()):
                 return None
+        ledger.by_driver += 1
         return self.exec(construct, *args, **kw)
 
     def execute(self, statement: Any, *args: Any, **kw: Any) -> Any:
@@ -686,10 +693,13 @@ class _Run:
         statements may wait, too. It is not called through other functions.
         """
         is_its_own = self.code is not None and sys._getframe(1).f_code is self.code
+        ledger = self.executor.ledger
+        ledger.rendered += 1
         if is_its_own and not args and not kw and not isinstance(statement, str):
             rendered = self._rendered(statement)
             if rendered is not None and self.executor.submit(rendered, self._line()):
                 return None
+        ledger.by_driver += 1
         return Connection.execute(self.connection, statement, *args, **kw)
 
     def _rendered(self, construct: Any) -> str | None:
@@ -742,7 +752,9 @@ class _Run:
             rows = f"Online migration expected to match one row when {rows}; {{rows}} found"
         for name, version in zip(_STAND_INS, versions, strict=False):
             rendered = rendered.replace(name, version)
-        return self.executor.submit(rendered, None, rows, is_last=True)
+        taken = self.executor.submit(rendered, None, rows, is_last=True)
+        self.executor.ledger.rendered += taken  # else it comes back as a directive
+        return taken
 
     def _version_statement(self, method: str, count: int) -> str | None:
         """What Alembic's method sends, with stand-ins for the versions; None if that is not plain."""

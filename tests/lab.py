@@ -124,11 +124,12 @@ class Lab:
         return outcome
 
     def database(self) -> list[tuple[object, ...]]:
-        """Relations, columns, functions, and the rows of all tables."""
+        """Relations, columns, their comments, and the rows of all tables."""
         with psycopg.connect(self.bare, autocommit=True) as connection:
             found: list[tuple[object, ...]] = connection.execute(
                 "SELECT relname::text, attname::text, format_type(atttypid, atttypmod), "
-                "pg_get_expr(adbin, adrelid) FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid "
+                "pg_get_expr(adbin, adrelid), col_description(attrelid, attnum), "
+                "obj_description(pg_class.oid, 'pg_class') FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid "
                 "LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum "
                 "WHERE relnamespace = 'public'::regnamespace AND attnum > 0 ORDER BY 1, attnum"
             ).fetchall()

@@ -23,7 +23,8 @@ typedef enum mig_status {
     MIG_ESERVER = -6,   /* the server answered a statement with an error */
     MIG_EINTR = -7,     /* the caller's interrupt hook asked us to stop */
     MIG_EREVISION = -8, /* the revision graph: see mig_graph_error */
-    MIG_EVERSION = -9   /* the version table does not hold the rows that it should */
+    MIG_EVERSION = -9,  /* the version table does not hold the rows that it should */
+    MIG_EINTERNAL = -10 /* what must not happen has happened: the run fails, and is rolled back */
 } mig_status;
 
 #define MIG_ERROR_SIZE 1024

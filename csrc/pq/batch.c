@@ -1,10 +1,38 @@
 #include "pq/batch.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "core/sqllex.h"
+
+/* The commands that may go into a pipeline inside the driver's transaction, in the order of strcmp.
+ * What changes the session or the transaction is not among them: the driver must see that go. */
+static const struct {
+    const char *keyword;
+    bool may_change_facts; /* runs whatever functions it names */
+} COMMANDS[] = {
+    {"ALTER", false},  {"ANALYZE", false}, {"CALL", true},      {"COMMENT", false},
+    {"CREATE", false}, {"DELETE", true},   {"DO", true},        {"DROP", false},
+    {"EXPLAIN", true}, {"GRANT", false},   {"IMPORT", false},   {"INSERT", true},
+    {"LOCK", false},   {"MERGE", true},    {"NOTIFY", false},   {"REASSIGN", false},
+    {"REFRESH", true}, {"REINDEX", false}, {"REVOKE", false},   {"SECURITY", false},
+    {"SELECT", true},  {"TABLE", true},    {"TRUNCATE", false}, {"UPDATE", true},
+    {"VALUES", true},  {"WITH", true},
+};
+
+/* Values of client_encoding beside UTF8 in which ASCII stands for itself, for the server and for
+ * the drivers' codecs. */
+static const char *const ASCII_ENCODINGS[] = {
+    "SQL_ASCII",  "LATIN1",     "LATIN2",     "LATIN3",     "LATIN4",  "LATIN5",  "LATIN6",
+    "LATIN7",     "LATIN8",     "LATIN9",     "LATIN10",    "WIN1250", "WIN1251", "WIN1252",
+    "WIN1253",    "WIN1254",    "WIN1255",    "WIN1256",    "WIN1257", "WIN1258", "WIN866",
+    "WIN874",     "KOI8R",      "KOI8U",      "ISO_8859_5", "EUC_CN",  "EUC_JP",  "EUC_KR",
+    "ISO_8859_6", "ISO_8859_7", "ISO_8859_8",
+};
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
 
 void mig_batch_init(mig_batch *batch, const mig_alloc *alloc)
 {
@@ -55,6 +83,7 @@ void mig_batch_drop(mig_batch *batch, size_t count)
     if (gone == 0 || gone < batch->count - gone)
         return;
     batch->count -= gone;
+    batch->moved += gone;
     memmove(batch->statements, batch->statements + gone, batch->count * sizeof *batch->statements);
     batch->head = 0;
     batch->done -= gone;
@@ -67,8 +96,7 @@ void mig_batch_drop(mig_batch *batch, size_t count)
 size_t mig_batch_good(const mig_batch *batch)
 {
     size_t good = batch->done < batch->failed ? batch->done : batch->failed;
-    /* Who has heard of all takes the connection to be free. */
-    return batch->flying && good == batch->last ? good - 1 : good;
+    return mig_batch_in_flight(batch) && good == batch->last ? good - 1 : good;
 }
 
 void mig_batch_pop(mig_batch *batch, size_t count)
@@ -80,8 +108,116 @@ void mig_batch_pop(mig_batch *batch, size_t count)
     }
 }
 
-static mig_status add(mig_batch *batch, const char *sql, size_t length, mig_statement **added,
-                      mig_error *error)
+static bool is_ascii(const char *sql, size_t length)
+{
+    unsigned char bits = 0;
+    for (size_t i = 0; i < length; i++)
+        bits |= (unsigned char)sql[i];
+    return bits < 0x80;
+}
+
+/* Whether standard_conforming_strings decides how many statements the text holds. */
+static bool readings_differ(const char *sql, size_t length, const mig_sql_info *standard)
+{
+    return length > 0 && memchr(sql, '\\', length) != NULL &&
+           mig_sqllex_classify(sql, length, false).kind != standard->kind;
+}
+
+/* True also for several statements, and for what is not on the list. */
+static bool may_change_facts(const mig_sql_info *info)
+{
+    if (info->kind != MIG_SQL_ONE)
+        return info->kind != MIG_SQL_NONE;
+    for (size_t i = 0; i < COUNT(COMMANDS); i++)
+        if (strcmp(info->keyword, COMMANDS[i].keyword) == 0)
+            return COMMANDS[i].may_change_facts;
+    return true;
+}
+
+static bool may_be_sent(const mig_sql_info *info)
+{
+    for (size_t i = 0; i < COUNT(COMMANDS); i++)
+        if (strcmp(info->keyword, COMMANDS[i].keyword) == 0)
+            return true;
+    return false;
+}
+
+static mig_batch_facts facts_of(const mig_session *session)
+{
+    const mig_libpq *pq = &session->pq;
+    mig_batch_facts facts = {.client_encoding = "", .standard_conforming_strings = false};
+    const char *encoding = pq->PQparameterStatus(session->conn, "client_encoding");
+    const char *strings = pq->PQparameterStatus(session->conn, "standard_conforming_strings");
+    if (encoding != NULL && strlen(encoding) < sizeof facts.client_encoding)
+        memcpy(facts.client_encoding, encoding, strlen(encoding) + 1);
+    facts.standard_conforming_strings = strings != NULL && strcmp(strings, "on") == 0;
+    return facts;
+}
+
+/* Whether our UTF-8 is what the server reads. */
+static bool is_readable(const mig_batch_facts *facts, bool ascii)
+{
+    if (strcmp(facts->client_encoding, "UTF8") == 0)
+        return true;
+    for (size_t i = 0; ascii && i < COUNT(ASCII_ENCODINGS); i++)
+        if (strcmp(facts->client_encoding, ASCII_ENCODINGS[i]) == 0)
+            return true;
+    return false;
+}
+
+/* Why the first statement of a batch cannot be sent on the connection as it is; NULL if it can. */
+static const char *reason_not_to_begin(const mig_session *session, bool begins)
+{
+    const mig_libpq *pq = &session->pq;
+    if (!pq->has_pipeline)
+        return "a libpq without pipelines";
+    if (session->conn == NULL || session->pid != getpid() ||
+        pq->PQstatus(session->conn) != CONNECTION_OK)
+        return "the connection is closed";
+    if (pq->PQpipelineStatus(session->conn) != 0)
+        return "the driver is in a pipeline";
+    PGTransactionStatusType now = pq->PQtransactionStatus(session->conn);
+    if (now == PQTRANS_ACTIVE)
+        return "the connection is in use";
+    return now == (begins ? PQTRANS_IDLE : PQTRANS_INTRANS) ? NULL : "not in a transaction";
+}
+
+mig_batch_fit mig_batch_judge(const mig_batch *batch, const mig_session *session, const char *sql,
+                              size_t length, bool begins, char why[MIG_BATCH_REASON_SIZE])
+{
+    static const char *const KINDS[] = {"none", "one", "several", "unsure"};
+    const char *reason = NULL;
+    mig_sql_info info = mig_sqllex_classify(sql, length, true);
+    bool depends_on_strings = readings_differ(sql, length, &info), ascii = is_ascii(sql, length);
+    mig_batch_facts facts = facts_of(session);
+    if (length > 0 && memchr(sql, '\0', length) != NULL)
+        reason = "a zero byte";
+    else if (batch->state == MIG_BATCH_FAILED)
+        reason = "the batch has failed";
+    else if (batch->state == MIG_BATCH_IDLE && batch->head == batch->count)
+        reason = reason_not_to_begin(session, begins);
+    if (reason == NULL) {
+        bool is_open = batch->last_changing > batch->ended; /* the facts may not be as they seem */
+        if ((depends_on_strings || !ascii) && is_open)
+            return MIG_BATCH_FITS_LATER;
+        if (depends_on_strings && !facts.standard_conforming_strings)
+            info = mig_sqllex_classify(sql, length, false);
+        if (info.kind != MIG_SQL_ONE)
+            reason = KINDS[info.kind];
+        else if (!may_be_sent(&info))
+            reason = *info.keyword != '\0' ? info.keyword : "no command";
+        else if (!is_readable(&facts, ascii))
+            reason = "client_encoding is not UTF8";
+    }
+    if (reason == NULL)
+        return MIG_BATCH_FITS;
+    (void)snprintf(why, MIG_BATCH_REASON_SIZE, "%s", reason);
+    return MIG_BATCH_FITS_NOT;
+}
+
+/* Appends a copy. MIG_EINVAL: a zero byte, at which libpq would end the text. */
+static mig_status append(mig_batch *batch, const char *sql, size_t length, mig_statement **added,
+                         mig_error *error)
 {
     if (length > 0 && memchr(sql, '\0', length) != NULL)
         return mig_fail(error, MIG_EINVAL, "a statement holds a zero byte");
@@ -101,27 +237,47 @@ static mig_status add(mig_batch *batch, const char *sql, size_t length, mig_stat
     statement->sql = copy;
     statement->length = length;
     statement->rows = -1;
-    for (size_t i = 0; i < length && !statement->beyond_ascii; i++)
-        statement->beyond_ascii = (unsigned char)sql[i] >= 0x80;
+    statement->is_ascii = is_ascii(sql, length);
     batch->unsent_bytes += length;
     *added = statement;
     return MIG_OK;
 }
 
-mig_status mig_batch_add(mig_batch *batch, const char *sql, size_t length, mig_error *error)
+/* Appends a text that was classified, and notes what it has to do with the facts. */
+static mig_status add(mig_batch *batch, const char *sql, size_t length, const mig_sql_info *info,
+                      bool depends_on_strings, bool changes_nothing, mig_error *error)
 {
     mig_statement *statement;
+    mig_status status = append(batch, sql, length, &statement, error);
+    if (status != MIG_OK)
+        return status;
+    uint64_t number = batch->moved + batch->count;
+    if (!statement->is_ascii || depends_on_strings)
+        batch->last_depending = number;
+    if (!changes_nothing && may_change_facts(info))
+        batch->last_changing = number;
+    return MIG_OK;
+}
+
+mig_status mig_batch_add_judged(mig_batch *batch, const char *sql, size_t length,
+                                bool changes_nothing, mig_error *error)
+{
+    mig_sql_info info = mig_sqllex_classify(sql, length, true);
+    bool depends_on_strings = readings_differ(sql, length, &info);
+    return add(batch, sql, length, &info, depends_on_strings, changes_nothing, error);
+}
+
+mig_status mig_batch_add(mig_batch *batch, const char *sql, size_t length, mig_error *error)
+{
     mig_sql_info info = mig_sqllex_classify(sql, length, true);
     if (mig_sqllex_changes_transaction(&info))
         return mig_fail(error, MIG_EDECLINED, "%s changes the transaction", info.keyword);
-    bool alone = info.kind == MIG_SQL_SEVERAL || info.kind == MIG_SQL_UNSURE ||
-                 strcmp(info.keyword, "COPY") == 0;
-    /* A SET earlier in the batch may change what a backslash means: both readings must agree. */
-    if (!alone && length > 0 && memchr(sql, '\\', length) != NULL)
-        alone = mig_sqllex_classify(sql, length, false).kind != info.kind;
-    mig_status status = add(batch, sql, length, &statement, error);
+    bool depends_on_strings = readings_differ(sql, length, &info);
+    mig_status status = add(batch, sql, length, &info, depends_on_strings, false, error);
     if (status == MIG_OK)
-        statement->alone = alone;
+        batch->statements[batch->count - 1].needs_simple_query =
+            depends_on_strings || info.kind == MIG_SQL_SEVERAL || info.kind == MIG_SQL_UNSURE ||
+            strcmp(info.keyword, "COPY") == 0;
     return status;
 }
 
@@ -130,7 +286,7 @@ mig_status mig_batch_add_begin(mig_batch *batch, const char *sql, mig_error *err
     mig_statement *statement;
     if (batch->head != batch->count)
         return mig_fail(error, MIG_EINVAL, "a transaction cannot begin in the middle of a batch");
-    mig_status status = add(batch, sql, strlen(sql), &statement, error);
+    mig_status status = append(batch, sql, strlen(sql), &statement, error);
     if (status == MIG_OK)
         statement->begins = true;
     return status;
@@ -138,8 +294,8 @@ mig_status mig_batch_add_begin(mig_batch *batch, const char *sql, mig_error *err
 
 bool mig_batch_is_full(const mig_batch *batch)
 {
-    return batch->unsent_bytes > MIG_BATCH_PART_BYTES ||
-           batch->count - batch->sent > MIG_BATCH_PART_STATEMENTS;
+    return batch->unsent_bytes > MIG_BATCH_SEGMENT_BYTES ||
+           batch->count - batch->sent > MIG_BATCH_SEGMENT_STATEMENTS;
 }
 
 static void take_failure(mig_batch *batch, mig_session *session, const PGresult *result)
@@ -157,7 +313,7 @@ static void take_result(mig_batch *batch, mig_session *session, PGresult *result
     const mig_libpq *pq = &session->pq;
     int state = (int)pq->PQresultStatus(result);
     if (state == MIG_PGRES_PIPELINE_SYNC) {
-        batch->synced = true;
+        batch->state = MIG_BATCH_SYNCED;
         return;
     }
     if (batch->done >= batch->sent) {
@@ -177,6 +333,7 @@ static void take_result(mig_batch *batch, mig_session *session, PGresult *result
         statement->rows = *rows != '\0' ? strtoll(rows, NULL, 10) : -1;
         memcpy(statement->tag, tag, length);
         statement->tag[length] = '\0';
+        session->confirmed++;
     } else {
         statement->state = MIG_STATEMENT_ERROR;
         if (batch->failure == MIG_OK)
@@ -194,7 +351,7 @@ static void take_results(mig_batch *batch, mig_session *session)
 {
     const mig_libpq *pq = &session->pq;
     bool ended = false;
-    while (!batch->synced && !pq->PQisBusy(session->conn)) {
+    while (batch->state != MIG_BATCH_SYNCED && !pq->PQisBusy(session->conn)) {
         PGresult *result = pq->PQgetResult(session->conn);
         if (result != NULL) {
             take_result(batch, session, result);
@@ -216,8 +373,8 @@ static void take_results(mig_batch *batch, mig_session *session)
 static mig_status send_some(mig_batch *batch, mig_session *session, mig_error *error)
 {
     const mig_libpq *pq = &session->pq;
-    mig_status status = mig_session_flush(session, &batch->writing, error);
-    while (status == MIG_OK && !batch->writing && !batch->sync_sent) {
+    mig_status status = mig_session_flush(session, &batch->socket_is_full, error);
+    while (status == MIG_OK && !batch->socket_is_full && batch->state == MIG_BATCH_SENDING) {
         bool stop = batch->failure != MIG_OK || session->interrupted;
         if (batch->sent < batch->last && !stop) {
             mig_statement *statement = &batch->statements[batch->sent];
@@ -228,66 +385,80 @@ static mig_status send_some(mig_batch *batch, mig_session *session, mig_error *e
             release_text(batch, statement);
             batch->unsent_bytes -= statement->length;
             batch->sent++;
+            session->sent++;
             session->unread = true;
             /* What libpq has not written yet stays in its buffer: look each time, so that it stays
              * small. */
             if (batch->sent % 64 == 0 || statement->length > 8192)
-                status = mig_session_flush(session, &batch->writing, error);
+                status = mig_session_flush(session, &batch->socket_is_full, error);
         } else {
             if (!pq->PQpipelineSync(session->conn))
                 return mig_session_failed(session, NULL, error);
-            batch->sync_sent = true;
+            batch->state = MIG_BATCH_DRAINING;
             session->unread = true;
-            status = mig_session_flush(session, &batch->writing, error);
+            status = mig_session_flush(session, &batch->socket_is_full, error);
         }
     }
     return status;
 }
 
-static size_t end_of_part(const mig_batch *batch)
+static size_t end_of_segment(const mig_batch *batch)
 {
     size_t first = batch->sent, i = first, bytes = 0;
-    while (i < batch->count && !batch->statements[i].alone &&
-           i - first < MIG_BATCH_PART_STATEMENTS) {
-        if (i > first && batch->statements[i].length > MIG_BATCH_PART_BYTES - bytes)
+    while (i < batch->count && !batch->statements[i].needs_simple_query &&
+           i - first < MIG_BATCH_SEGMENT_STATEMENTS) {
+        if (i > first && batch->statements[i].length > MIG_BATCH_SEGMENT_BYTES - bytes)
             break;
         bytes += batch->statements[i].length;
         i++;
-        if (bytes >= MIG_BATCH_PART_BYTES)
+        if (bytes >= MIG_BATCH_SEGMENT_BYTES)
             break;
     }
     return i;
 }
 
-static mig_status check_transaction(const mig_batch *batch, mig_session *session, mig_error *error)
+/* Nothing was handed over of what comes next, and nothing will be. */
+static mig_status fail(mig_batch *batch, mig_status status)
 {
-    mig_status status = mig_session_check(session, error);
     if (status != MIG_OK)
-        return status;
-    if (!session->pq.has_pipeline)
-        return mig_fail(error, MIG_EDECLINED, "this libpq (%d) has no pipelines",
-                        session->pq.version);
-    if (batch->statements[batch->sent].begins
-            ? session->pq.PQtransactionStatus(session->conn) == PQTRANS_IDLE
-            : mig_session_in_transaction(session))
-        return MIG_OK;
-    if (!batch->ran)
-        return mig_fail(error, MIG_EINVAL, "not in a transaction");
-    return mig_fail(error, MIG_EDECLINED, "a statement of the batch ended the transaction");
+        batch->state = MIG_BATCH_FAILED;
+    return status;
 }
 
-static mig_status start_part(mig_batch *batch, mig_session *session, mig_error *error)
+/* The connection must be as it was when the statements were queued. */
+static mig_status check_connection(const mig_batch *batch, mig_session *session, mig_error *error)
 {
-    const mig_libpq *pq = &session->pq;
-    mig_status status = check_transaction(batch, session, error);
+    mig_status status = mig_session_check(session, error);
+    if (status == MIG_EDECLINED)
+        return mig_fail(error, MIG_EINTERNAL,
+                        "somebody used the connection while statements waited to be sent on it");
     if (status != MIG_OK)
         return status;
-    size_t last = end_of_part(batch);
-    const char *encoding = pq->PQparameterStatus(session->conn, "client_encoding");
-    if (encoding == NULL || strcmp(encoding, "UTF8") != 0)
-        for (size_t i = batch->sent; i < last; i++)
-            if (batch->statements[i].beyond_ascii)
-                return mig_fail(error, MIG_EDECLINED, "the connection's encoding is not UTF8");
+    bool begins = batch->statements[batch->sent].begins;
+    PGTransactionStatusType now = session->pq.PQtransactionStatus(session->conn);
+    if (now == (begins ? PQTRANS_IDLE : PQTRANS_INTRANS))
+        return MIG_OK;
+    if (batch->moved + batch->sent == 0)
+        return mig_fail(error, MIG_EINVAL, "not in a transaction");
+    return mig_fail(error, MIG_EINTERNAL,
+                    "the transaction was ended while statements waited to be sent in it");
+}
+
+static mig_status start_segment(mig_batch *batch, mig_session *session, mig_error *error)
+{
+    const mig_libpq *pq = &session->pq;
+    mig_status status = check_connection(batch, session, error);
+    if (status != MIG_OK)
+        return status;
+    if (!pq->has_pipeline)
+        return mig_fail(error, MIG_EINTERNAL, "this libpq (%d) has no pipelines", pq->version);
+    size_t last = end_of_segment(batch);
+    mig_batch_facts facts = facts_of(session);
+    for (size_t i = batch->sent; i < last; i++)
+        if (!is_readable(&facts, batch->statements[i].is_ascii))
+            return mig_fail(error, MIG_EINTERNAL,
+                            "client_encoding became %s while statements waited to be sent",
+                            facts.client_encoding);
     status = mig_session_enter(session, error);
     if (status != MIG_OK)
         return status;
@@ -296,14 +467,12 @@ static mig_status start_part(mig_batch *batch, mig_session *session, mig_error *
         mig_session_leave(session);
         return status;
     }
+    batch->facts = facts;
     batch->last = last;
-    batch->parts++;
-    batch->ran = true;
-    batch->flying = true;
-    batch->writing = false;
+    batch->segments++;
+    batch->state = MIG_BATCH_SENDING;
+    batch->socket_is_full = false;
     batch->answered = false;
-    batch->sync_sent = false;
-    batch->synced = false;
     return MIG_OK;
 }
 
@@ -315,29 +484,49 @@ static void abort_rest(mig_batch *batch)
                 i == batch->failed ? MIG_STATEMENT_ERROR : MIG_STATEMENT_ABORTED;
 }
 
-/* The part is over: answered in full, or (with `status`) the line was cut. The connection is the
- * driver's again. */
-static mig_status end_part(mig_batch *batch, mig_session *session, mig_status status,
-                           mig_error *error)
+/* A statement that was not expected to (a trigger's function, say) has changed how texts are read,
+ * while others that depend on it were on their way: nobody can say how those were read. */
+static mig_status check_facts(const mig_batch *batch, const mig_session *session, mig_error *error)
 {
-    if (!batch->synced)
+    mig_batch_facts now = facts_of(session);
+    bool same = strcmp(now.client_encoding, batch->facts.client_encoding) == 0 &&
+                now.standard_conforming_strings == batch->facts.standard_conforming_strings;
+    if (same || batch->last_depending <= batch->ended || batch->last_changing > batch->ended)
+        return MIG_OK;
+    return mig_fail(error, MIG_EINTERNAL,
+                    "client_encoding or standard_conforming_strings changed while statements that "
+                    "depend on it were on their way");
+}
+
+/* The segment is over: answered in full, or (with `status`) the connection was cut. It is the
+ * driver's again. */
+static mig_status end_segment(mig_batch *batch, mig_session *session, mig_status status,
+                              mig_error *error)
+{
+    if (batch->state != MIG_BATCH_SYNCED)
         mig_session_break(session);
     mig_session_leave(session);
-    batch->flying = false;
+    batch->state = MIG_BATCH_FAILED;
     if (session->interrupted)
         return mig_fail(error, MIG_EINTR, "interrupted");
-    /* Of a line that was cut, what libpq said first is better than what it makes of it later. */
+    /* Of a connection that was cut, what libpq said first is better than what it makes of it
+     * later. */
     if (batch->failure != MIG_OK && (status == MIG_OK || *batch->diagnostics.sqlstate != '\0')) {
         *error = batch->failure_error;
         session->diagnostics = batch->diagnostics;
         status = batch->failure;
     }
+    if (status == MIG_OK)
+        status = check_facts(batch, session, error);
     if (status != MIG_OK) {
-        if (batch->failed == MIG_BATCH_NONE) /* the line was cut while it ran */
+        if (batch->failed == MIG_BATCH_NONE) /* the connection was cut while it ran */
             batch->failed = batch->done < batch->last ? batch->done : batch->last - 1;
         abort_rest(batch);
+        return status;
     }
-    return status;
+    batch->ended = batch->moved + batch->last;
+    batch->state = MIG_BATCH_IDLE;
+    return MIG_OK;
 }
 
 /* Sends and reads what can be without waiting. */
@@ -346,23 +535,46 @@ static mig_status advance(mig_batch *batch, mig_session *session, mig_status sta
 {
     if (status == MIG_OK)
         status = send_some(batch, session, error);
-    take_results(batch, session); /* also when the line was cut: the server may have said why */
-    return batch->synced || status != MIG_OK ? end_part(batch, session, status, error) : MIG_OK;
+    take_results(batch,
+                 session); /* also when the connection was cut: the server may have said why */
+    return batch->state == MIG_BATCH_SYNCED || status != MIG_OK
+               ? end_segment(batch, session, status, error)
+               : MIG_OK;
+}
+
+bool mig_batch_in_flight(const mig_batch *batch)
+{
+    return batch->state == MIG_BATCH_SENDING || batch->state == MIG_BATCH_DRAINING ||
+           batch->state == MIG_BATCH_SYNCED;
 }
 
 static bool may_start(const mig_batch *batch)
 {
-    return !batch->flying && batch->sent < batch->count && !batch->statements[batch->sent].alone;
+    return batch->state == MIG_BATCH_IDLE && batch->sent < batch->count &&
+           !batch->statements[batch->sent].needs_simple_query;
 }
 
 /* A flight may have been cut short by others: the driver closed its connection, or we are a fork.
  */
-static mig_status check_flight(mig_batch *batch, const mig_session *session, mig_error *error)
+static mig_status check_flight(mig_batch *batch, mig_session *session, mig_error *error)
 {
-    if (!batch->flying || (session->conn != NULL && session->pid == getpid()))
+    if (batch->state == MIG_BATCH_FAILED)
+        return mig_fail(error, MIG_EINTERNAL, "the batch has failed before");
+    if (!mig_batch_in_flight(batch))
         return MIG_OK;
-    batch->flying = false;
-    return mig_fail(error, MIG_EINVAL, "the connection was closed while a batch was running");
+    if (session->pid != getpid())
+        return fail(batch,
+                    mig_fail(error, MIG_EINVAL, "the batch belongs to the process that forked us"));
+    if (session->conn != NULL)
+        return MIG_OK;
+    batch->failed = batch->done < batch->last ? batch->done : batch->last - 1;
+    return fail(batch, mig_session_failed(session, NULL, error));
+}
+
+static mig_status start(mig_batch *batch, mig_session *session, mig_error *error)
+{
+    mig_status status = start_segment(batch, session, error);
+    return status == MIG_OK ? advance(batch, session, status, error) : fail(batch, status);
 }
 
 mig_status mig_batch_poll(mig_batch *batch, mig_session *session, mig_error *error)
@@ -371,38 +583,37 @@ mig_status mig_batch_poll(mig_batch *batch, mig_session *session, mig_error *err
     if (error == NULL)
         error = &local;
     mig_status status = check_flight(batch, session, error);
-    if (status == MIG_OK && batch->flying) {
+    if (status == MIG_OK && mig_batch_in_flight(batch)) {
         if (!session->pq.PQconsumeInput(session->conn))
             status = mig_session_failed(session, NULL, error);
         status = advance(batch, session, status, error);
     }
-    if (status == MIG_OK && may_start(batch)) {
-        status = start_part(batch, session, error);
-        if (status == MIG_OK)
-            status = advance(batch, session, status, error);
-    }
+    if (status == MIG_OK && may_start(batch))
+        status = start(batch, session, error);
     return status;
 }
 
-static mig_status run_alone(mig_batch *batch, mig_session *session, mig_error *error)
+/* Sends the next statement as a simple query, and waits for its results. */
+static mig_status run_simple(mig_batch *batch, mig_session *session, mig_error *error)
 {
-    mig_status status = check_transaction(batch, session, error);
+    mig_status status = check_connection(batch, session, error);
     if (status != MIG_OK)
         return status;
     mig_statement *statement = &batch->statements[batch->sent];
-    batch->ran = true;
-    batch->parts++;
+    batch->segments++;
+    session->sent++;
     status = mig_session_execute(session, statement->sql, statement->tag, &statement->rows, error);
-    if (status == MIG_EDECLINED || status == MIG_EINTR)
-        return status;
     release_text(batch, statement);
     batch->unsent_bytes -= statement->length;
     statement->state = status == MIG_OK ? MIG_STATEMENT_OK : MIG_STATEMENT_ERROR;
     if (status != MIG_OK) {
         batch->failed = batch->sent;
         abort_rest(batch);
+    } else {
+        session->confirmed++;
     }
     batch->done = ++batch->sent;
+    batch->ended = batch->moved + batch->done;
     return status;
 }
 
@@ -427,18 +638,16 @@ static mig_status wait_until(mig_batch *batch, mig_session *session, wait_goal g
     if (error == NULL)
         error = &local;
     mig_status status = check_flight(batch, session, error);
-    while (status == MIG_OK && (batch->flying || batch->sent < batch->count)) {
-        if (batch->flying) {
-            status = mig_session_wait(session, batch->writing, error);
+    while (status == MIG_OK && (mig_batch_in_flight(batch) || batch->sent < batch->count)) {
+        if (mig_batch_in_flight(batch)) {
+            status = mig_session_wait(session, batch->socket_is_full, error);
             status = advance(batch, session, status, error);
         } else if (may_start(batch)) {
-            status = start_part(batch, session, error);
-            if (status == MIG_OK)
-                status = advance(batch, session, status, error);
+            status = start(batch, session, error);
         } else {
-            status = run_alone(batch, session, error);
+            status = fail(batch, run_simple(batch, session, error));
         }
-        /* Who is interrupted waits for the end of the part, which tells. */
+        /* If interrupted, drain the segment first: its end reports the error. */
         if (status == MIG_OK && !session->interrupted && is_reached(batch, goal))
             break;
     }
@@ -463,21 +672,21 @@ mig_status mig_batch_make_room(mig_batch *batch, mig_session *session, mig_error
 void mig_batch_abandon(mig_batch *batch, mig_session *session)
 {
     mig_error error;
-    if (check_flight(batch, session, &error) != MIG_OK || !batch->flying)
+    if (check_flight(batch, session, &error) != MIG_OK || !mig_batch_in_flight(batch))
         return;
     mig_session_stop(session);
     mig_status status = MIG_OK;
-    while (batch->flying) {
+    while (mig_batch_in_flight(batch)) {
         status = advance(batch, session, status, &error);
-        if (batch->flying)
-            status = mig_session_wait(session, batch->writing, &error);
+        if (mig_batch_in_flight(batch))
+            status = mig_session_wait(session, batch->socket_is_full, &error);
     }
 }
 
 bool mig_batch_drain(mig_batch *batch, mig_session *session, bool give_up)
 {
     mig_error error;
-    if (check_flight(batch, session, &error) != MIG_OK || !batch->flying)
+    if (check_flight(batch, session, &error) != MIG_OK || !mig_batch_in_flight(batch))
         return false;
     mig_status status = MIG_OK;
     if (give_up)
@@ -485,5 +694,5 @@ bool mig_batch_drain(mig_batch *batch, mig_session *session, bool give_up)
     else if (!session->pq.PQconsumeInput(session->conn))
         status = mig_session_failed(session, NULL, &error);
     (void)advance(batch, session, status, &error);
-    return batch->flying;
+    return mig_batch_in_flight(batch);
 }

@@ -1,28 +1,31 @@
 /*
- * Many statements, few waits: the executor over libpq's pipeline mode.
+ * Many statements, few round trips: the executor over libpq's pipeline mode.
  *
- * Statements are added and run in order on a session that is inside a transaction, looked at before
- * each part. Each has its own result. mig_batch_poll sends what there is as soon as the server is
- * idle, reads what has come, and never waits: the caller prepares the next statements meanwhile.
- * mig_batch_run waits until all is done, mig_batch_wait until there is something new to hear,
- * mig_batch_make_room until little enough is left. The server keeps its answers back until the end
- * of a part (or 8 kB), except for a statement that is `prompt`.
+ * Statements are queued and run in order on a session that is inside a transaction. Each has its
+ * own result. They go out in segments; each ends with a Sync, and between two segments the
+ * connection is out of pipeline mode. The server keeps its answers back until the end of a segment
+ * (or 8 kB), except for a statement that is `prompt`.
  *
- * Between the calls a part may be in flight: then the session is entered, in pipeline mode, and
- * nobody else may use the connection. mig_batch_run, mig_batch_abandon and mig_batch_drain end
- * that; after a failure it is ended, too.
+ * A statement is judged before it is queued (mig_batch_judge), never afterwards: what is queued is
+ * sent once, in its place, or the batch fails. The session counts what was sent and what was
+ * confirmed (mig_session.sent, .confirmed), for a caller that compares them with its own count.
  *
- * A statement that may not go into a pipeline goes alone between two parts, as a simple query, as a
- * driver would send it: strings of several statements, those the lexer is not sure about, and COPY.
- * Only mig_batch_run and mig_batch_wait send those. Transaction control is refused when it is
- * added.
+ *                start_segment             Sync handed to libpq            the Sync's answer
+ *        IDLE ----------------> SENDING ----------------------> DRAINING ------------------->
+ * SYNCED ^                        |                                |                           | |
+ * +---- the connection is cut -----+                           | |   all good | |
+ *         +--------------------------------------------------------------- end_segment --------+
+ *         |                                       v                                             |
+ *         +------- mig_batch_release ---------- FAILED <---- an error, or interrupted ---------+
  *
- * The first error ends the batch: later statements are MIG_STATEMENT_ABORTED, and the transaction
- * is left as the server left it (failed). Parts are bounded by MIG_BATCH_PART_*, and the socket is
- * read while it is written, so that neither full buffers nor memory can stop it.
+ * While the state is SENDING, DRAINING or SYNCED the session is entered, in pipeline mode, and
+ * nobody else may use the connection. FAILED: the first error is told, nothing more is sent, the
+ * transaction is as the server left it, and the connection is the driver's again. Segments are
+ * bounded by MIG_BATCH_SEGMENT_*, and the socket is read while it is written, so that neither full
+ * buffers nor memory can stop it.
  *
  * Ownership: the caller owns the struct, which owns copies of the statements until they are sent.
- * One thread at a time. Cost: O(bytes).
+ * One thread at a time. GIL: see session.h. Cost: O(bytes).
  */
 #ifndef MIG_PQ_BATCH_H
 #define MIG_PQ_BATCH_H
@@ -31,12 +34,12 @@
 #include "core/status.h"
 #include "pq/session.h"
 
-#define MIG_BATCH_PART_STATEMENTS ((size_t)4096)
-#define MIG_BATCH_PART_BYTES ((size_t)4 * 1024 * 1024)
+#define MIG_BATCH_SEGMENT_STATEMENTS ((size_t)4096)
+#define MIG_BATCH_SEGMENT_BYTES ((size_t)4 * 1024 * 1024)
 #define MIG_BATCH_NONE SIZE_MAX
 
 typedef enum mig_statement_state {
-    MIG_STATEMENT_PENDING, /* never sent */
+    MIG_STATEMENT_PENDING, /* never sent, or not answered */
     MIG_STATEMENT_OK,
     MIG_STATEMENT_ERROR,
     MIG_STATEMENT_ABORTED /* not executed, because of an error before it */
@@ -45,18 +48,34 @@ typedef enum mig_statement_state {
 typedef struct mig_statement {
     char *sql; /* NULL once it was sent */
     size_t length;
-    bool alone;        /* not in a pipeline */
-    bool begins;       /* opens the transaction: mig_batch_add_begin */
-    bool prompt;       /* its result, and those before it, are sent at once */
-    bool beyond_ascii; /* has a byte that only means something in UTF-8 */
+    bool needs_simple_query; /* not in a pipeline */
+    bool begins;             /* opens the transaction: mig_batch_add_begin */
+    bool prompt;             /* its result, and those before it, are sent at once */
+    bool is_ascii;           /* the same bytes in each client_encoding that may be used */
     mig_statement_state state;
     long long rows; /* affected; -1 where the tag has no number */
     char tag[MIG_TAG_SIZE];
 } mig_statement;
 
-/* All indexes are into `statements`. */
+typedef enum mig_batch_state {
+    MIG_BATCH_IDLE,     /* nothing is in flight */
+    MIG_BATCH_SENDING,  /* a segment is being handed to libpq */
+    MIG_BATCH_DRAINING, /* its Sync was handed over, too: results are missing */
+    MIG_BATCH_SYNCED,   /* answered in full */
+    MIG_BATCH_FAILED
+} mig_batch_state;
+
+/* What of a session decides how a text is read; reported by the server when it changes. */
+typedef struct mig_batch_facts {
+    char client_encoding[32];
+    bool standard_conforming_strings;
+} mig_batch_facts;
+
+/* Indexes are into `statements`; sequence numbers count from 1 and stay when statements are
+ * dropped. */
 typedef struct mig_batch {
     const mig_alloc *alloc;
+    mig_batch_state state;
     mig_statement *statements;
     size_t head; /* those before it were dropped */
     size_t count;
@@ -64,52 +83,105 @@ typedef struct mig_batch {
     size_t failed; /* the first error, or MIG_BATCH_NONE */
     size_t done;   /* the next one to hear about */
     size_t sent;   /* the next one to send */
-    size_t last;   /* end of the part in flight */
+    size_t last;   /* end of the segment in flight */
     size_t unsent_bytes;
-    uint64_t parts; /* sent so far */
-    bool ran;       /* something was sent */
-    bool flying;    /* a part is in flight */
-    bool writing;   /* the socket was full: wait until it can be written, too */
-    bool answered;  /* there was a result for `done` */
-    bool sync_sent;
-    bool synced;
-    /* The first failure that the server told; what libpq says about the line afterwards is less. */
+    uint64_t segments;       /* sent so far */
+    bool socket_is_full;     /* wait until it can be written, too */
+    bool answered;           /* there was a result for `done`; its end has not come */
+    uint64_t moved;          /* sequence number of statements[i]: moved + i + 1 */
+    uint64_t ended;          /* of the last statement whose segment has ended */
+    uint64_t last_changing;  /* of the last one that may change the facts */
+    uint64_t last_depending; /* of the last one that depends on them */
+    mig_batch_facts facts;   /* at the start of the segment in flight */
+    /* The first failure that the server told; what libpq says about a connection that was cut
+     * afterwards is less. */
     mig_status failure;
     mig_error failure_error;
     mig_diagnostics diagnostics;
 } mig_batch;
 
+/* Makes an empty batch. */
 void mig_batch_init(mig_batch *batch, const mig_alloc *alloc);
-/* Leaves an empty batch that can be used again. Nothing may be in flight. */
+
+/* Leaves an empty batch, IDLE, that can be used again. Nothing may be in flight. */
 void mig_batch_release(mig_batch *batch);
 
-/* MIG_EINVAL: a zero byte. MIG_EDECLINED: transaction control. */
+typedef enum mig_batch_fit {
+    MIG_BATCH_FITS,
+    MIG_BATCH_FITS_LATER, /* when what was queued is confirmed: judge it again then */
+    MIG_BATCH_FITS_NOT    /* `why` says why: it goes the driver's way */
+} mig_batch_fit;
+
+/*
+ * Whether one statement, as the driver would send it, may be queued now: it is alone in its text,
+ * its command is on the list, and its bytes are what the driver would send. Allowed is what is
+ * listed; the rest is the driver's. Reads the session's parameters; changes nothing, sends nothing.
+ *
+ * begins: a BEGIN will be queued before it, in an empty batch. why: with FITS_NOT, a few words, to
+ * be counted.
+ */
+#define MIG_BATCH_REASON_SIZE 64
+mig_batch_fit mig_batch_judge(const mig_batch *batch, const mig_session *session, const char *sql,
+                              size_t length, bool begins, char why[MIG_BATCH_REASON_SIZE]);
+
+/*
+ * Queues a statement of which mig_batch_judge has just said that it fits. `changes_nothing`: the
+ * caller knows that it changes none of the facts (a version row, a question of the lock's). MIG_OK;
+ * MIG_ENOMEM: the batch is as before.
+ */
+mig_status mig_batch_add_judged(mig_batch *batch, const char *sql, size_t length,
+                                bool changes_nothing, mig_error *error);
+
+/*
+ * Queues a text of any kind, for mig_batch_run or mig_batch_wait on our own session: what does not
+ * fit into a pipeline (several statements, what the lexer is not sure about, COPY) is marked
+ * needs_simple_query and goes alone between two segments. MIG_OK. MIG_EINVAL: a zero byte.
+ * MIG_EDECLINED: transaction control. MIG_ENOMEM. After an error the batch is as before.
+ */
 mig_status mig_batch_add(mig_batch *batch, const char *sql, size_t length, mig_error *error);
-/* The driver's own BEGIN, first in an empty batch, where the driver would send it now. */
+
+/* Queues the driver's own BEGIN, first in an empty batch, where the driver would send it now.
+ * MIG_EINVAL: the batch is not empty. Else as mig_batch_add. */
 mig_status mig_batch_add_begin(mig_batch *batch, const char *sql, mig_error *error);
 
-/* What mig_batch_poll and the others may answer: MIG_ESERVER: batch->failed and
- * session->diagnostics say more. MIG_EINTR. MIG_EINVAL: not in a transaction. MIG_EDECLINED:
- * nothing was sent, or (with statements still pending) one of them ended the transaction. */
+/* Takes back the last `count` statements that were added and not sent. */
+void mig_batch_pop(mig_batch *batch, size_t count);
+
+/*
+ * Four ways to go on. Each sends what it can and takes the results that are there.
+ *   poll       never waits; starts no statement that needs a simple query
+ *   run        until all is done
+ *   wait       until there is a result that was not there before
+ *   make_room  until mig_batch_is_full says no
+ *
+ * MIG_OK. MIG_ESERVER: a statement or the connection failed; batch->failed and
+ * session->diagnostics say more. MIG_EINTR: the hook said stop, the server was asked to cancel.
+ * MIG_EINTERNAL: the connection is not as it was when the statements were queued. MIG_EINVAL: not
+ * in a transaction, closed, or a fork's. MIG_EIO, MIG_ENOMEM. After an error the state is FAILED.
+ * Never MIG_EDECLINED.
+ */
 mig_status mig_batch_poll(mig_batch *batch, mig_session *session, mig_error *error);
 mig_status mig_batch_run(mig_batch *batch, mig_session *session, mig_error *error);
 mig_status mig_batch_wait(mig_batch *batch, mig_session *session, mig_error *error);
 mig_status mig_batch_make_room(mig_batch *batch, mig_session *session, mig_error *error);
 
-/* Cancels what runs and ends the part in flight; sends nothing more. */
+/* Cancels what runs on the server and waits for the end of the segment; sends nothing more. */
 void mig_batch_abandon(mig_batch *batch, mig_session *session);
-/* The end of it for who must not stand still, after mig_session_stop: reads what is there. False
- * when nothing is in flight any more. give_up: cuts the line instead of hearing the server out. */
+
+/* The same for a caller that must not wait, after mig_session_stop: takes what is there. False when
+ * nothing is in flight any more. give_up: cuts the connection instead of hearing the server out. */
 bool mig_batch_drain(mig_batch *batch, mig_session *session, bool give_up);
 
-/* More is waiting to be sent than one part holds: time to wait. */
+/* A segment is in flight: the connection is ours. */
+bool mig_batch_in_flight(const mig_batch *batch);
+
+/* More is queued than one segment holds: time to wait. */
 bool mig_batch_is_full(const mig_batch *batch);
 
-/* The end of those whose results are there and good. While a failed part is still on its way, what
- * comes after the failure counts as not yet heard of; so does the last of a part before its end. */
+/* The end of those whose results are there and good. The last one of a segment is held back until
+ * the segment has ended: a caller that has all results assumes that the connection is idle. */
 size_t mig_batch_good(const mig_batch *batch);
-/* Takes back the last `count` statements that were added and not sent. */
-void mig_batch_pop(mig_batch *batch, size_t count);
+
 /* Forgets the first `count` statements, whose results are there. */
 void mig_batch_drop(mig_batch *batch, size_t count);
 

@@ -116,7 +116,8 @@ mig_status mig_session_failed(mig_session *session, const PGresult *result, mig_
         text = session->pq.PQresultErrorMessage(result);
     }
     if (*text == '\0')
-        text = session->pq.PQerrorMessage(session->conn);
+        text = session->conn != NULL ? session->pq.PQerrorMessage(session->conn)
+                                     : "the connection is closed";
     if (*text == '\0')
         text = "the connection to the server was lost";
     size_t length = strlen(text);
@@ -147,13 +148,28 @@ static int poll_socket(int socket, bool reading, bool writing, int timeout)
     return poll(&fd, 1, timeout);
 }
 
+static void wait_begins(const mig_session *session)
+{
+    if (session->hook.wait_begins != NULL)
+        session->hook.wait_begins(session->hook.ctx);
+}
+
+static void wait_ends(const mig_session *session)
+{
+    if (session->hook.wait_ends != NULL)
+        session->hook.wait_ends(session->hook.ctx);
+}
+
+/* The PGcancel is a copy: it is good also when the connection is closed meanwhile. */
 static void cancel_on_server(mig_session *session)
 {
     char text[256];
     PGcancel *cancel = session->pq.PQgetCancel(session->conn);
     if (cancel == NULL)
         return;
+    wait_begins(session);
     (void)session->pq.PQcancel(cancel, text, sizeof text);
+    wait_ends(session);
     session->pq.PQfreeCancel(cancel);
 }
 
@@ -190,9 +206,17 @@ mig_status mig_session_wait(mig_session *session, bool writing, mig_error *error
             cancel_on_server(session);
             until = now_ms() + MIG_DRAIN_MS;
         }
+        if (session->conn == NULL)
+            break;
         if (session->interrupted && now_ms() >= until)
             return mig_fail(error, MIG_EIO, "the server did not answer after it was asked to stop");
+        wait_begins(session);
         ready = poll_socket(fd, true, writing, MIG_TICK_MS);
+        int why = errno;
+        wait_ends(session);
+        errno = why;
+        if (session->conn == NULL)
+            break;
     }
     if (!session->pq.PQconsumeInput(session->conn))
         return mig_session_failed(session, NULL, error);

@@ -12,6 +12,12 @@
  * driver sees a broken connection and never the answer to somebody else's question. It is never
  * closed, and its notice receiver stays.
  *
+ * It is a lease: whenever others may have run (in a wait, in the caller's hook), the owner may have
+ * closed the connection, which frees the PGconn. The hooks `wait_begins`, `wait_ends` and
+ * `interrupted` tell of each such moment; after it the caller has set `conn` to NULL if the
+ * connection is gone, and libpq, which takes a NULL PGconn for a closed connection, is not given
+ * the old one again.
+ *
  * Ownership: the caller owns the struct; it owns the PGconn unless borrowed. After a fork the
  * child's release leaves the connection to the parent. One thread at a time. The GIL is not known
  * here.
@@ -46,8 +52,12 @@ typedef struct mig_diagnostics {
 mig_status mig_diagnostics_copy(mig_diagnostics *to, const mig_libpq *pq, const PGresult *result,
                                 mig_arena *arena);
 
+/* Each may be NULL. `wait_begins` and `wait_ends` stand around everything that blocks: poll(), and
+ * PQcancel. */
 typedef struct mig_hook {
-    bool (*interrupted)(void *ctx); /* true: stop. NULL: never */
+    bool (*interrupted)(void *ctx); /* true: stop */
+    void (*wait_begins)(void *ctx);
+    void (*wait_ends)(void *ctx);
     void *ctx;
 } mig_hook;
 
@@ -61,6 +71,7 @@ typedef struct mig_session {
     pid_t pid;
     mig_hook hook;
     uint64_t waits;              /* times we stood still until the server answered */
+    uint64_t sent, confirmed;    /* statements of batches: handed to libpq, good results */
     mig_arena arena;             /* diagnostics and notices; emptied by mig_session_forget */
     mig_diagnostics diagnostics; /* of the last MIG_ESERVER */
     mig_diagnostics *notices, *last_notice;

@@ -50,6 +50,9 @@ PyObject *mig_py_raise(const mig_error *error)
     case MIG_EREVISION:
         name = "RevisionError";
         break;
+    case MIG_EINTERNAL:
+        name = "InternalError";
+        break;
     case MIG_OK:
     case MIG_EINVAL:
         return raise_text(PyExc_ValueError, error->msg);

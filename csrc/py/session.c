@@ -1,7 +1,8 @@
 /*
- * _core.Session: one connection, our own or a driver's. GIL: released around everything that talks
- * to the server; the hook takes it back for a moment to let Python see signals. A session that is
- * waiting refuses calls from other threads and from signal handlers.
+ * _core.Session: one connection, our own or a driver's. GIL: over our own connection it is released
+ * for the whole of a call that talks to the server, and the hook takes it back for a moment to let
+ * Python see signals; over a driver's it is released only where we wait (see lease.h). A session
+ * that is waiting refuses calls from other threads and from signal handlers.
  */
 #include "py/module.h"
 
@@ -11,70 +12,130 @@
 #include "pq/batch.h"
 #include "pq/session.h"
 #include "pq/version.h"
+#include "py/lease.h"
 #include "py/server_error.h"
 
 typedef struct session_object {
     PyObject_HEAD mig_session session;
     bool ready;            /* `session` was initialised */
     bool busy;             /* a call is under way */
+    int taken;             /* by that call: what take() gave */
     mig_batch batch;       /* what submit() has queued and sent */
     PyThreadState *thread; /* of that call, while it runs without the GIL */
-    PyObject *owner;       /* keeps the driver's connection alive */
+    mig_py_lease lease;    /* of a driver's connection */
+    int server_version;    /* of a driver's connection, as it was borrowed */
+    int backend_pid;
 } session_object;
+
+/* After others may have run: from now on a closed connection points nowhere. What the owner's code
+ * raises interrupts the call; what it does not answer twice is taken for closed. */
+static void ask_owner(session_object *self)
+{
+    int good = mig_py_lease_is_good(&self->lease);
+    if (good < 0) {
+        self->session.interrupted = true;
+        good = mig_py_lease_is_good(&self->lease);
+    }
+    if (good <= 0)
+        self->session.conn = NULL;
+}
 
 static bool let_python_see_signals(void *ctx)
 {
     session_object *self = ctx;
-    PyEval_RestoreThread(self->thread);
-    int status = PyErr_CheckSignals();
-    self->thread = PyEval_SaveThread();
+    int status;
+    if (self->lease.owner == NULL) {
+        PyEval_RestoreThread(self->thread);
+        status = PyErr_CheckSignals();
+        self->thread = PyEval_SaveThread();
+    } else {
+        mig_py_lease_unlock(&self->lease);
+        status = PyErr_CheckSignals();
+        mig_py_lease_lock(&self->lease);
+        ask_owner(self);
+    }
     return status < 0;
 }
 
-/* A driver frees its PGconn when its connection is closed: from then on ours points nowhere. Asking
- * may let another thread begin a call, which then is the one to find out. */
-static int forget_if_closed(session_object *self)
+static void wait_begins(void *ctx)
 {
-    if (self->owner == NULL || self->session.conn == NULL)
-        return 0;
-    PyObject *closed = PyObject_GetAttrString(self->owner, "closed");
-    int truth = closed != NULL ? PyObject_IsTrue(closed) : -1;
-    Py_XDECREF(closed);
-    if (truth > 0 && !self->busy)
-        self->session.conn = NULL;
-    return truth < 0 ? -1 : 0;
+    session_object *self = ctx;
+    if (self->lease.owner != NULL)
+        self->thread = PyEval_SaveThread();
 }
 
-static int refuse_if_busy(session_object *self)
+static void wait_ends(void *ctx)
 {
-    if (!self->busy && forget_if_closed(self) < 0)
+    session_object *self = ctx;
+    if (self->lease.owner != NULL) {
+        PyEval_RestoreThread(self->thread);
+        self->thread = NULL;
+        ask_owner(self);
+    }
+}
+
+/* A driver's connection is ours until give_back, unless it was closed: then `conn` is NULL. -1 with
+ * an exception set; else what give_back wants. The session must be marked busy: asking the owner
+ * may let other threads run. */
+static int take(session_object *self)
+{
+    if (self->lease.owner == NULL || self->session.conn == NULL ||
+        self->session.pid != getpid()) /* the lock may be held for ever in a fork */
+        return 0;
+    mig_py_lease_lock(&self->lease);
+    int good = mig_py_lease_is_good(&self->lease);
+    if (good < 0) {
+        mig_py_lease_unlock(&self->lease);
         return -1;
+    }
+    if (good == 0)
+        self->session.conn = NULL;
+    return 1;
+}
+
+static void give_back(session_object *self, int taken)
+{
+    if (taken > 0)
+        mig_py_lease_unlock(&self->lease);
+}
+
+static int refuse_if_busy(const session_object *self)
+{
     if (!self->busy)
         return 0;
     PyErr_SetString(PyExc_RuntimeError, "the session is waiting for the server in another call");
     return -1;
 }
 
-/* Until leave() the GIL is not held. */
+/* Until leave() the session is ours: our own without the GIL, a driver's with its lease taken. */
 static int enter(session_object *self)
 {
     if (refuse_if_busy(self) < 0)
         return -1;
     self->busy = true;
-    self->thread = PyEval_SaveThread();
-    return 0;
+    if (self->lease.owner == NULL) {
+        self->thread = PyEval_SaveThread();
+        return 0;
+    }
+    self->taken = take(self);
+    if (self->taken < 0)
+        self->busy = false;
+    return self->taken < 0 ? -1 : 0;
 }
 
 static mig_py_counters *leave(session_object *self)
 {
-    PyEval_RestoreThread(self->thread);
+    if (self->lease.owner == NULL)
+        PyEval_RestoreThread(self->thread);
+    else
+        give_back(self, self->taken);
     self->thread = NULL;
     self->busy = false;
     mig_py_counters *counters = &mig_py_state_of_type(Py_TYPE(self))->counters;
     counters->waits += self->session.waits;
     self->session.waits = 0;
-    counters->batches += self->batch.parts;
-    self->batch.parts = 0;
+    counters->batches += self->batch.segments;
+    self->batch.segments = 0;
     return counters;
 }
 
@@ -97,7 +158,7 @@ static session_object *new_session(PyTypeObject *type, mig_libpq *pq)
         mig_libpq_release(pq);
         return NULL;
     }
-    mig_hook hook = {let_python_see_signals, self};
+    mig_hook hook = {let_python_see_signals, wait_begins, wait_ends, self};
     mig_session_init(&self->session, pq, &mig_alloc_system, hook);
     mig_batch_init(&self->batch, &mig_alloc_system);
     self->ready = true;
@@ -181,10 +242,10 @@ done:
 static PyObject *session_borrow(PyObject *cls, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"pgconn_ptr", "library", "owner", NULL};
-    PyObject *pointer, *library, *owner = NULL;
+    PyObject *pointer, *library, *owner;
     mig_libpq pq;
     mig_error error;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O&|O:borrow", names, &PyLong_Type, &pointer,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O&O:borrow", names, &PyLong_Type, &pointer,
                                      PyUnicode_FSConverter, &library, &owner))
         return NULL;
     PGconn *conn = PyLong_AsVoidPtr(pointer);
@@ -201,32 +262,54 @@ static PyObject *session_borrow(PyObject *cls, PyObject *args, PyObject *kwargs)
     session_object *self = new_session((PyTypeObject *)cls, &pq);
     if (self == NULL)
         return NULL;
-    self->owner = Py_XNewRef(owner);
-    if (mig_session_borrow(&self->session, conn, &error) != MIG_OK) {
-        Py_DECREF(self);
-        return mig_py_raise(&error);
-    }
-    return (PyObject *)self;
+    self->session.conn = conn;
+    if (mig_py_lease_init(&self->lease, owner, conn) < 0 || enter(self) < 0)
+        goto failed;
+    status = self->session.conn != NULL
+                 ? mig_session_borrow(&self->session, conn, &error)
+                 : mig_fail(&error, MIG_ECONNECT, "the driver's connection is closed");
+    self->server_version = self->session.pq.PQserverVersion(self->session.conn);
+    self->backend_pid = self->session.pq.PQbackendPID(self->session.conn);
+    (void)leave(self);
+    if (status == MIG_OK)
+        return (PyObject *)self;
+    (void)mig_py_raise(&error);
+failed:
+    self->session.conn = NULL; /* it is not ours to close */
+    Py_DECREF(self);
+    return NULL;
 }
 
 static int session_traverse(session_object *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->owner);
+    Py_VISIT(self->lease.owner);
     return 0;
+}
+
+/* Results in flight cannot be drained here: breaks the connection. */
+static void break_flight(session_object *self)
+{
+    mig_session *session = &self->session;
+    if (!mig_batch_in_flight(&self->batch) || session->conn == NULL || session->pid != getpid())
+        return;
+    if (self->lease.owner == NULL) {
+        mig_session_break(session);
+    } else if (mig_py_lease_try_lock(&self->lease)) { /* else it is being closed */
+        if (mig_py_lease_is_good(&self->lease) > 0)
+            mig_session_break(session);
+        mig_py_lease_unlock(&self->lease);
+    }
 }
 
 static int session_clear(session_object *self)
 {
     if (self->ready) {
-        /* Nobody may be given the answers to what is in flight, and here nobody can wait. */
-        if (self->batch.flying && self->session.conn != NULL && self->session.pid == getpid())
-            mig_session_break(&self->session);
-        self->batch.flying = false;
+        break_flight(self);
         mig_batch_release(&self->batch);
         mig_session_release(&self->session);
     }
-    Py_CLEAR(self->owner);
+    mig_py_lease_clear(&self->lease);
     return 0;
 }
 
@@ -385,12 +468,12 @@ done:
 }
 
 /* The results that have come since the last time. After a failure the batch is empty. */
-static PyObject *come_in(session_object *self, mig_status status, const mig_error *error)
+static PyObject *collect_results(session_object *self, mig_status status, const mig_error *error)
 {
     mig_batch *batch = &self->batch;
     if (status != MIG_OK) {
         raise_of_batch(self, batch, status, error);
-        if (!batch->flying)
+        if (!mig_batch_in_flight(batch))
             mig_batch_release(batch);
         return NULL;
     }
@@ -409,34 +492,58 @@ static PyObject *advance_batch(session_object *self,
         return NULL;
     mig_status status = function(&self->batch, &self->session, &error);
     (void)leave(self);
-    return come_in(self, status, &error);
+    return collect_results(self, status, &error);
 }
 
+/* What may be sent on is a list; what not, a text that says why; None: not before all is confirmed.
+ */
 static PyObject *session_submit(session_object *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"sql", "begin", "send", "prompt", NULL};
-    const char *sql, *begin = NULL;
-    int send = 1, prompt = 0;
+    static char *names[] = {"sql", "begin", "send", "prompt", "changes_nothing", NULL};
+    PyObject *text;
+    const char *begin = NULL;
+    int send = 1, prompt = 0, changes_nothing = 0;
+    char why[MIG_BATCH_REASON_SIZE];
     Py_ssize_t length;
     mig_error error;
     mig_batch *batch = &self->batch;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s#|zpp:submit", names, &sql, &length, &begin,
-                                     &send, &prompt) ||
-        refuse_if_busy(self) < 0)
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U|zppp:submit", names, &text, &begin, &send,
+                                     &prompt, &changes_nothing))
         return NULL;
-    size_t count = batch->count;
-    mig_status status = begin != NULL ? mig_batch_add_begin(batch, begin, &error) : MIG_OK;
-    if (status == MIG_OK)
-        status = mig_batch_add(batch, sql, (size_t)length, &error);
-    if (status == MIG_OK && batch->statements[batch->count - 1].alone)
-        status = mig_fail(&error, MIG_EDECLINED, "not one statement that may go into a pipeline");
-    if (status != MIG_OK) {
-        mig_batch_pop(batch, batch->count - count);
-        return mig_py_raise(&error);
+    const char *sql = PyUnicode_AsUTF8AndSize(text, &length);
+    if (sql == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
+            return NULL;
+        PyErr_Clear(); /* the driver says it in its own way */
+        return PyUnicode_FromString("not UTF-8");
     }
-    batch->statements[batch->count - 1].prompt = prompt != 0;
-    mig_py_state_of_type(Py_TYPE(self))->counters.statements += batch->count - count;
-    return send ? advance_batch(self, mig_batch_poll) : PyList_New(0);
+    if (enter(self) < 0)
+        return NULL;
+    mig_status status = MIG_OK;
+    size_t count = batch->count;
+    mig_batch_fit fit =
+        mig_batch_judge(batch, &self->session, sql, (size_t)length, begin != NULL, why);
+    if (fit == MIG_BATCH_FITS) {
+        if (begin != NULL)
+            status = mig_batch_add_begin(batch, begin, &error);
+        if (status == MIG_OK)
+            status = mig_batch_add_judged(batch, sql, (size_t)length, changes_nothing != 0, &error);
+        if (status != MIG_OK) {
+            mig_batch_pop(batch, batch->count - count);
+        } else {
+            batch->statements[batch->count - 1].prompt = prompt != 0;
+            count = batch->count - count;
+            if (send)
+                status = mig_batch_poll(batch, &self->session, &error);
+        }
+    }
+    mig_py_counters *counters = leave(self);
+    if (fit == MIG_BATCH_FITS_LATER)
+        Py_RETURN_NONE;
+    if (fit == MIG_BATCH_FITS_NOT)
+        return PyUnicode_DecodeUTF8(why, (Py_ssize_t)strlen(why), "replace");
+    counters->statements += status == MIG_OK ? count : 0;
+    return collect_results(self, status, &error);
 }
 
 static PyObject *session_poll(session_object *self, PyObject *Py_UNUSED(ignored))
@@ -460,7 +567,7 @@ static PyObject *session_abandon(session_object *self, PyObject *Py_UNUSED(ignor
         return NULL;
     mig_batch_abandon(&self->batch, &self->session);
     (void)leave(self);
-    if (!self->batch.flying)
+    if (!mig_batch_in_flight(&self->batch))
         mig_batch_release(&self->batch);
     Py_RETURN_NONE;
 }
@@ -469,7 +576,7 @@ static PyObject *session_cancel(session_object *self, PyObject *Py_UNUSED(ignore
 {
     if (enter(self) < 0)
         return NULL;
-    if (self->batch.flying)
+    if (mig_batch_in_flight(&self->batch))
         mig_session_stop(&self->session);
     (void)leave(self);
     Py_RETURN_NONE;
@@ -480,11 +587,11 @@ static PyObject *session_drain(session_object *self, PyObject *args)
     int give_up = 0;
     if (!PyArg_ParseTuple(args, "|p:drain", &give_up) || enter(self) < 0)
         return NULL;
-    bool flying = mig_batch_drain(&self->batch, &self->session, give_up != 0);
+    bool in_flight = mig_batch_drain(&self->batch, &self->session, give_up != 0);
     (void)leave(self);
-    if (!flying)
+    if (!in_flight)
         mig_batch_release(&self->batch);
-    return PyBool_FromLong(flying);
+    return PyBool_FromLong(in_flight);
 }
 
 static PyObject *session_notices(session_object *self, PyObject *Py_UNUSED(ignored))
@@ -508,9 +615,12 @@ static PyObject *session_parameter(session_object *self, PyObject *args)
     const char *name;
     if (!PyArg_ParseTuple(args, "s:parameter", &name) || refuse_if_busy(self) < 0)
         return NULL;
-    if (self->session.conn == NULL)
-        Py_RETURN_NONE;
-    return text_or_none(self->session.pq.PQparameterStatus(self->session.conn, name));
+    int taken = take(self);
+    if (taken < 0)
+        return NULL;
+    PyObject *value = text_or_none(self->session.pq.PQparameterStatus(self->session.conn, name));
+    give_back(self, taken);
+    return value;
 }
 
 static PyObject *session_version_heads(session_object *self, PyObject *args, PyObject *kwargs)
@@ -680,7 +790,12 @@ static PyObject *get_in_transaction(session_object *self, void *Py_UNUSED(closur
 {
     if (refuse_if_busy(self) < 0)
         return NULL;
-    return PyBool_FromLong(mig_session_in_transaction(&self->session));
+    int taken = take(self);
+    if (taken < 0)
+        return NULL;
+    bool open = mig_session_in_transaction(&self->session);
+    give_back(self, taken);
+    return PyBool_FromLong(open);
 }
 
 static PyObject *get_unsettled(session_object *self, void *Py_UNUSED(closure))
@@ -693,45 +808,69 @@ static PyObject *get_full(session_object *self, void *Py_UNUSED(closure))
     return PyBool_FromLong(mig_batch_is_full(&self->batch));
 }
 
+static PyObject *get_sent(session_object *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(self->session.sent);
+}
+
+static PyObject *get_confirmed(session_object *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(self->session.confirmed);
+}
+
 static PyObject *get_socket(session_object *self, void *Py_UNUSED(closure))
 {
-    const mig_session *s = &self->session;
-    if (forget_if_closed(self) < 0)
+    int taken = take(self);
+    if (taken < 0)
         return NULL;
-    return PyLong_FromLong(s->conn != NULL ? s->pq.PQsocket(s->conn) : -1);
+    long socket = self->session.conn != NULL ? self->session.pq.PQsocket(self->session.conn) : -1;
+    give_back(self, taken);
+    return PyLong_FromLong(socket);
 }
 
 static PyObject *get_writing(session_object *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(self->batch.flying && self->batch.writing);
+    return PyBool_FromLong(mig_batch_in_flight(&self->batch) && self->batch.socket_is_full);
+}
+
+/* -1 with an exception set. A closed connection is closed for good, so no lock is needed. */
+static int is_closed(session_object *self)
+{
+    if (self->session.conn == NULL || self->lease.owner == NULL)
+        return self->session.conn == NULL;
+    int good = mig_py_lease_is_good(&self->lease);
+    return good < 0 ? -1 : good == 0;
+}
+
+static PyObject *get_closed(session_object *self, void *Py_UNUSED(closure))
+{
+    int closed = is_closed(self);
+    return closed < 0 ? NULL : PyBool_FromLong(closed);
 }
 
 static PyObject *get_server_version(session_object *self, void *Py_UNUSED(closure))
 {
-    const mig_session *s = &self->session;
-    if (forget_if_closed(self) < 0)
+    int closed = is_closed(self);
+    if (closed < 0)
         return NULL;
-    return PyLong_FromLong(s->conn != NULL ? s->pq.PQserverVersion(s->conn) : 0);
+    if (closed == 0 && self->lease.owner == NULL)
+        return PyLong_FromLong(self->session.pq.PQserverVersion(self->session.conn));
+    return PyLong_FromLong(closed ? 0 : self->server_version);
 }
 
 static PyObject *get_backend_pid(session_object *self, void *Py_UNUSED(closure))
 {
-    const mig_session *s = &self->session;
-    if (forget_if_closed(self) < 0)
+    int closed = is_closed(self);
+    if (closed < 0)
         return NULL;
-    return PyLong_FromLong(s->conn != NULL ? s->pq.PQbackendPID(s->conn) : 0);
+    if (closed == 0 && self->lease.owner == NULL)
+        return PyLong_FromLong(self->session.pq.PQbackendPID(self->session.conn));
+    return PyLong_FromLong(closed ? 0 : self->backend_pid);
 }
 
 static PyObject *get_library_version(session_object *self, void *Py_UNUSED(closure))
 {
     return PyLong_FromLong(self->session.pq.version);
-}
-
-static PyObject *get_closed(session_object *self, void *Py_UNUSED(closure))
-{
-    if (forget_if_closed(self) < 0)
-        return NULL;
-    return PyBool_FromLong(self->session.conn == NULL);
 }
 
 #define KEYWORDS(function) ((PyCFunction)(void (*)(void))(function)), METH_VARARGS | METH_KEYWORDS
@@ -743,7 +882,8 @@ static PyMethodDef session_methods[] = {
      "connect(params: dict[str, str], library: str | None = None) -> Session"},
     {"borrow", (PyCFunction)(void (*)(void))session_borrow,
      METH_VARARGS | METH_KEYWORDS | METH_CLASS,
-     "borrow(pgconn_ptr: int, library: str, owner: object = None) -> Session"},
+     "borrow(pgconn_ptr: int, library: str, owner: object) -> Session\n\n"
+     "owner: the driver's object that has the attribute pgconn_ptr."},
     {"close", PLAIN(session_close), METH_NOARGS, "close() -> None"},
     {"query", PLAIN(session_query), METH_VARARGS,
      "query(sql: str) -> list[tuple[str | None, ...]]"},
@@ -755,11 +895,13 @@ static PyMethodDef session_methods[] = {
      "Command tag and affected rows (-1: none) of each. Raises ServerError with index and "
      "partial."},
     {"submit", KEYWORDS(session_submit),
-     "submit(sql: str, begin: str | None = None, send: bool = True, prompt: bool = False) "
-     "-> list[tuple[str, int]]\n\n"
+     "submit(sql: str, begin: str | None = None, send: bool = True, prompt: bool = False, "
+     "changes_nothing: bool = False) -> list[tuple[str, int]] | str | None\n\n"
      "Queue a statement, after `begin` (the driver's BEGIN), and go on as poll() does, unless "
      "`send` is False. prompt: the server gives the result at once, not when more has gathered. "
-     "Declined: it may not wait, and was not queued."},
+     "changes_nothing: it changes no setting by which later texts are read. A text: it does not "
+     "fit "
+     "into a batch, and why; None: not before all is confirmed. In both cases nothing was done."},
     {"poll", PLAIN(session_poll), METH_NOARGS,
      "poll() -> list[tuple[str, int]]\n\nSend what waits if the server is idle. Gives the results "
      "that have come, in order; never waits. Raises as run_batch; then nothing is left."},
@@ -802,6 +944,8 @@ static PyGetSetDef session_getset[] = {
     {"unsettled", (getter)get_unsettled, NULL,
      "How many submitted statements have not given their results.", NULL},
     {"full", (getter)get_full, NULL, "More waits to be sent than should: make_room().", NULL},
+    {"sent", (getter)get_sent, NULL, "Statements of batches that were handed to libpq.", NULL},
+    {"confirmed", (getter)get_confirmed, NULL, "Those of them whose good result has come.", NULL},
     {"socket", (getter)get_socket, NULL, "To wait for in an event loop; -1 when closed.", NULL},
     {"writing", (getter)get_writing, NULL, "Wait until it can be written, too.", NULL},
     {"server_version", (getter)get_server_version, NULL, NULL, NULL},

@@ -20,7 +20,7 @@ static mig_status play(const mig_alloc *alloc, char **values, size_t count)
     mig_batch batch;
     mig_rows rows;
     mig_version_rows heads;
-    mig_hook never = {NULL, NULL};
+    mig_hook never = {NULL, NULL, NULL, NULL};
     size_t statements;
     const mig_version_table version = {"sweep \" version", NULL};
     const mig_version_operation insert = {MIG_VERSION_INSERT, NULL, "a"};

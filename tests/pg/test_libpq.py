@@ -37,7 +37,7 @@ def test_a_path_that_is_not_utf8_can_still_be_told() -> None:
 
 def test_a_file_that_no_driver_loaded_is_not_borrowed_from() -> None:
     with pytest.raises(Declined):
-        Session.borrow(1, "/nonexistent/driver.so")
+        Session.borrow(1, "/nonexistent/driver.so", None)
 
 
 def test_closed_connections_and_strangers_are_not_borrowed(database_url: str) -> None:

@@ -93,7 +93,7 @@ own.begin()
 own.query("CREATE TEMP TABLE kept AS SELECT 1")
 connection = {"psycopg": psycopg, "psycopg2": psycopg2}[driver].connect(url)
 connection.cursor().execute("SELECT 1")
-lent = _core.Session.borrow(*libpq.of_driver(connection), connection)
+lent = _core.Session.borrow(*libpq.of_driver(connection), libpq.owner(connection))
 lent.submit("CREATE TEMP TABLE sent AS SELECT 1 FROM pg_sleep(0.2)")
 assert lent.unsettled == 1
 pid = os.fork()

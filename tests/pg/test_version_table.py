@@ -132,7 +132,7 @@ def test_version_rows_ride_on_the_drivers_connection(session: Session, database_
         connection.execute("SELECT 1")
         lent = libpq.of_driver(connection)
         assert lent is not None
-        borrowed = Session.borrow(*lent, connection)
+        borrowed = Session.borrow(*lent, libpq.owner(connection))
         assert borrowed.version_heads("alembic_version") == ()
         borrowed.version_apply([("insert", "a")], "alembic_version")
         connection.rollback()

@@ -85,7 +85,7 @@ CALLS: dict[str, Callable[[], object]] = {
     "holders refused": fails(_core.lock_sql_holders, 1 << 70),
     "library refused": fails(_core.load_libpq, "/nosuch"),
     "connect refused": fails(_core.Session.connect, {"host": "/nosuch", "port": "1"}, None),
-    "borrow refused": fails(_core.Session.borrow, 0, "/nosuch"),
+    "borrow refused": fails(_core.Session.borrow, 0, "/nosuch", None),
 }
 
 

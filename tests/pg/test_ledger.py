@@ -1,0 +1,167 @@
+"""A statement that gets lost inside the executor must end the run: each test plants one loss, and nothing may be committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.util import CommandError
+from lab import Lab
+
+from migrate_ext import _core, executor, seam
+from migrate_ext.errors import InternalError
+
+LOST = "CREATE TABLE lost"
+
+
+class Leaky:
+    """A session that loses what `lose` says: the rest goes to the real one."""
+
+    def __init__(self, session: _core.Session, lose: Callable[..., Any]) -> None:
+        self.session = session
+        self.lose = lose
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+    def submit(self, sql: str, *arguments: Any) -> Any:
+        return self.lose(self.session, sql, *arguments)
+
+
+def swallow(session: _core.Session, sql: str, *arguments: Any) -> Any:
+    return [] if sql.startswith(LOST) else session.submit(sql, *arguments)
+
+
+def invent(session: _core.Session, sql: str, *arguments: Any) -> Any:
+    """A result that nobody gave."""
+    results = swallow(session, sql, *arguments)
+    return [*results, ("CREATE TABLE", -1)] if sql.startswith(LOST) else results
+
+
+def repeat(session: _core.Session, sql: str, *arguments: Any) -> Any:
+    if sql.startswith("CREATE TABLE twice"):
+        session.submit(sql.replace("twice", "again"), *arguments)
+    return session.submit(sql, *arguments)
+
+
+def forget(session: _core.Session, sql: str, *arguments: Any) -> Any:
+    """All that waits is thrown away when the next one comes, as once happened."""
+    if sql.startswith("CREATE TABLE after"):
+        session.abandon()
+    return session.submit(sql, *arguments)
+
+
+@pytest.fixture(params=["one", "each"])
+def lab(request: pytest.FixtureRequest, tmp_path: Path, database_url: str) -> Lab:
+    lab = Lab(tmp_path / "lab", database_url.replace("://", "+psycopg://"))
+    lab.configure = {"transaction_per_migration": request.param == "each"}
+    lab.write(
+        [
+            "op.execute('CREATE TABLE first (i int)')",
+            "op.execute('CREATE TABLE lost (i int)')\nop.execute('CREATE TABLE twice (i int)')",
+            "op.execute('CREATE TABLE after (i int)')",
+        ]
+    )
+    return lab
+
+
+MADE = {"r0001": {"first"}, "r0002": {"lost", "twice"}, "r0003": {"after"}}
+
+
+def fails(lab: Lab) -> None:
+    """The run fails, and no version row says that a migration ran of which something is missing.
+
+    Where results no longer belong to their statements, the check of a version row may come first.
+    """
+    outcome = lab.run(True)
+    if isinstance(outcome.error, InternalError):
+        assert "MIGRATE_EXT=0" in str(outcome.error)
+    else:
+        assert isinstance(outcome.error, CommandError), outcome.error
+    there = {str(row[0]) for row in outcome.database} - {"alembic_version", "alembic_version_pkc"}
+    versions = [row[1] for row in outcome.database if row[0] == "alembic_version" and len(row) == 2]
+    last = str(versions[0]).strip("()") if versions else ""
+    assert there == {name for revision, names in MADE.items() if revision <= last for name in names}
+    assert lab.configure["transaction_per_migration"] or not there
+
+
+@pytest.mark.parametrize("lose", [swallow, invent, repeat, forget])
+def test_what_the_session_loses_or_sends_twice_is_not_committed(
+    lab: Lab, lose: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = executor.Executor.__init__
+
+    def make(self: executor.Executor, *arguments: Any) -> None:
+        made(self, *arguments)
+        self.session = Leaky(self.session, lose)  # type: ignore[assignment]
+
+    monkeypatch.setattr(executor.Executor, "__init__", make)
+    fails(lab)
+
+
+def test_what_the_executor_takes_and_forgets_is_not_committed(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = executor.Executor._submit
+
+    def take(self: executor.Executor, statement: executor.Statement, sql: str) -> bool:
+        return sql.startswith(LOST) or submit(self, statement, sql)
+
+    monkeypatch.setattr(executor.Executor, "_submit", take)
+    fails(lab)
+
+
+def test_what_is_given_up_without_an_error_is_not_committed(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered = seam._Run._rendered
+
+    def give_up(self: Any, construct: Any) -> Any:
+        if str(construct).startswith("CREATE TABLE twice"):
+            self.executor.abandon()
+        return rendered(self, construct)
+
+    monkeypatch.setattr(seam._Run, "_rendered", give_up)
+    fails(lab)
+
+
+def test_a_directive_that_goes_no_way_at_all_is_not_committed(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = seam._Run.__init__
+
+    def make(self: Any, *arguments: Any) -> None:
+        made(self, *arguments)
+        submit = self.executor.submit
+
+        def pretend(rendered: str, *more: Any, **kw: Any) -> Any:
+            return True if rendered.startswith(LOST) else submit(rendered, *more, **kw)
+
+        self.executor.submit = pretend
+
+    monkeypatch.setattr(seam._Run, "__init__", make)
+    fails(lab)
+
+
+def test_a_result_that_is_not_looked_at_is_not_committed(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    confirm = executor.Executor._confirm
+    dropped: list[object] = []
+
+    def skip(self: executor.Executor, results: Any) -> None:
+        if results and not dropped:
+            dropped.append(self._queue.popleft())
+            self._unsettled -= 1
+            results = results[1:]
+        confirm(self, results)
+
+    monkeypatch.setattr(executor.Executor, "_confirm", skip)
+    fails(lab)
+    assert dropped
+
+
+def test_nothing_is_lost_where_nothing_is_planted(lab: Lab) -> None:
+    assert lab.agree().raised == []
