@@ -130,8 +130,14 @@ fuzz: build $(C_FUZZ:%=build/c/asan/%) ## Each parser under fuzz for FUZZ_SECOND
 soak: build ## Many at once, killed, cut off: prints a table (hours; ARGS="--scale 0.1" for less)
 	@$(PY) tests/soak/soak.py $(ARGS)
 
+PROPERTY_SECONDS ?= 3600
+
+.PHONY: properties
+properties: build ## Random programs under Alembic and here, for PROPERTY_SECONDS each
+	@$(PY) tests/properties.py $(PROPERTY_SECONDS) $(ARGS)
+
 # A debug build of Python checks each call into it, and there the leak tests count references, not blocks of memory.
-nightly: test fuzz soak sanitize compat ## All of it, and the extension's tests on a debug build of Python
+nightly: test fuzz soak properties sanitize compat ## All of it, and the extension's tests on a debug build of Python
 	@if command -v python3-dbg >/dev/null; then $(MAKE) VENV=.venv-debug PYTHON=python3-dbg build && \
 	    .venv-debug/bin/python -m pytest -q tests/unit tests/pg; \
 	else echo "no python3-dbg here: left out"; fi

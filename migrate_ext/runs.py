@@ -40,7 +40,7 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
     context._migrate_ext_listeners = listeners  # type: ignore[attr-defined]
     context._migrate_ext_guard = guard  # type: ignore[attr-defined]
     try:
-        with _terminable(guard.connection):
+        with _terminable(guard.connection), _unseen(guard.connection, listeners):
             _repeat(context, guard, migrate)
     except outcome.Terminated as error:
         _look_for_commit(guard, error)
@@ -89,6 +89,27 @@ def _terminable(connection: Connection) -> Iterator[None]:
         raised = terminable.raised()
         raised.__dict__.update(error.__dict__)  # what was told
         raise raised from error
+
+
+@contextmanager
+def _unseen(connection: Connection, listeners: bool) -> Iterator[None]:
+    """Within this block the lock's listeners change no error: for any listener at all SQLAlchemy drops
+    empty parameters, of which some of its messages tell.
+    """
+    if listeners:
+        yield
+        return
+    invoke = Connection._invoke_before_exec_event
+
+    def before_execute(element: Any, parameters: Any, options: Any) -> tuple[Any, ...]:
+        element, _, *others = invoke(connection, element, parameters, options)
+        return (element, parameters, *others)
+
+    connection.__dict__["_invoke_before_exec_event"] = before_execute
+    try:
+        yield
+    finally:
+        del connection.__dict__["_invoke_before_exec_event"]
 
 
 def _hidden_reason(error: BaseException) -> str:

@@ -21,7 +21,6 @@ from test_async import ENV as ASYNC_ENV
 from migrate_ext import _core, counters
 
 DRIVERS = ("psycopg", "psycopg2", "psycopg_async")
-NIGHTLY = bool(os.environ.get("MIGRATE_EXT_NIGHTLY"))
 
 
 def lab_of(folder: Path, url: str, driver: str, **settings_: str) -> Lab:
@@ -228,9 +227,9 @@ ENCODINGS = ("utf8", "utf8", "utf8", "latin1", "win1252", "sql_ascii", "euc_jp",
 
 
 @settings(
-    max_examples=2_000 if NIGHTLY else 40,
+    max_examples=int(os.environ.get("MIGRATE_EXT_EXAMPLES", "40")),
     deadline=None,
-    suppress_health_check=list(HealthCheck) if NIGHTLY else [HealthCheck.function_scoped_fixture],
+    suppress_health_check=list(HealthCheck),
 )
 @given(
     program=PROGRAMS,
