@@ -52,16 +52,14 @@ class _Checker(plain.Checker):
     """Refuses, beyond what is not plain, what could give other SQL the next time."""
 
     def expression(self, node: ast.expr) -> None:
-        if isinstance(node, ast.Set):
+        if isinstance(node, ast.Set) or (isinstance(node, ast.Name) and node.id in _SETS):
             self.refuse(node, "a set, which has no order")
         super().expression(node)
 
     def _call(self, node: ast.Call) -> None:
         function = node.func
-        if isinstance(function, ast.Name) and function.id in _SETS:
-            self.refuse(node, "a set, which has no order")
         if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
-            if self.names.get(function.value.id) == "value":
+            if self.is_value(function.value.id):
                 self.refuse(node, f"a method of {function.value.id}, which may change it")
         super()._call(node)
 
@@ -92,7 +90,7 @@ class _Checker(plain.Checker):
             and call.func.attr == "autocommit_block"
             and isinstance(call.func.value, ast.Call)
             and not (call.func.value.args or call.func.value.keywords)
-            and self._is_op(call.func.value.func, "get_context")
+            and self._is_of_op(call.func.value.func, "get_context")
         )
 
 

@@ -12,8 +12,11 @@ from typing import Any
 
 import sqlalchemy
 from sqlalchemy.engine import Connection
+from sqlalchemy.util import await_only
 
-from migrate_ext import errors, libpq
+from migrate_ext import counters, errors, libpq
+
+_IN_TRANSACTION = 2  # PQTRANS_INTRANS
 
 # psycopg2's names of libpq's diagnostic fields (PG_DIAG_*).
 _DIAGNOSTICS = {
@@ -119,14 +122,42 @@ class Psycopg(Lent):
         return connection._get_tx_start_command().decode()  # type: ignore[no-any-return]
 
     def after_batch(self, discards_plans: bool) -> None:
-        if discards_plans and not self.connection.closed:
-            self.connection._prepared.clear()
+        """As psycopg's cursor: it forgets its prepared statements, and has the server forget them before
+        the next one is prepared.
+        """
+        connection = self.connection
+        if not discards_plans or connection.closed or not connection._prepared._names:
+            return
+        connection._prepared.clear()
+        if connection.info.transaction_status == _IN_TRANSACTION:  # else its ROLLBACK does it
+            counters.plain_waits += 1
+            self._wait(self._maintain())
+
+    def _maintain(self) -> Any:
+        """What psycopg does behind each of its statements, for ``connection.wait``."""
+        connection = self.connection
+        if hasattr(connection._prepared, "maintain_gen"):
+            yield from connection._prepared.maintain_gen(connection)
+        else:  # before 3.2
+            for command in connection._prepared.get_maintenance_commands():
+                yield from connection._exec_command(command)
+
+    def _wait(self, generator: Any) -> None:
+        with self.connection.lock:
+            self.connection.wait(generator)
 
 
 class PsycopgAsync(Psycopg):
     """psycopg's async connection, behind SQLAlchemy's adapter."""
 
     is_async = True
+
+    def _wait(self, generator: Any) -> None:
+        async def wait() -> None:
+            async with self.connection.lock:
+                await self.connection.wait(generator)
+
+        await_only(wait())
 
 
 class Psycopg2(Lent):

@@ -1,19 +1,28 @@
 """Which migrations are *plain*: nothing but directives, so that Python may run ahead of the server.
 
-A function is plain when its syntax tree shows nothing but ``op`` directives, SQLAlchemy's
-constructors, literals and pure built-ins. Whatever else it does (a ``bind``, a loop over the
-unknown, a file, a helper of the project) could look at the database or at the world in the middle,
-and there each statement must be waited for, as under Alembic. Doubt is a no.
+A function is plain when all that it can reach is on the lists below: ``op`` directives, SQLAlchemy's
+constructors and what is asked of their values, constants, pure built-ins. Whatever else it does (a
+read, a file, a helper of the project) could look at the database or at the world in the middle, and
+there each statement must be waited for, as under Alembic. What is not listed is a no.
+
+There are two readings. :func:`looks_plain` takes the byte code of straight-line code, which costs a few
+microseconds; its yes is never more than that of the syntax tree (:func:`reason_not_plain_in`), which knows
+conditions, loops, blocks, ``bind.execute(...)`` and what hangs on a table's columns, too.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
+import importlib
 import sys
+from collections.abc import Iterable, Mapping
 from opcode import opmap
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType, NoneType
 from typing import Any
+
+# -------------------------------------------------------------------------------------------------
+# What is allowed
 
 # Directives that only send SQL. Everything else of `op` (get_bind, get_context, invoke ...) is not
 # plain.
@@ -23,113 +32,289 @@ DIRECTIVES = frozenset(
     "create_unique_constraint drop_column drop_constraint drop_index drop_table "
     "drop_table_comment execute rename_table".split()
 )
-_BATCH_DIRECTIVES = frozenset(
+_OF_OP = DIRECTIVES | {"f", "inline_literal"}
+_OF_BATCH = frozenset(
     "add_column alter_column create_check_constraint create_exclude_constraint "
     "create_foreign_key create_index create_primary_key create_table_comment "
-    "create_unique_constraint drop_column drop_constraint drop_index drop_table_comment".split()
+    "create_unique_constraint drop_column drop_constraint drop_index drop_table_comment f".split()
 )
-_BUILTINS = frozenset(
-    "abs bool dict enumerate float frozenset int len list max min range reversed set sorted str sum "
-    "tuple zip".split()
+_BUILTINS = {
+    name: getattr(builtins, name)
+    for name in "abs bool dict enumerate float frozenset int len list max min range reversed set "
+    "sorted str sum tuple zip".split()
+}
+_MODULES = frozenset(
+    "sqlalchemy sqlalchemy.dialects sqlalchemy.dialects.mssql sqlalchemy.dialects.mysql "
+    "sqlalchemy.dialects.oracle sqlalchemy.dialects.postgresql sqlalchemy.dialects.sqlite "
+    "sqlalchemy.schema sqlalchemy.sql sqlalchemy.sql.expression sqlalchemy.sql.functions "
+    "sqlalchemy.sql.schema sqlalchemy.sql.sqltypes sqlalchemy.types sqlmodel sqlmodel.sql "
+    "sqlmodel.sql.sqltypes".split()
 )
-_CONSTANT_METHODS = frozenset("format join lower upper strip rstrip lstrip replace".split())
-# Parts of SQLAlchemy, and the types that SQLModel adds, which only describe SQL; ORM and engines are not among them.
-_DESCRIPTIVE = (
-    "sqlalchemy.dialects",
-    "sqlalchemy.schema",
-    "sqlalchemy.sql",
-    "sqlalchemy.types",
-    "sqlmodel.sql.sqltypes",
+# Names in those modules; beside them all their types.
+_CONSTRUCTORS = frozenset(
+    # schema
+    "AddConstraint CheckConstraint Column Computed CreateIndex CreateSchema CreateSequence CreateTable "
+    "DDL DefaultClause DropConstraint DropIndex DropSchema DropSequence DropTable ExcludeConstraint FetchedValue ForeignKey "
+    "ForeignKeyConstraint Identity Index MetaData PrimaryKeyConstraint Sequence Table "
+    "UniqueConstraint conv quoted_name "
+    # expressions
+    "aggregate_order_by all_ and_ any_ array array_agg asc between bindparam case cast collate column "
+    "delete desc distinct except_ except_all exists extract false func hstore insert intersect "
+    "intersect_all join lateral literal literal_column not_ null nulls_first nulls_last nullsfirst "
+    "nullslast or_ outerjoin over select table text true try_cast tuple_ type_coerce union union_all "
+    "update values".split()
 )
-# What `import sqlalchemy` and `import sqlmodel` give beside them.
-_NOT_DESCRIPTIVE = frozenset(
-    "create_engine create_mock_engine create_pool_from_url engine engine_from_config event ext "
-    "inspect inspection log main orm pool testing util Session SQLModel".split()
+# What may be asked of a value: of SQLAlchemy's constructs, strings, and containers. None of it changes
+# what it is asked of, but for _MUTATORS of lists and dictionaries.
+_ATTRIBUTES = frozenset(
+    # constructs
+    "alias any as_boolean as_integer as_scalar as_string asc astext between bindparams bool_op c cast "
+    "collate columns concat contained_by contains correlate cte delete desc distinct endswith "
+    "excluded exists from_select group_by has_all has_any has_key having icontains iendswith ilike "
+    "in_ insert intersect is_ is_distinct_from is_not is_not_distinct_from isnot isnot_distinct_from "
+    "istartswith join key label lateral like limit match name not_ilike not_in not_like notilike "
+    "notin_ notlike nulls_first nulls_last nullsfirst nullslast offset on_conflict_do_nothing "
+    "on_conflict_do_update op order_by outerjoin over overlaps params regexp_match regexp_replace "
+    "returning scalar_subquery select select_from startswith subquery table type union union_all "
+    "update values where with_variant within_group NULL "
+    # functions of `func` that many histories name; the tree allows any
+    "array_agg coalesce concat count current_date current_timestamp gen_random_uuid greatest "
+    "json_build_object jsonb_build_object jsonb_set least length lower max md5 min now nullif random "
+    "replace string_agg substr substring sum timezone to_tsvector upper uuid_generate_v4 "
+    # strings and containers
+    "capitalize count format get index items join keys lower lstrip removeprefix removesuffix replace "
+    "rstrip split splitlines strip title upper values".split()
 )
+_MUTATORS = frozenset(("insert", "update"))
+_CONSTANTS = (str, int, float, bool, bytes, complex, NoneType, type(Ellipsis))
+_COLUMNS = ("c", "columns", "excluded")  # collections whose attributes have any name
+_DEEPEST = 5  # level of nested containers that is looked at
 
 
-def _is_descriptive(module: str) -> bool:
-    return module in ("sqlalchemy", "sqlmodel") or any(
-        module == name or module.startswith(name + ".") for name in _DESCRIPTIVE
+def _is_modules_own(value: Any) -> bool:
+    """Whether a class or function is what it says: of this name, in that module of SQLAlchemy's."""
+    if not isinstance(value, (type, FunctionType, BuiltinFunctionType)):
+        return False
+    module = value.__module__ or ""
+    if module.partition(".")[0] not in ("sqlalchemy", "sqlmodel"):
+        return False
+    return vars(sys.modules.get(module, builtins)).get(value.__name__) is value
+
+
+class _Listed:
+    """The listed objects of the modules that are loaded, by identity."""
+
+    def __init__(self) -> None:
+        self.loaded: tuple[str, ...] = ()
+        self.objects: dict[int, Any] = {}
+
+    def __contains__(self, value: object) -> bool:
+        loaded = tuple(name for name in _MODULES if name in sys.modules)
+        if loaded != self.loaded:
+            self.loaded = loaded
+            self.objects = {
+                id(found): found
+                for name in loaded
+                for constructor in _CONSTRUCTORS
+                if (found := vars(sys.modules[name]).get(constructor)) is not None
+                and (_is_modules_own(found) or _is_modules_own(type(found)))
+            }
+        return id(value) in self.objects
+
+
+_listed = _Listed()
+
+
+def _is_module(value: Any) -> bool:
+    return (
+        type(value) is ModuleType
+        and value.__name__ in _MODULES
+        and sys.modules.get(value.__name__) is value
     )
+
+
+def _is_op(value: Any) -> bool:
+    return type(value) is ModuleType and value is sys.modules.get("alembic.op")
+
+
+def _is_allowed(value: Any, depth: int = 0) -> bool:
+    """Whether a function that is plain may have `value` by the name of a global, or of a module's
+    attribute.
+    """
+    kind = type(value)
+    if kind in _CONSTANTS:
+        return True
+    if kind in (tuple, list, set, frozenset, dict):
+        items: Iterable[Any] = value
+        if kind is dict:
+            items = [*value.keys(), *value.values()]
+        return depth < _DEEPEST and all(_is_allowed(item, depth + 1) for item in items)
+    if kind is ModuleType:
+        return _is_op(value) or _is_module(value)
+    if value in _listed:
+        return True
+    sql = sys.modules.get("sqlalchemy.sql.elements")
+    schema = sys.modules.get("sqlalchemy.sql.schema")
+    types = sys.modules.get("sqlalchemy.sql.sqltypes")
+    if sql is None or schema is None or types is None:
+        return False
+    if isinstance(value, type):
+        return issubclass(value, types.TypeEngine) and _is_modules_own(value)
+    described = (sql.ClauseElement, schema.SchemaItem, types.TypeEngine)
+    return _is_modules_own(kind) and isinstance(value, described) and not _is_listened_to(value)
+
+
+def _is_listened_to(value: Any) -> bool:
+    """Whether code of others runs when something is done to one of SQLAlchemy's objects.
+
+    (``_event_names`` and ``_empty_listeners`` of its dispatchers were read in SQLAlchemy 2.0 and 2.1.)
+    """
+    events = vars(value).get("dispatch")
+    return events is not None and any(list(getattr(events, name)) for name in events._event_names)
+
+
+def _is_attribute(module: Any, name: str) -> bool:
+    """Whether the attribute `name` may be asked of a listed module, or of `op`."""
+    if name[:1] == "_":
+        return False
+    found = vars(module).get(name)
+    if _is_op(module):
+        return name in _OF_OP or (found is None and name in _ATTRIBUTES)
+    return _is_allowed(found) if found is not None else name in _ATTRIBUTES
+
+
+def _is_builtin(name: str) -> bool:
+    known = _BUILTINS.get(name)
+    return (
+        known is not None
+        and vars(builtins).get(name) is known
+        and type(known) in (type, BuiltinFunctionType)
+    )
+
+
+# -------------------------------------------------------------------------------------------------
+# The byte code
+
+# Instructions of straight-line code without blocks, stores to anything but locals, functions made
+# and calls with stars. A version of Python that is not here takes the tree.
+_COMMON = (
+    "NOP POP_TOP EXTENDED_ARG LOAD_CONST LOAD_FAST STORE_FAST LOAD_GLOBAL LOAD_ATTR RETURN_VALUE "
+    "BUILD_TUPLE BUILD_LIST BUILD_SET BUILD_MAP BUILD_STRING BUILD_SLICE LIST_EXTEND SET_UPDATE "
+    "UNPACK_SEQUENCE COMPARE_OP IS_OP CONTAINS_OP UNARY_NEGATIVE UNARY_NOT UNARY_INVERT "
+)
+_SINCE_3_11 = "CACHE RESUME CALL PUSH_NULL BINARY_OP COPY SWAP "
+_SINCE_3_13 = (
+    "CALL_KW FORMAT_SIMPLE FORMAT_WITH_SPEC CONVERT_VALUE BINARY_SLICE LOAD_FAST_CHECK "
+    "LOAD_FAST_LOAD_FAST STORE_FAST_LOAD_FAST STORE_FAST_STORE_FAST TO_BOOL "
+)
+_INSTRUCTIONS = {
+    (3, 10): _COMMON
+    + "UNARY_POSITIVE BUILD_CONST_KEY_MAP LOAD_METHOD CALL_METHOD CALL_FUNCTION CALL_FUNCTION_KW "
+    "FORMAT_VALUE BINARY_ADD BINARY_AND BINARY_FLOOR_DIVIDE BINARY_LSHIFT BINARY_MATRIX_MULTIPLY "
+    "BINARY_MODULO BINARY_MULTIPLY BINARY_OR BINARY_POWER BINARY_RSHIFT BINARY_SUBSCR "
+    "BINARY_SUBTRACT BINARY_TRUE_DIVIDE BINARY_XOR DUP_TOP ROT_TWO ROT_THREE ROT_FOUR",
+    (3, 11): _COMMON
+    + _SINCE_3_11
+    + "UNARY_POSITIVE BUILD_CONST_KEY_MAP LOAD_METHOD PRECALL KW_NAMES FORMAT_VALUE BINARY_SUBSCR",
+    (3, 12): _COMMON
+    + _SINCE_3_11
+    + "BUILD_CONST_KEY_MAP KW_NAMES FORMAT_VALUE BINARY_SUBSCR BINARY_SLICE RETURN_CONST LOAD_FAST_CHECK",
+    (3, 13): _COMMON + _SINCE_3_11 + _SINCE_3_13 + "BUILD_CONST_KEY_MAP BINARY_SUBSCR RETURN_CONST",
+    (3, 14): _COMMON
+    + _SINCE_3_11
+    + _SINCE_3_13
+    + "LOAD_FAST_BORROW LOAD_FAST_BORROW_LOAD_FAST_BORROW LOAD_SMALL_INT",
+}
+_VERSION = sys.version_info[:2]
+_ALLOWED = bytes(opmap[name] for name in _INSTRUCTIONS.get(_VERSION, "").split())
+_EXTENDED_ARG = opmap["EXTENDED_ARG"]
+# Those with a name: (opcode, how far its index is shifted).
+_LOAD_GLOBAL = (opmap["LOAD_GLOBAL"], int(_VERSION >= (3, 11)))
+_LOAD_ATTRS = [
+    (opmap[name], int(name == "LOAD_ATTR" and _VERSION >= (3, 12)))
+    for name in ("LOAD_ATTR", "LOAD_METHOD")
+    if name in opmap
+]
+_BINARY_OP = (opmap.get("BINARY_OP", 0), 0)
+_OPERATORS = frozenset(range(13)) | ({26} if _VERSION >= (3, 14) else set())  # NB_*; not in place
+# Generators, coroutines, *args and **keywords (CO_*, see the inspect module).
+_NOT_PLAIN_FLAGS = 0x04 | 0x08 | 0x20 | 0x80 | 0x200
 
 
 def looks_plain(function: Any) -> bool:
     """Whether a function of an executed revision file is plain, seen from its code alone.
 
-    A yes is as good as :func:`reason_not_plain`'s, at a hundredth of the cost: no name that the
-    code uses, as a global or as an attribute, leads to more than directives, SQLAlchemy's
-    constructors, constants and pure built-ins, and no block could catch an error. A no only means
-    that the syntax tree must be looked at. Loops and conditions over such are allowed here: all
-    they can do is to send directives in their order.
+    A yes is as good as the tree's, at a hundredth of the cost. A no only means that the tree must be
+    looked at.
     """
-    if type(function) is not FunctionType:
+    if type(function) is not FunctionType or _VERSION not in _INSTRUCTIONS:
         return False
     code = function.__code__
     if code.co_argcount or code.co_kwonlyargcount or code.co_flags & _NOT_PLAIN_FLAGS:
         return False
-    if code.co_freevars or code.co_cellvars or _has_blocks(code):
+    if code.co_freevars or code.co_cellvars:
         return False
-    if any(type(constant) is CodeType for constant in code.co_consts):
+    arguments = code.co_code
+    opcodes = arguments[::2]
+    if opcodes.translate(None, _ALLOWED) or any(type(c) is CodeType for c in code.co_consts):
         return False
-    names, unsafe = function.__globals__, _unsafe_names()
-    for name in code.co_names:
-        if name[0] == "_" or name in unsafe:
-            return False
-        if name in names:
-            if not _is_quiet(names[name]):
+    if getattr(code, "co_exceptiontable", b""):
+        return False
+    if _BINARY_OP[0] and not _OPERATORS.issuperset(_arguments(opcodes, arguments, _BINARY_OP)):
+        return False
+    names = code.co_names
+    globals_ = {names[i] for i in _arguments(opcodes, arguments, _LOAD_GLOBAL)}
+    attributes = {names[i] for op in _LOAD_ATTRS for i in _arguments(opcodes, arguments, op)}
+    return _are_plain(function, globals_, attributes)
+
+
+def _arguments(opcodes: bytes, code: bytes, operation: tuple[int, int]) -> list[int]:
+    """The arguments of all instructions with an opcode. operation: it, and the bits to shift."""
+    opcode, shift = operation
+    found = []
+    at = opcodes.find(opcode)
+    while at >= 0:
+        argument, before, weight = code[2 * at + 1], at - 1, 8
+        while before >= 0 and opcodes[before] == _EXTENDED_ARG:
+            argument |= code[2 * before + 1] << weight
+            before, weight = before - 1, weight + 8
+        found.append(argument >> shift)
+        at = opcodes.find(opcode, at + 1)
+    return found
+
+
+def _are_plain(function: FunctionType, globals_: set[str], attributes: set[str]) -> bool:
+    names = function.__globals__
+    if function.__builtins__ is not vars(builtins):  # type: ignore[attr-defined]
+        return False
+    modules = [sys.modules["alembic.op"]]
+    changes = not _MUTATORS.isdisjoint(attributes)
+    for name in globals_:
+        if name not in names:
+            if not _is_builtin(name):
                 return False
-        elif hasattr(builtins, name) and name not in _BUILTINS:
+            continue
+        value = names[name]
+        if not _is_allowed(value) or (changes and type(value) in (list, dict, set)):
             return False
-    return True
+        if type(value) is ModuleType:
+            modules.append(value)
+    for module in modules:  # it grows: modules are attributes of modules
+        for name in attributes:
+            found = vars(module).get(name)
+            if type(found) is ModuleType and found not in modules:
+                modules.append(found)
+    return all(
+        all(_is_attribute(module, name) for module in modules if name in vars(module))
+        and (
+            name in _ATTRIBUTES or name in _OF_OP or any(name in vars(module) for module in modules)
+        )
+        for name in attributes
+    )
 
 
-# Generators, coroutines, *args and **keywords (CO_*, see the inspect module).
-_NOT_PLAIN_FLAGS = 0x04 | 0x08 | 0x20 | 0x80 | 0x200
-_BLOCKS = frozenset(  # before Python 3.11
-    opmap[name] for name in ("SETUP_FINALLY", "SETUP_WITH", "SETUP_ASYNC_WITH") if name in opmap
-)
-# Methods of SQLAlchemy's objects that reach a database, or might.
-_READERS = frozenset(
-    "all connect create create_all create_engine drop drop_all execute first inspect one reflect "
-    "scalar scalars".split()
-)
-_UNSAFE = _NOT_DESCRIPTIVE | (_READERS - DIRECTIVES)
-_known_unsafe: tuple[int, frozenset[str]] = (0, frozenset())
-
-
-def _unsafe_names() -> frozenset[str]:
-    """With what ``alembic.op`` offers beside directives, to which projects may add."""
-    global _known_unsafe
-    offered = vars(sys.modules["alembic.op"])
-    if _known_unsafe[0] != len(offered):
-        quiet = DIRECTIVES | {"f", "inline_literal"}
-        _known_unsafe = (len(offered), _UNSAFE | (frozenset(offered) - quiet))
-    return _known_unsafe[1]
-
-
-def _has_blocks(code: CodeType) -> bool:
-    table = getattr(code, "co_exceptiontable", None)
-    return bool(table) if table is not None else not _BLOCKS.isdisjoint(code.co_code[::2])
-
-
-def _is_quiet(value: Any) -> bool:
-    """Whether the value of a global is a constant, or a part of SQLAlchemy that describes SQL."""
-    kind = type(value)
-    if kind in _CONSTANTS:
-        return True
-    if kind is ModuleType:
-        return value is sys.modules["alembic.op"] or _is_descriptive(value.__name__)
-    if kind in (tuple, list, set, frozenset):
-        return all(type(item) in _CONSTANTS for item in value)
-    if kind is dict:
-        return all(type(k) in _CONSTANTS and type(v) in _CONSTANTS for k, v in value.items())
-    if isinstance(value, (type, FunctionType, BuiltinFunctionType)):
-        return value.__name__ not in _UNSAFE and _is_descriptive(value.__module__ or "")
-    return _is_descriptive(kind.__module__)
-
-
-_CONSTANTS = (str, int, float, bool, bytes, NoneType)
+# -------------------------------------------------------------------------------------------------
+# The tree
 
 
 def reason_not_plain(
@@ -137,8 +322,8 @@ def reason_not_plain(
 ) -> str | None:
     """None when `function` (``upgrade``, ``downgrade``) of a revision file is plain, else why not.
 
-    source: the whole file. walker: what decides, where it is to refuse more. Cost: one parse and one
-    walk of the tree.
+    source: the whole file, which is not run: what its names mean is read from its top. walker: what
+    decides, where it is to refuse more. Cost: one parse and one walk of the tree.
     """
     tree = ast.parse(source)
     checker = (walker or Checker)()
@@ -150,25 +335,94 @@ def reason_not_plain(
     return checker.reason
 
 
-def reason_not_plain_in(path: str, function: str) -> str | None:
-    """As :func:`reason_not_plain` for a file; without the line, to be counted."""
+def reason_not_plain_in(path: str, function: FunctionType) -> str | None:
+    """As :func:`reason_not_plain` for a function that was executed from the file at `path`, without
+    the line, to be counted. What its names mean is what they are.
+    """
     try:
         with open(path, "rb") as file:
-            reason = reason_not_plain(file.read(), function)
+            source = file.read()
+        tree = ast.parse(source)
+        compiled = compile(tree, path, "exec", dont_inherit=True)
     except (OSError, SyntaxError, ValueError):
         return "its source cannot be read"
-    return reason and reason.partition(": ")[2]
+    code = function.__code__
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.FunctionDef)
+            and (node.name, node.lineno) == (code.co_name, code.co_firstlineno)
+            and not node.decorator_list
+            and code in compiled.co_consts  # else the file, or the function, is another one by now
+        ):
+            checker = Checker(function.__globals__)
+            checker.function(node)
+            return checker.reason and checker.reason.partition(": ")[2]
+    return "its source is not what runs"
+
+
+def _module(name: str) -> ModuleType | None:
+    """A listed module, or ``alembic.op``; None for any other, and for one that is not installed."""
+    if name not in _MODULES and name != "alembic.op":
+        return None
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        return None
+
+
+def _truth(node: ast.expr) -> bool | None:
+    """What the compiler knows of a condition: it leaves out what is never reached."""
+    code = compile(ast.Expression(node), "<condition>", "eval", dont_inherit=True)
+    return bool(eval(code)) if not code.co_code[::2].translate(None, _CONSTANT) else None
+
+
+_CONSTANT = bytes(
+    opmap[name]
+    for name in (
+        "CACHE",
+        "RESUME",
+        "NOP",
+        "LOAD_CONST",
+        "LOAD_SMALL_INT",
+        "RETURN_VALUE",
+        "RETURN_CONST",
+    )
+    if name in opmap
+)
+# Expressions that are as plain as their parts.
+_TRANSPARENT = (
+    ast.Tuple,
+    ast.List,
+    ast.Set,
+    ast.Dict,
+    ast.Starred,
+    ast.JoinedStr,
+    ast.FormattedValue,
+    ast.UnaryOp,
+    ast.BinOp,
+    ast.Compare,
+    ast.Subscript,
+    ast.Slice,
+)
+_UNKNOWN, _VALUE = object(), object()  # what a name at the top of a file may mean, beside an object
 
 
 class Checker:
-    """Walks one file. ``reason`` is the first thing that is not plain, with its line."""
+    """Walks one function. ``reason`` is the first thing that is not plain, with its line.
 
-    def __init__(self) -> None:
+    names: the function's globals, where it was executed; None: :meth:`module` reads them.
+    """
+
+    def __init__(self, names: Mapping[str, Any] | None = None) -> None:
         self.reason: str | None = None
         self.functions: dict[str, ast.FunctionDef] = {}
-        # What names mean: "op", "sa" (a module or an attribute of SQLAlchemy's), "value" (a
-        # literal or SQLAlchemy's object), "batch", "bind" (of `op.get_bind()`).
-        self.names: dict[str, str] = {}
+        self.names: dict[str, Any] = {} if names is None else dict(names)
+        self.locals: set[str] = set()
+        self.globals: set[str] = set()  # declared so
+        self.binds: set[str] = set()  # locals that are `op.get_bind()`, and never anything else
+        self.batches: set[str] = set()  # those of `with op.batch_alter_table(...) as`, likewise
+        self.open: set[str] = set()  # of these, those whose block we are in
+        self.changes = False  # lists and dictionaries may be changed: see _MUTATORS
 
     def refuse(self, node: ast.AST, what: str) -> None:
         if self.reason is None:
@@ -179,62 +433,66 @@ class Checker:
     def module(self, tree: ast.Module) -> None:
         """Learn what names at the top mean. Unknown ones make their users not plain."""
         for statement in tree.body:
-            self.module_statement(statement)
+            self._module_statement(statement)
         for node in ast.walk(tree):
             if isinstance(node, ast.Global):
                 for name in node.names:
-                    self._learn(name, "unknown")
+                    self._learn(name, _UNKNOWN)
             elif isinstance(node, ast.NamedExpr):
                 self._forget(node.target)
 
-    def module_statement(self, node: ast.stmt) -> None:
+    def _module_statement(self, node: ast.stmt) -> None:
         if isinstance(node, ast.FunctionDef) and not node.decorator_list:
-            self.names.pop(node.name, None)
+            self._learn(node.name, _UNKNOWN)
             self.functions[node.name] = node
         elif isinstance(node, ast.Import):
             for alias in node.names:
-                name = alias.asname or alias.name.split(".")[0]
-                self._learn(name, "sa" if _is_descriptive(alias.name) else "unknown")
+                name = alias.name if alias.asname else alias.name.partition(".")[0]
+                known = _module(name) if _module(alias.name) is not None else None
+                self._learn(alias.asname or name, known or _UNKNOWN)
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 if alias.name == "*":
                     self.refuse(node, "a star import")
                 self._learn(alias.asname or alias.name, self._imported(node, alias.name))
         elif isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
-            kind = "value" if self._is_quietly_value(node.value) else "unknown"
+            meaning = _VALUE if self._is_quietly_plain(node.value) else _UNKNOWN
+            if isinstance(node.value, (ast.Constant, ast.JoinedStr)) and meaning is _VALUE:
+                meaning = ""
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 if isinstance(target, ast.Name):
-                    self._learn(target.id, kind)
+                    self._learn(target.id, meaning)
                 else:
                     self._forget(target)
         else:
             self._forget(node)
 
-    def _learn(self, name: str, kind: str) -> None:
+    def _learn(self, name: str, meaning: Any) -> None:
         self.functions.pop(name, None)
-        self.names[name] = kind
+        self.names[name] = meaning
 
     def _forget(self, node: ast.AST) -> None:
         """Whatever `node` may bind or change means something unknown from here on."""
         for part in ast.walk(node):
             if isinstance(part, ast.Name) and not isinstance(node, ast.Expr):
-                self._learn(part.id, "unknown")
+                self._learn(part.id, _UNKNOWN)
             # What else binds: functions, classes, imports, except clauses, patterns.
             for name in (getattr(part, field, None) for field in ("name", "asname", "rest")):
                 if isinstance(name, str):
-                    self._learn(name.split(".")[0], "unknown")
+                    self._learn(name.split(".")[0], _UNKNOWN)
 
     @staticmethod
-    def _imported(node: ast.ImportFrom, name: str) -> str:
-        if node.level:
-            return "unknown"
-        if node.module == "alembic" and name == "op":
-            return "op"
-        if node.module and _is_descriptive(node.module) and name not in _NOT_DESCRIPTIVE:
-            return "sa"
-        return "unknown"
+    def _imported(node: ast.ImportFrom, name: str) -> Any:
+        if node.level or node.module is None:
+            return _UNKNOWN
+        if node.module == "alembic":
+            return _module(f"alembic.{name}") or _UNKNOWN
+        found = _module(f"{node.module}.{name}")
+        if found is None and (module := _module(node.module)) is not None:
+            found = getattr(module, name, None)
+        return found if found is not None and _is_allowed(found) else _UNKNOWN
 
-    def _is_quietly_value(self, node: ast.expr) -> bool:
+    def _is_quietly_plain(self, node: ast.expr) -> bool:
         before, self.reason = self.reason, None
         self.expression(node)
         plain, self.reason = self.reason is None, before
@@ -244,78 +502,127 @@ class Checker:
 
     def function(self, node: ast.FunctionDef) -> None:
         arguments = node.args
-        if arguments.args or arguments.kwonlyargs or arguments.vararg or arguments.kwarg:
+        if arguments.posonlyargs or arguments.args or arguments.kwonlyargs:
             self.refuse(node, "takes arguments")
+        if arguments.vararg or arguments.kwarg:
+            self.refuse(node, "takes arguments")
+        self._scopes(node)
         self.body(node.body)
 
-    def body(self, statements: list[ast.stmt]) -> None:
-        for statement in statements:
-            self.statement(statement)
+    def _scopes(self, node: ast.FunctionDef) -> None:
+        """Which names are locals, and which of these only ever hold a bind or a batch."""
+        binds: set[ast.expr] = set()  # the nodes that bind them
+        batches: set[ast.expr | None] = set()
+        for part in ast.walk(node):
+            if isinstance(part, ast.Global):
+                self.globals.update(part.names)
+            elif isinstance(part, ast.Attribute) and part.attr in _MUTATORS:
+                self.changes = True
+            elif isinstance(part, ast.Assign) and self._is_get_bind(part.value):
+                binds.update(part.targets[:1] if len(part.targets) == 1 else ())
+            elif isinstance(part, ast.With) and self._is_batch(part):
+                batches.add(part.items[0].optional_vars)
+        others = set()
+        for part in ast.walk(node):
+            if isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load):
+                self.locals.add(part.id)
+                if part in binds:
+                    self.binds.add(part.id)
+                elif part in batches:
+                    self.batches.add(part.id)
+                else:
+                    others.add(part.id)
+        self.locals -= self.globals
+        mixed = others | self.globals | (self.binds & self.batches)
+        self.binds -= mixed
+        self.batches -= mixed
 
-    def statement(self, node: ast.stmt) -> None:
-        if isinstance(node, ast.Pass):
-            return
+    def body(self, statements: list[ast.stmt]) -> bool:
+        """True: it always returns; what follows is never reached, and the compiler leaves it out."""
+        return any(self.statement(statement) for statement in statements)
+
+    def statement(self, node: ast.stmt) -> bool:
+        """As :meth:`body`."""
         if isinstance(node, ast.Expr):
-            if isinstance(node.value, ast.Call) and (
-                self._directive(node.value) or self._thrown_away(node.value)
-            ):
-                return
-            if isinstance(node.value, ast.Constant):
-                return
-            self.expression(node.value)
+            if not (isinstance(node.value, ast.Call) and self._is_thrown_away(node.value)):
+                self.expression(node.value)
+        elif isinstance(node, ast.Return):
+            if node.value is not None:
+                self.expression(node.value)
+            return True
         elif isinstance(node, ast.Assign):
-            self._assign(node.targets, node.value)
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            self._assign([node.target], node.value)
+            if not (self._is_get_bind(node.value) and _name_of(node.targets[0]) in self.binds):
+                self.expression(node.value)
+            for target in node.targets:
+                self._bind(target)
+        elif isinstance(node, ast.AnnAssign):
+            if node.value is not None:
+                self.expression(node.value)
+                self._bind(node.target)
+            elif not isinstance(node.target, ast.Name):
+                self._parts(node.target)
+        elif isinstance(node, ast.If):
+            self.expression(node.test)
+            truth = _truth(node.test)
+            branches = [
+                b for b, never in ((node.body, False), (node.orelse, True)) if truth is not never
+            ]
+            ended = [self.body(branch) for branch in branches]
+            return all(ended)
+        elif isinstance(node, ast.While) and _truth(node.test) is False:
+            return self.body(node.orelse)
         elif isinstance(node, ast.For) and not node.orelse:
             self.expression(node.iter)
             self._bind(node.target)
             self.body(node.body)
         elif isinstance(node, ast.With):
             self._with(node)
-        else:
+        elif not (
+            isinstance(node, (ast.Pass, ast.Global))
+            or (isinstance(node, ast.Assert) and _truth(node.test) is True)
+        ):
             self.refuse(node, f"a {type(node).__name__} statement")
-
-    def _assign(self, targets: list[ast.expr], value: ast.expr) -> None:
-        if isinstance(value, ast.Call) and self._directive(value):
-            pass  # `table = op.create_table(...)`: a Table
-        elif self._is_get_bind(value) and len(targets) == 1 and isinstance(targets[0], ast.Name):
-            self.names[targets[0].id] = "bind"
-            return
-        else:
-            self.expression(value)
-        for target in targets:
-            self._bind(target)
+        return False
 
     def _is_get_bind(self, node: ast.expr) -> bool:
         """``op.get_bind()``"""
         return (
             isinstance(node, ast.Call)
-            and self._is_op(node.func, "get_bind")
+            and self._is_of_op(node.func, "get_bind")
             and not (node.args or node.keywords)
         )
 
-    def _thrown_away(self, call: ast.Call) -> bool:
+    def _is_batch(self, node: ast.With) -> bool:
+        """``with op.batch_alter_table("t") as batch:``"""
+        call = node.items[0].context_expr
+        return (
+            len(node.items) == 1
+            and isinstance(call, ast.Call)
+            and self._is_of_op(call.func, "batch_alter_table")
+            and isinstance(node.items[0].optional_vars, ast.Name)
+        )
+
+    def _is_thrown_away(self, call: ast.Call) -> bool:
         """``bind.execute(one)`` as a statement: nobody looks at what it gives."""
         function = call.func
         if not (
             isinstance(function, ast.Attribute)
             and function.attr == "execute"
             and len(call.args) == 1
+            and not isinstance(call.args[0], ast.Starred)
             and not call.keywords
         ):
             return False
         bind = function.value
-        if not self._is_get_bind(bind) and not (
-            isinstance(bind, ast.Name) and self.names.get(bind.id) == "bind"
-        ):
+        if not self._is_get_bind(bind) and _name_of(bind) not in self.binds:
             return False
         self._arguments(call)
         return True
 
     def _bind(self, target: ast.expr) -> None:
         if isinstance(target, ast.Name):
-            self.names[target.id] = "value"
+            if target.id in self.globals:
+                self.refuse(target, f"the global {target.id} is set")
         elif isinstance(target, (ast.Tuple, ast.List)):
             for element in target.elts:
                 self._bind(element)
@@ -323,42 +630,112 @@ class Checker:
             self.refuse(target, "an assignment to something else than a name")
 
     def _with(self, node: ast.With) -> None:
-        """``with op.batch_alter_table("t") as batch:`` is the one block that is plain."""
-        item = node.items[0]
-        call = item.context_expr
-        if (
-            len(node.items) == 1
-            and isinstance(call, ast.Call)
-            and self._is_op(call.func, "batch_alter_table")
-            and isinstance(item.optional_vars, ast.Name)
-        ):
-            self._arguments(call)
-            name = item.optional_vars.id
-            self.names[name] = "batch"
-            self.body(node.body)
-            self.names[name] = "unknown"
-        else:
+        """The one block that is plain is that of ``op.batch_alter_table``."""
+        call = node.items[0].context_expr
+        name = _name_of(node.items[0].optional_vars)
+        if not (self._is_batch(node) and isinstance(call, ast.Call) and name in self.batches):
             self.refuse(node, "a with block")
+            return
+        self._arguments(call)
+        was_open = name in self.open
+        self.open.add(name)
+        self.body(node.body)
+        if not was_open:
+            self.open.discard(name)
 
     # expressions
 
-    def _is_op(self, node: ast.expr, attribute: str, kinds: tuple[str, ...] = ("op",)) -> bool:
+    def expression(self, node: ast.expr) -> None:
+        """Refuse what is not a literal, listed, or made of such."""
+        if isinstance(node, ast.Constant):
+            return
+        if isinstance(node, ast.Name):
+            self._name(node)
+        elif isinstance(node, ast.Attribute):
+            self._attribute(node)
+        elif isinstance(node, ast.Call):
+            self._call(node)
+        elif isinstance(node, ast.NamedExpr):
+            self.expression(node.value)
+            self._bind(node.target)
+        elif isinstance(node, ast.IfExp):
+            self.expression(node.test)
+            for branch, never in ((node.body, False), (node.orelse, True)):
+                if _truth(node.test) is not never:
+                    self.expression(branch)
+        elif isinstance(node, ast.BoolOp):
+            for value in node.values:
+                self.expression(value)
+                if _truth(value) is isinstance(node.op, ast.Or):
+                    return
+        elif isinstance(node, _TRANSPARENT):
+            self._parts(node)
+        else:
+            self.refuse(node, f"a {type(node).__name__} expression")
+
+    def _parts(self, node: ast.expr) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.expr):
+                self.expression(child)
+
+    def _name(self, node: ast.Name) -> None:
+        name = node.id
+        if name in self.locals:
+            allowed = name not in self.binds and name not in self.batches
+        elif name in self.names:
+            value = self.names[name]
+            allowed = value is _VALUE or (value is not _UNKNOWN and _is_allowed(value))
+            if self.changes and (value is _VALUE or type(value) in (list, dict, set)):
+                allowed = False
+        else:
+            allowed = _is_builtin(name) or name == "__debug__"
+        if not allowed:
+            self.refuse(node, f"the name {name}")
+
+    def is_value(self, name: str) -> bool:
+        """A local, or a global of the file's own."""
+        if name in self.locals:
+            return name not in self.open
+        found = self.names.get(name, _UNKNOWN)
+        return found is not _UNKNOWN and type(found) is not ModuleType
+
+    def _meaning(self, node: ast.expr) -> Any:
+        """The object that a dotted name stands for; None where that is not known."""
+        if isinstance(node, ast.Name) and node.id not in self.locals:
+            found = self.names.get(node.id)
+            return None if found is _UNKNOWN or found is _VALUE else found
+        if isinstance(node, ast.Attribute):
+            module = self._meaning(node.value)
+            return vars(module).get(node.attr) if type(module) is ModuleType else None
+        return None
+
+    def _is_of_op(self, node: ast.expr, attribute: str) -> bool:
         return (
             isinstance(node, ast.Attribute)
             and node.attr == attribute
-            and isinstance(node.value, ast.Name)
-            and self.names.get(node.value.id) in kinds
+            and _is_op(self._meaning(node.value))
         )
 
-    def _directive(self, call: ast.Call) -> bool:
-        function = call.func
-        if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
-            kind = self.names.get(function.value.id)
-            allowed = {"op": DIRECTIVES, "batch": _BATCH_DIRECTIVES}.get(kind or "", frozenset())
-            if function.attr in allowed:
-                self._arguments(call)
-                return True
-        return False
+    def _attribute(self, node: ast.Attribute) -> None:
+        base, name = node.value, node.attr
+        if _name_of(base) in self.open:
+            allowed = name in _OF_BATCH
+        else:
+            self.expression(base)
+            meaning = self._meaning(base)
+            if type(meaning) is ModuleType:
+                allowed = _is_attribute(meaning, name)
+            else:
+                allowed = name in _ATTRIBUTES or name in _OF_OP
+                if name[:1] != "_":
+                    allowed |= isinstance(base, ast.Attribute) and base.attr in _COLUMNS
+                    allowed |= meaning is not None and meaning is _func()
+        if not allowed:
+            self.refuse(node, f"the attribute {name}")
+
+    def _call(self, node: ast.Call) -> None:
+        self.expression(node.func)
+        self._arguments(node)
 
     def _arguments(self, call: ast.Call) -> None:
         for argument in call.args:
@@ -366,62 +743,11 @@ class Checker:
         for keyword in call.keywords:
             self.expression(keyword.value)
 
-    def expression(self, node: ast.expr) -> None:
-        """Refuse what is not a literal, SQLAlchemy's, or a pure function of such."""
-        if isinstance(node, ast.Constant):
-            return
-        if isinstance(node, ast.Name):
-            if self.names.get(node.id) not in ("sa", "value"):
-                self.refuse(node, f"the name {node.id}")
-        elif isinstance(node, (ast.Tuple, ast.List, ast.Set)):
-            for element in node.elts:
-                self.expression(element)
-        elif isinstance(node, ast.Dict):
-            for part in [*node.keys, *node.values]:
-                if part is not None:
-                    self.expression(part)
-        elif isinstance(node, ast.Starred):
-            self.expression(node.value)
-        elif isinstance(node, ast.JoinedStr):
-            for value in node.values:
-                self.expression(value)
-        elif isinstance(node, ast.FormattedValue):
-            self.expression(node.value)
-            if node.format_spec is not None:
-                self.expression(node.format_spec)
-        elif isinstance(node, (ast.UnaryOp, ast.BinOp, ast.Compare, ast.BoolOp, ast.Subscript)):
-            for child in ast.iter_child_nodes(node):
-                if isinstance(child, ast.expr):
-                    self.expression(child)
-        elif isinstance(node, ast.Slice):
-            for part in (node.lower, node.upper, node.step):
-                if part is not None:
-                    self.expression(part)
-        elif isinstance(node, ast.Attribute):
-            if node.attr.startswith("_") or node.attr in _NOT_DESCRIPTIVE:
-                self.refuse(node, f"the attribute {node.attr}")
-            self.expression(node.value)
-        elif isinstance(node, ast.Call):
-            self._call(node)
-        else:
-            self.refuse(node, f"a {type(node).__name__} expression")
 
-    def _call(self, node: ast.Call) -> None:
-        function = node.func
-        if isinstance(function, ast.Name) and function.id in _BUILTINS:
-            if function.id in self.names or function.id in self.functions:
-                self.refuse(node, f"{function.id} is not the built-in")
-        elif self._is_op(function, "f", ("op", "batch")) or self._is_op(function, "inline_literal"):
-            pass
-        elif isinstance(function, ast.Attribute) and isinstance(function.value, ast.Constant):
-            if function.attr not in _CONSTANT_METHODS:
-                self.refuse(node, f"a call of .{function.attr}()")
-        elif isinstance(function, ast.Attribute) and self._is_reader(function.attr):
-            self.refuse(node, f"a call of .{function.attr}()")
-        else:
-            self.expression(function)
-        self._arguments(node)
+def _name_of(node: ast.AST | None) -> str:
+    return node.id if isinstance(node, ast.Name) else ""
 
-    @staticmethod
-    def _is_reader(attribute: str) -> bool:
-        return attribute in _READERS
+
+def _func() -> Any:
+    """``sqlalchemy.func``, which makes a function of SQL's of any name."""
+    return vars(sys.modules["sqlalchemy"]).get("func")

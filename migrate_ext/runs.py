@@ -114,7 +114,8 @@ def _unseen(connection: Connection, listeners: bool) -> Iterator[None]:
 
 def _hidden_reason(error: BaseException) -> str:
     """Why the connection was lost, where `error` does not say it."""
-    if _ASYNCPG_ENDED in str(error):
+    package = type(error).__module__.partition(".")[0]  # what the project raises is not looked into
+    if package in ("asyncpg", "sqlalchemy") and _ASYNCPG_ENDED in str(error):
         return "The server closed the connection. "
     lost = error.__context__
     # Alembic's autocommit_block sets an option of the lost connection when it ends.

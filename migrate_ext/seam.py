@@ -672,7 +672,7 @@ class _Run:
             code = getattr(function, "__code__", None)
             if code is None or code.co_filename != path:
                 return "not the file's own function"
-            reason = plain.reason_not_plain_in(path, function.__name__)
+            reason = plain.reason_not_plain_in(path, function)  # type: ignore[arg-type]
         return reason
 
     def exec_directive(self, construct: Any, *args: Any, **kw: Any) -> Any:

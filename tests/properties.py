@@ -14,7 +14,10 @@ import sys
 import time
 from pathlib import Path
 
-TESTS = ("tests/pg/test_texts.py::test_random_texts_arrive_as_under_alembic",)
+TESTS = (
+    "tests/pg/test_texts.py::test_random_texts_arrive_as_under_alembic",
+    "tests/pg/test_plain_programs.py::test_nothing_is_done_that_alembic_would_not_have_done",
+)
 EXAMPLES = 1_000  # a round
 
 

@@ -336,7 +336,7 @@ def test_compiling_says_what_is_rendered_each_time_and_why(
 ) -> None:
     ours, _ = pair({"a": NOT_CONSTANT[1].format(t="t"), "b": "pass"})
     done = ours.run("compile")
-    assert "a upgrade is rendered each time: line 9: a If statement\n" in done.stdout
+    assert "a upgrade is rendered each time: line 9: the attribute get_bind\n" in done.stdout
     assert "3 of 4 functions are constant\n" in done.stdout
     assert ours.run("compile", "--check", DATABASE_URL="").code == 0
 

@@ -123,6 +123,21 @@ def test_an_encoding_that_a_trigger_changes_ends_the_run(tmp_path: Path, databas
     assert outcome.database == []
 
 
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg_async"])
+def test_statements_that_psycopg_has_prepared_survive_a_batch_that_alters(
+    tmp_path: Path, database_url: str, driver: str
+) -> None:
+    """psycopg deallocates them after each ALTER or DROP, before it prepares the next."""
+    lab = lab_of(tmp_path, database_url, driver)
+    table = "sa.table('t0', sa.column('s'))"
+    insert = f"op.bulk_insert({table}, [{{'s': 'a'}}, {{'s': 'b'}}])"
+    alter = "op.add_column('t0', sa.Column('n', sa.Text))"
+    lab.write(
+        ["op.execute('CREATE TABLE t0 (s text)')", "\n".join([insert, alter, insert, insert])]
+    )
+    assert lab.agree().raised == []
+
+
 def test_ascii_is_ascii_in_each_encoding_that_lets_ascii_into_batches() -> None:
     """The list of csrc/pq/batch.c against the codecs by which the drivers encode."""
     source = (Path(__file__).parents[2] / "csrc/pq/batch.c").read_text()

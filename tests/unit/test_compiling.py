@@ -62,9 +62,9 @@ def compiled(
 
 
 NOT_CONSTANT = {
-    "reading the database": ("op.get_bind().execute(sa.text('SELECT 1')).scalar()", "call"),
-    "a bind": ("bind = op.get_bind()\nbind.execute(sa.text('SELECT 1'))", "name"),
-    "the context": ("op.get_context().connection.execute(sa.text('x'))", "call"),
+    "reading the database": ("op.get_bind().execute(sa.text('SELECT 1')).scalar()", "get_bind"),
+    "a bind": ("bind = op.get_bind()\nbind.execute(sa.text('SELECT 1'))", "get_bind"),
+    "the context": ("op.get_context().connection.execute(sa.text('x'))", "get_context"),
     "an x argument": ("op.execute(context.get_x_argument(as_dictionary=True)['a'])", "name context"),
     "time": ("op.execute(f'SELECT {time.time()}')", "name time"),
     "the date": ("op.execute(sa.text(str(datetime.date.today())))", "name datetime"),
@@ -73,12 +73,12 @@ NOT_CONSTANT = {
     "a file": ("op.execute(open('x.sql').read())", "name open"),
     "the network": ("import urllib.request\nurllib.request.urlopen('http://x')", "Import"),
     "an imported helper": ("op.execute(helper())", "name helper"),
-    "a global that changes": ("global count\ncount += 1\nop.execute(f'SELECT {count}')", "Global"),
+    "a global that changes": ("global count\ncount += 1\nop.execute(f'SELECT {count}')", "AugAssign"),
     "a global list that changes": ("NAMES.append('c')\nop.execute(NAMES[-1])", "method of NAMES"),
     "a loop over a set": ("for n in {'a', 'b'}:\n    op.drop_table(n)", "no order"),
     "a loop over set()": ("for n in set(NAMES):\n    op.drop_table(n)", "no order"),
-    "offline mode": ("if context.is_offline_mode():\n    op.execute('x')", "If"),
-    "offline mode in a word": ("op.execute('a' if context.is_offline_mode() else 'b')", "IfExp"),
+    "offline mode": ("if context.is_offline_mode():\n    op.execute('x')", "context"),
+    "offline mode in a word": ("op.execute('a' if context.is_offline_mode() else 'b')", "context"),
     "a type that is created if it is not there": ("status.create(op.get_bind(), checkfirst=True)", "method of status"),
     "rows": ("op.bulk_insert(sa.table('t', sa.column('a')), [{'a': 1}])", "parameters"),
     "parameters": ("op.execute(sa.text('SELECT :x').bindparams(x=1))", "parameters"),

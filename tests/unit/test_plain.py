@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
+import sys
 import textwrap
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -11,16 +16,29 @@ from alembic.operations import ops
 from project import ROOT
 from sqlalchemy.sql.elements import conv
 
-from migrate_ext.plain import reason_not_plain
+from migrate_ext.plain import looks_plain, reason_not_plain, reason_not_plain_in
 
 HEAD = (
     "import sqlalchemy as sa\nfrom alembic import op\nfrom sqlalchemy.dialects import postgresql\n"
 )
 
 
-def reason(body: str, top: str = "") -> str | None:
+def source_of(body: str, top: str = "") -> str:
     lines = "".join(f"    {line}\n" for line in body.splitlines())
-    return reason_not_plain(f"{HEAD}{top}\n\ndef upgrade() -> None:\n{lines}", "upgrade")
+    return f"{HEAD}{top}\n\ndef upgrade() -> None:\n{lines}"
+
+
+def reason(body: str, top: str = "") -> str | None:
+    return reason_not_plain(source_of(body, top), "upgrade")
+
+
+def executed(folder: Path, source: str) -> tuple[str, Any]:
+    """The path of a file with this source, and its ``upgrade``, not called."""
+    path = folder / "r0001.py"
+    path.write_text(source)
+    names: dict[str, Any] = {"__name__": "r0001"}
+    exec(compile(source, str(path), "exec", dont_inherit=True), names)
+    return str(path), names["upgrade"]
 
 
 PLAIN = [
@@ -42,6 +60,24 @@ PLAIN = [
     "bind = op.get_bind()\nfor n in range(2):\n    bind.execute(sa.text(f'SELECT {n}'))",
     "op.get_bind().execute(sa.text('SELECT 1'))",
     'op.drop_constraint("c", "t", type_="unique")\nop.rename_table("t", "u")',
+    "o = op\no.drop_table('t')",
+    "do = op.execute\ndo('SELECT 1')",
+    "op.execute(str.join)",
+    "if 1 < 2:\n    op.drop_table('t')\nelse:\n    return",
+    "x = 1 if sa else 2",
+    "(y := 1)\nop.execute(f'SELECT {y}')",
+    "return\nprint(1)",
+    "if False:\n    print(1)\nif not True or ():\n    print(1)",
+    "while 0:\n    print(1)",
+    "if 1:\n    if True:\n        return\nprint(1)",
+    "if sa:\n    return\nelse:\n    return 1\nprint(1)",
+    "assert True",
+    "x = False and print(1)\ny = 1 or print(1)\nz = 1 if True else print(1)",
+    "global x",
+    "x: int\nsa.x: int",
+    "op.create_index('i', 't', [sa.text('a')], postgresql_using=sa.func.any_name(1).label('b'))",
+    "t = sa.table('t', sa.column('any_name'))\nop.execute(t.update().where(t.c.any_name.is_(None)))",
+    "op.execute(t.c.a)\nt = sa.table('t')",
 ]
 
 
@@ -109,24 +145,17 @@ NOT_PLAIN = [
     "op.execute(open('x').read())",
     "op.invoke(x)",
     "op.run_async(f)",
-    "o = op",
-    "do = op.execute",
     "helper()",
     "try:\n    op.drop_table('t')\nexcept Exception:\n    pass",
     "while True:\n    op.drop_table('t')",
-    "if sa:\n    op.drop_table('t')",
     "[op.drop_table(n) for n in 'ab']",
     "x = [n for n in 'ab']",
     "x = lambda: 1",
-    "x = 1 if sa else 2",
-    "(y := 1)",
     "import os",
     "from os import remove",
-    "return",
     "raise ValueError",
     "assert False",
     "del x",
-    "global x",
     "def inner():\n    pass",
     "class Inner:\n    pass",
     "x = 1\nx += 1",
@@ -137,7 +166,6 @@ NOT_PLAIN = [
     "op.execute(f'{print(1)}')",
     "op.execute(f'{1:{print(1)}}')",
     "op.execute('x'.__class__)",
-    "op.execute(str.join)",
     "postgresql.ENUM('a', name='k').create(op.get_bind())",
     "sa.create_engine('x')",
     "sa.event.listen",
@@ -148,12 +176,179 @@ NOT_PLAIN = [
     "str(open('x'))",
     "op.execute(**vars())",
     "'{}'.encode()",
+    "while sa:\n    op.drop_table('t')",
+    "if print(1):\n    pass",
+    "if sa:\n    pass\nelse:\n    print(1)",
+    "if sa:\n    return\nprint(1)",
+    "global x\nx = 1",
+    "global x\nfor x in 'ab':\n    pass",
+    "assert sa",
+    "return print(1)",
+    "sa.sql.compiler.os.remove('x')",
+    "sa.sql.compiler",
+    "sa.dialects.postgresql.base.re.compile('x')",
+    "postgresql.base",
+    "sa.types.dt",
+    "sa.util.counter()",
+    "sa.sys",
+    "sa.Column.__init__",
+    "sa.Column._set_parent(1, 2)",
+    "sa.text('x').compile()",
+    "sa.MetaData().create_all(1)",
+    "sa.Table('t', sa.MetaData()).create(1)",
+    "t = sa.table('t')\nt.metadata",
+    "NAMES = ['a']\nNAMES.append('b')",
+    "x = op.get_bind()\nx = 1\nx.execute(sa.text('SELECT 1'))",
+    "for n in 'ab':\n    op.execute('x')\n    y = x.execute('z')\n    x = op.get_bind()",
+    "with op.batch_alter_table('t') as b:\n    c = b",
+    "with op.batch_alter_table('t') as b:\n    pass\nb.drop_column('a')",
+    "with op.batch_alter_table('t') as b:\n    b = 1\n    b.drop_column('a')",
+    "f'{sa.util}'",
+    "x = [*sa.util.names()]",
+    "op.execute(x := print(1))",
+    "sa.func._x",
+    "t = sa.table('t')\nt.c._x",
+    "x[0] = 1",
+    "'x'.join.__self__",
 ]
 
 
 @pytest.mark.parametrize("body", NOT_PLAIN)
 def test_whatever_may_look_or_act_is_not_plain(body: str) -> None:
     assert reason(body) is not None
+
+
+@pytest.mark.parametrize("body", PLAIN + NOT_PLAIN)
+def test_the_byte_code_says_yes_only_where_the_tree_does(body: str, tmp_path: Path) -> None:
+    path, function = executed(tmp_path, source_of(body))
+    read, ran = reason(body), reason_not_plain_in(path, function)
+    assert (read is None) == (ran is None), (read, ran)
+    assert not (looks_plain(function) and ran is not None)
+
+
+STRAIGHT = [body for body in PLAIN if not {"for", "with", "if", "def"} & set(body.split())]
+
+
+def test_straight_code_is_seen_from_the_byte_code_alone(tmp_path: Path) -> None:
+    """Else each such migration is parsed again, which takes a hundred times as long."""
+    seen = [body for body in STRAIGHT if looks_plain(executed(tmp_path, source_of(body))[1])]
+    assert len(seen) > len(STRAIGHT) * 3 / 4, [body for body in STRAIGHT if body not in seen]
+
+
+OTHER_CODE = {
+    "an import": "import shutil\nshutil.rmtree('/nonexistent')",
+    "an import of the project's": "from os import remove\nremove('x')",
+    "a star import's like": "import os.path as p\np.exists('x')",
+    "a global": "global X\nX = 1",
+    "an attribute": "sa.X = 1",
+    "a subscript": "x = {}\nx['a'] = 1",
+    "a module behind a module": "sa.sql.compiler.os.remove('x')",
+    "a lambda": "(lambda: 1)()",
+    "a function": "def f():\n    pass\nf()",
+    "a class": "class C:\n    x = 1",
+    "a comprehension": "[print(n) for n in 'ab']",
+    "a deletion": "x = 1\ndel x",
+    "a global list": "NAMES += ['a']",
+    "an alias of a global list": "x = NAMES\nx += ['a']",
+    "a method that changes a global": "TABLE.update({'a': 1})",
+    "a call with stars": "op.execute(*[print(1)])",
+    "a try": "try:\n    op.execute('x')\nfinally:\n    print(1)",
+    "a private attribute": "'x'.__class__.__base__.__subclasses__()",
+}
+
+
+@pytest.mark.parametrize("case", OTHER_CODE)
+def test_what_is_neither_a_directive_nor_a_value_is_not_plain(case: str, tmp_path: Path) -> None:
+    top = "NAMES = ['x']\nTABLE = {'a': 0}\n"
+    path, function = executed(tmp_path, source_of(OTHER_CODE[case], top))
+    assert not looks_plain(function)
+    assert reason_not_plain_in(path, function) is not None
+    assert reason(OTHER_CODE[case], top) is not None
+
+
+class Loud(str):
+    def __format__(self, how: str) -> str:
+        raise AssertionError("somebody looked")
+
+
+class Kind(sa.types.UserDefinedType[str]):
+    def get_col_spec(self) -> str:
+        raise AssertionError("somebody looked")
+
+
+def listened() -> sa.Enum:
+    kind = sa.Enum("a", name="k")
+    sa.event.listen(kind, "after_parent_attach", lambda *_: None)
+    return kind
+
+
+GLOBALS: dict[str, Any] = {
+    "a text of its own class": Loud("x"),
+    "a type of its own class": Kind,
+    "a value of such a type": Kind(),
+    "a type with a listener": listened(),
+    "a helper": lambda: None,
+    "a module": textwrap,
+    "a list with a helper": [print],
+    "an object": object(),
+    "another op": ModuleType("alembic.op"),
+    "a module that says it is SQLAlchemy": ModuleType("sqlalchemy"),
+}
+
+
+@pytest.mark.parametrize("case", GLOBALS)
+def test_a_global_is_what_it_is_and_not_what_it_is_called(case: str, tmp_path: Path) -> None:
+    path, function = executed(tmp_path, source_of("op.execute(sa)\nX"))
+    for name in ("sa", "op", "X"):
+        names = {**function.__globals__, "X": 1}
+        other = FunctionType(function.__code__, names)
+        assert looks_plain(other) and reason_not_plain_in(path, other) is None
+        names[name] = GLOBALS[case]
+        assert not looks_plain(other)
+        assert reason_not_plain_in(path, other) is not None
+
+
+def test_a_patched_constructor_or_builtin_is_not_plain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, function = executed(tmp_path, source_of("op.execute(sa.text('SELECT 1'[: sum([8])]))"))
+    assert looks_plain(function) and reason_not_plain_in(path, function) is None
+    for owner, name in ((sa, "text"), (builtins, "sum")):
+        with monkeypatch.context() as patch:
+            real = getattr(owner, name)
+            patch.setattr(owner, name, lambda *x, real=real: real(*x))
+            assert not looks_plain(function)
+            assert reason_not_plain_in(path, function) is not None
+
+
+def test_the_tree_of_another_source_says_nothing(tmp_path: Path) -> None:
+    """A file that was edited meanwhile, or bytecode of another version of it."""
+    path, function = executed(tmp_path, source_of("for n in 'ab':\n    print(n)"))
+    Path(path).write_text(source_of("for n in 'ab':\n    pass"))
+    assert reason_not_plain_in(path, function) == "its source is not what runs"
+
+
+def test_a_function_that_is_traced_is_read_as_any_other(tmp_path: Path) -> None:
+    """Tracing and specialisation rewrite a function's instructions in place."""
+    source = source_of("x = 1\nsa.text('b')\ny = 'c'.upper()")
+    path, function = executed(tmp_path, source)
+    sys.settrace(lambda *_: None)
+    try:
+        for _ in range(50):
+            function()
+            assert looks_plain(function)
+    finally:
+        sys.settrace(None)
+    assert reason_not_plain_in(path, function) is None
+
+
+def test_names_beyond_the_first_byte_are_read(tmp_path: Path) -> None:
+    many = "\n".join(f"x{n} = sa.text('{n}').name{n}" for n in range(300))
+    assert not looks_plain(executed(tmp_path, source_of(many))[1])
+    many = "\n".join(f"x{n} = N{n}" for n in range(300))
+    top = "\n".join(f"N{n} = {n}" for n in range(300))
+    assert looks_plain(executed(tmp_path, source_of(many, top))[1])
+    assert not looks_plain(executed(tmp_path, source_of(many, f"{top}\nN299 = print"))[1])
 
 
 CHANGED_NAMES = {
@@ -209,7 +404,17 @@ def test_sqlalchemys_engines_sessions_and_events_are_not_plain(name: str) -> Non
     assert reason(f"{name}('y')", f"from sqlalchemy import {name}") is not None
 
 
-def test_types_of_sqlmodel_are_sqlalchemys() -> None:
+def test_types_of_sqlmodel_are_sqlalchemys(monkeypatch: pytest.MonkeyPatch) -> None:
+    class AutoString(sa.types.TypeDecorator[str]):
+        impl = sa.String
+
+    AutoString.__module__ = "sqlmodel.sql.sqltypes"
+    types, sql, top = (ModuleType(f"sqlmodel{name}") for name in (".sql.sqltypes", ".sql", ""))
+    types.AutoString = top.AutoString = AutoString  # type: ignore[attr-defined]
+    sql.sqltypes, top.sql = types, sql  # type: ignore[attr-defined]
+    top.create_engine = top.Session = top.SQLModel = sa.create_engine  # type: ignore[attr-defined]
+    for module in (types, sql, top):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
     column = "op.add_column('t', sa.Column('a', {}()))"
     long, short = column.format("sqlmodel.sql.sqltypes.AutoString"), column.format("AutoString")
     assert reason(long, "import sqlmodel") is None
