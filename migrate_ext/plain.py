@@ -18,7 +18,7 @@ import importlib
 import sys
 from collections.abc import Iterable, Mapping
 from opcode import opmap
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType, NoneType
+from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import Any
 
 # -------------------------------------------------------------------------------------------------
@@ -105,16 +105,15 @@ class _Listed:
     """The listed objects of the modules that are loaded, by identity."""
 
     def __init__(self) -> None:
-        self.loaded: tuple[str, ...] = ()
+        self.imported = 0  # modules of any kind, when the listed ones were looked through
         self.objects: dict[int, Any] = {}
 
     def __contains__(self, value: object) -> bool:
-        loaded = tuple(name for name in _MODULES if name in sys.modules)
-        if loaded != self.loaded:
-            self.loaded = loaded
+        if len(sys.modules) != self.imported:
+            self.imported = len(sys.modules)
             self.objects = {
                 id(found): found
-                for name in loaded
+                for name in _MODULES & sys.modules.keys()
                 for constructor in _CONSTRUCTORS
                 if (found := vars(sys.modules[name]).get(constructor)) is not None
                 and (_is_modules_own(found) or _is_modules_own(type(found)))
@@ -175,12 +174,22 @@ def _is_listened_to(value: Any) -> bool:
 
 def _is_attribute(module: Any, name: str) -> bool:
     """Whether the attribute `name` may be asked of a listed module, or of `op`."""
-    if name[:1] == "_":
-        return False
     found = vars(module).get(name)
-    if _is_op(module):
-        return name in _OF_OP or (found is None and name in _ATTRIBUTES)
-    return _is_allowed(found) if found is not None else name in _ATTRIBUTES
+    known = _known_attributes.get((module.__name__, name))
+    if known is not None and known[0] is found:
+        return known[1]
+    if name[:1] == "_":
+        allowed = False
+    elif _is_op(module):
+        allowed = name in _OF_OP or (found is None and name in _ATTRIBUTES)
+    else:
+        allowed = _is_allowed(found) if found is not None else name in _ATTRIBUTES
+    _known_attributes[module.__name__, name] = (found, allowed)
+    return allowed
+
+
+# (module, name) -> (what it was, whether it may be asked for)
+_known_attributes: dict[tuple[str, str], tuple[Any, bool]] = {}
 
 
 def _is_builtin(name: str) -> bool:
@@ -256,15 +265,13 @@ def looks_plain(function: Any) -> bool:
         return False
     arguments = code.co_code
     opcodes = arguments[::2]
-    if opcodes.translate(None, _ALLOWED) or any(type(c) is CodeType for c in code.co_consts):
-        return False
-    if getattr(code, "co_exceptiontable", b""):
+    if opcodes.translate(None, _ALLOWED) or getattr(code, "co_exceptiontable", b""):
         return False
     if _BINARY_OP[0] and not _OPERATORS.issuperset(_arguments(opcodes, arguments, _BINARY_OP)):
         return False
     names = code.co_names
-    globals_ = {names[i] for i in _arguments(opcodes, arguments, _LOAD_GLOBAL)}
-    attributes = {names[i] for op in _LOAD_ATTRS for i in _arguments(opcodes, arguments, op)}
+    globals_ = {names[i] for i in set(_arguments(opcodes, arguments, _LOAD_GLOBAL))}
+    attributes = {names[i] for op in _LOAD_ATTRS for i in set(_arguments(opcodes, arguments, op))}
     return _are_plain(function, globals_, attributes)
 
 
@@ -287,7 +294,7 @@ def _are_plain(function: FunctionType, globals_: set[str], attributes: set[str])
     names = function.__globals__
     if function.__builtins__ is not vars(builtins):  # type: ignore[attr-defined]
         return False
-    modules = [sys.modules["alembic.op"]]
+    modules = {"alembic.op": sys.modules["alembic.op"]}
     changes = not _MUTATORS.isdisjoint(attributes)
     for name in globals_:
         if name not in names:
@@ -298,19 +305,25 @@ def _are_plain(function: FunctionType, globals_: set[str], attributes: set[str])
         if not _is_allowed(value) or (changes and type(value) in (list, dict, set)):
             return False
         if type(value) is ModuleType:
-            modules.append(value)
-    for module in modules:  # it grows: modules are attributes of modules
+            modules[value.__name__] = value
+    left = [*modules.values()]
+    for module in left:  # it grows: modules are attributes of modules
         for name in attributes:
             found = vars(module).get(name)
-            if type(found) is ModuleType and found not in modules:
-                modules.append(found)
-    return all(
-        all(_is_attribute(module, name) for module in modules if name in vars(module))
-        and (
-            name in _ATTRIBUTES or name in _OF_OP or any(name in vars(module) for module in modules)
-        )
-        for name in attributes
-    )
+            if type(found) is ModuleType and found.__name__ not in modules:
+                modules[found.__name__] = found
+                left.append(found)
+    return all(_may_be_asked(name, modules) for name in attributes)
+
+
+def _may_be_asked(name: str, modules: dict[str, ModuleType]) -> bool:
+    known = name in _ATTRIBUTES or name in _OF_OP
+    for module in modules.values():
+        if name in vars(module):
+            if not _is_attribute(module, name):
+                return False
+            known = True
+    return known
 
 
 # -------------------------------------------------------------------------------------------------
