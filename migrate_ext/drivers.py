@@ -6,8 +6,9 @@ Read in psycopg 3.3 and psycopg2 2.9. A driver that is not known here keeps Alem
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import sqlalchemy
@@ -176,16 +177,66 @@ class Psycopg2(Lent):
             self.connection.notices.clear()
 
 
+# Methods through which statements go, of connections and of cursors (and their bases).
+_SENDING = frozenset(
+    "_commit_gen _exec_command _execute_gen _execute_send _executemany_gen_no_pipeline "
+    "_executemany_gen_pipeline _get_tx_start_command _maybe_prepare_gen _rollback_gen _start_copy_gen "
+    "_start_query _stream_send_gen commit cursor execute executemany rollback stream wait".split()
+)
+
+
+def foreign(connection: Any) -> str | None:
+    """Whose code would see a statement pass on a driver's connection; None where all is the driver's.
+
+    Its own are the classes that the driver uses by itself, with the methods that it came with: no
+    subclasses, no factories, no patches on a class or an object.
+    """
+    kind = type(connection)
+    driver: Any = sys.modules[kind.__module__.partition(".")[0]]
+    if driver.__name__ == "psycopg2":  # it is C, and cannot be patched
+        own = sys.modules["psycopg2._psycopg"]
+        if kind is not own.connection:
+            return f"driver: connections are {kind.__qualname__}"
+        cursor = connection.cursor_factory
+        return None if cursor in (None, own.cursor) else f"driver: cursors are {cursor!r:.60}"
+    if kind not in (driver.Connection, driver.AsyncConnection):
+        return f"driver: connections are {kind.__qualname__}"
+    cursor = connection.cursor_factory
+    cursors = (driver.Cursor, driver.ClientCursor, driver.AsyncCursor, driver.AsyncClientCursor)
+    if cursor not in cursors or type(connection.pgconn) is not driver.pq.PGconn:
+        return f"driver: cursors are {cursor!r:.60}"
+    if not _SENDING.isdisjoint(vars(connection)):
+        return "driver: a connection is patched"
+    folder = os.path.dirname(driver.__file__)
+    for base in (*kind.__mro__, *cursor.__mro__):
+        for name in _SENDING & vars(base).keys():
+            if not is_own(vars(base)[name], folder):
+                return f"driver: {base.__name__}.{name} is replaced"
+    return None
+
+
+def is_own(function: Any, folder: str) -> bool:
+    """Whether `function` is written in a file below `folder`, and nothing is wrapped around it."""
+    return type(function) is FunctionType and function.__code__.co_filename.startswith(folder)
+
+
 def lend(connection: Any) -> Lent | str:
     """An open DBAPI connection for the executor; a text says why it cannot be one."""
     name = type(connection).__module__.partition(".")[0]
     if name == "sqlalchemy":  # an adapter around an async driver's
-        connection = connection.driver_connection
+        adapter, connection = type(connection), connection.driver_connection
         name = type(connection).__module__.partition(".")[0]
-        found = libpq.of_psycopg(connection) if name == "psycopg" else None
-        return PsycopgAsync(connection, *found) if found else f"driver: {name} through asyncio"
+        if name != "psycopg" or adapter.__name__ != "AsyncAdapt_psycopg_connection":
+            return f"driver: {name} through asyncio"
+        found = libpq.of_psycopg(connection)
+        if found is None:
+            return f"driver: this build of {name}"
+        return foreign(connection) or PsycopgAsync(connection, *found)
     if name not in ("psycopg", "psycopg2"):
         return f"driver: not psycopg or psycopg2 but {name}"
+    reason = foreign(connection)
+    if reason is not None:
+        return reason
     if name == "psycopg2":
         from psycopg2 import extensions
 

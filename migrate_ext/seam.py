@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import pkgutil
 import re
 import sys
@@ -409,6 +410,9 @@ def _refusal(connection: Connection) -> str | None:
             return "connection: event listeners"
     if connection.dialect._has_events:
         return "dialect: event listeners"
+    replaced = _replaced(connection)
+    if replaced is not None:
+        return replaced
     if connection._echo:
         return "connection: echo"
     if not _QUIET_OPTIONS.issuperset(connection._execution_options):
@@ -418,6 +422,30 @@ def _refusal(connection: Connection) -> str | None:
 
 # Events that could change a statement, or look at it. (The lock does, for what goes the driver's way.)
 _EVENTS = ("before_execute", "after_execute", "before_cursor_execute", "after_cursor_execute")
+
+# Methods through which statements go from a connection to the driver.
+_EXECUTING = (
+    "execute exec_driver_sql _execute_clauseelement _execute_ddl _execute_context "
+    "_exec_single_context _cursor_execute"
+).split()
+_DIALECTS = "do_execute do_execute_no_params do_executemany do_begin execution_ctx_cls".split()
+_FOLDER = os.path.dirname(sqlalchemy.__file__)
+
+
+def _replaced(connection: Connection) -> str | None:
+    """Which method that a statement goes through is not SQLAlchemy's own."""
+    for name in _EXECUTING:
+        if not drivers.is_own(vars(Connection).get(name, _replaced), _FOLDER):
+            return f"connection: {name} is replaced"
+    dialect = connection.dialect
+    for name in _DIALECTS:
+        found = getattr(type(dialect), name)
+        if name in vars(dialect) or not found.__module__.startswith("sqlalchemy."):
+            return f"dialect: {name} is replaced"
+        if not (isinstance(found, type) or drivers.is_own(found, _FOLDER)):
+            return f"dialect: {name} is replaced"
+    return None
+
 
 # Execution options that change nothing of what is sent.
 _QUIET_OPTIONS = frozenset(["isolation_level", "compiled_cache"])
@@ -665,9 +693,17 @@ class _Run:
         migrate.__doc__ = function.__doc__
         return migrate
 
+    def _refusal(self) -> str | None:
+        """Why statements must go the driver's way, as things are now."""
+        return (
+            self.overridden
+            or _refusal(self.connection)
+            or drivers.foreign(self.executor.driver.connection)
+        )
+
     def _reason_to_wait(self, function: Callable[..., Any], path: str) -> str | None:
         self.look()
-        reason = self.overridden or _refusal(self.connection)
+        reason = self._refusal()
         if reason is None and not plain.looks_plain(function):
             code = getattr(function, "__code__", None)
             if code is None or code.co_filename != path:
@@ -733,9 +769,7 @@ class _Run:
 
     def write_version(self, maintainer: HeadMaintainer, method: str, *versions: str) -> bool:
         """Queue what a method of the maintainer would send; False: it must do that itself."""
-        if self.overridden or _refusal(self.connection):
-            return False
-        if not all(map(_is_quiet_name, versions)):
+        if self._refusal() or not all(map(_is_quiet_name, versions)):
             return False
         if method not in self.versions:
             self.versions[method] = self._version_statement(method, len(versions))
@@ -834,8 +868,7 @@ def _run_batched(self: MigrationContext, **kw: Any) -> None:
     lending, executor = found
     lending.guard = runs.guard_of(self)
     run, impl = _Run(self, executor), self.impl
-    if Connection.execute.__module__ == "sqlalchemy.engine.base":
-        lending.execute = run.execute
+    lending.execute = run.execute
     with lending, executor, runs.lock_in_batches(self, executor.submit_for_lock):
         self._migrations_fn = run.steps
         impl._exec = run.exec_directive  # type: ignore[method-assign]

@@ -1,0 +1,279 @@
+"""Whoever looks at statements on a driver's connection or cursor sees them all: a batch passes by nobody's code.
+
+One case for each way in which logging and tracing libraries put themselves between SQLAlchemy and a driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import psycopg2.extensions
+import psycopg2.extras
+import pytest
+import sqlalchemy
+from lab import Lab
+from sqlalchemy.engine import default
+from test_async import ENV as ASYNC_ENV
+
+from migrate_ext import _core, counters
+
+BODIES = [
+    "op.create_table('t0', sa.Column('id', sa.Integer))",
+    "op.execute('CREATE TABLE t1 ()')\nop.get_bind().execute(sa.text('SELECT 1'))",
+    "op.execute('CREATE TABLE t2 ()')",
+]
+seen: list[str] = []
+
+
+def note(sql: Any) -> None:
+    """What the lock and SQLAlchemy ask for themselves is not what migrations send."""
+    text = sql.decode() if isinstance(sql, bytes) else str(sql)
+    if not any(word in text for word in ("pg_catalog", "current_schema", "pg_type", "show ")):
+        seen.append(" ".join(text.split()))
+
+
+def watching(original: Callable[..., Any]) -> Callable[..., Any]:
+    def execute(self: Any, sql: Any, *args: Any, **kw: Any) -> Any:
+        note(sql)
+        return original(self, sql, *args, **kw)
+
+    return execute
+
+
+class Cursor(psycopg.Cursor[Any]):
+    execute = watching(psycopg.Cursor.execute)
+
+
+class AsyncCursor(psycopg.AsyncCursor[Any]):
+    execute = watching(psycopg.AsyncCursor.execute)
+
+
+class Connection(psycopg.Connection[Any]):
+    def cursor(self, *args: Any, **kw: Any) -> Any:
+        return Cursor(self)
+
+
+class Cursor2(psycopg2.extensions.cursor):
+    def execute(self, sql: Any, vars: Any = None) -> None:
+        note(sql)
+        super().execute(sql, vars)
+
+
+class Connection2(psycopg2.extensions.connection):
+    def cursor(self, *args: Any, **kw: Any) -> Any:
+        return super().cursor(*args, **{**kw, "cursor_factory": Cursor2})
+
+
+class Proxy:
+    """A wrapper as tracers make them: it is no driver's class at all."""
+
+    def __init__(self, wrapped: Any) -> None:
+        self.__dict__["wrapped"] = wrapped
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.wrapped, name)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return self.wrapped.__class__
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.wrapped, name, value)
+
+    def cursor(self, *args: Any, **kw: Any) -> Any:
+        return CursorProxy(self.wrapped.cursor(*args, **kw))
+
+
+class CursorProxy(Proxy):
+    def execute(self, sql: Any, *args: Any) -> Any:
+        note(sql)
+        return self.wrapped.execute(sql, *args)
+
+    def __iter__(self) -> Any:
+        return iter(self.wrapped)
+
+
+def factory(
+    lab: Lab, patch: pytest.MonkeyPatch, *, cursor: Any = None, connection: Any = None
+) -> None:
+    arguments: dict[str, Any] = {}
+    if cursor is not None:
+        arguments["cursor_factory"] = cursor
+    if connection is not None:
+        arguments["connection_factory"] = connection
+    lab.engine_options = {"connect_args": arguments}
+
+
+def created_by(lab: Lab, make: Callable[[str], Any]) -> None:
+    lab.engine_options = {"creator": lambda: make(lab.bare)}
+
+
+def set_on_the_object(url: str) -> Any:
+    connection = psycopg.connect(url)
+    connection.cursor = lambda *args, **kw: Cursor(connection)  # type: ignore[method-assign]
+    return connection
+
+
+def cursor_on_the_object(url: str) -> Any:
+    connection = psycopg.connect(url)
+    connection.cursor_factory = Cursor
+    return connection
+
+
+def cursor2_on_the_object(url: str) -> Any:
+    connection = psycopg2.connect(url)
+    connection.cursor_factory = Cursor2
+    return connection
+
+
+def patched(owner: Any, name: str) -> Callable[[Lab, pytest.MonkeyPatch], None]:
+    def patch_it(_: Lab, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(owner, name, watching(getattr(owner, name)))
+
+    return patch_it
+
+
+def patched_dialect(_: Lab, patch: pytest.MonkeyPatch) -> None:
+    original = default.DefaultDialect.do_execute
+
+    def do_execute(self: Any, cursor: Any, sql: str, *args: Any) -> None:
+        note(sql)
+        original(self, cursor, sql, *args)
+
+    patch.setattr(default.DefaultDialect, "do_execute", do_execute)
+
+
+def listening(_: Lab, patch: pytest.MonkeyPatch) -> None:
+    """On all engines, as SQLCommenter and error trackers do."""
+
+    def before(_: Any, __: Any, sql: str, *args: Any) -> None:
+        note(sql)
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", before)
+    patch.setattr(
+        Lab,
+        "stop",
+        lambda: sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", before),
+        raising=False,
+    )
+
+
+WAYS: dict[str, tuple[str, Callable[[Lab, pytest.MonkeyPatch], None]]] = {
+    "psycopg: a cursor class": ("psycopg", lambda lab, p: factory(lab, p, cursor=Cursor)),
+    "psycopg: a connection class": ("psycopg", lambda lab, p: created_by(lab, Connection.connect)),
+    "psycopg: a proxy": (
+        "psycopg",
+        lambda lab, p: created_by(lab, lambda url: Proxy(psycopg.connect(url))),
+    ),
+    "psycopg: a method of one object": (
+        "psycopg",
+        lambda lab, p: created_by(lab, set_on_the_object),
+    ),
+    "psycopg: a factory of one object": (
+        "psycopg",
+        lambda lab, p: created_by(lab, cursor_on_the_object),
+    ),
+    "psycopg: the cursor's execute is patched": ("psycopg", patched(psycopg.Cursor, "execute")),
+    "psycopg: a base's generator is patched": (
+        "psycopg",
+        patched(psycopg.Cursor.__mro__[1], "_execute_gen"),
+    ),
+    "async psycopg: a cursor class": (
+        "psycopg_async",
+        lambda lab, p: factory(lab, p, cursor=AsyncCursor),
+    ),
+    "async psycopg: its execute is patched": (
+        "psycopg_async",
+        patched(psycopg.AsyncCursor, "execute"),
+    ),
+    "psycopg2: a cursor class": ("psycopg2", lambda lab, p: factory(lab, p, cursor=Cursor2)),
+    "psycopg2: a connection class": (
+        "psycopg2",
+        lambda lab, p: factory(lab, p, connection=Connection2),
+    ),
+    "psycopg2: a factory of one object": (
+        "psycopg2",
+        lambda lab, p: created_by(lab, cursor2_on_the_object),
+    ),
+    "SQLAlchemy: the connection's execute is patched": (
+        "psycopg",
+        patched(sqlalchemy.Connection, "execute"),
+    ),
+    "SQLAlchemy: the dialect's do_execute is patched": ("psycopg", patched_dialect),
+    "SQLAlchemy: a listener on all engines": ("psycopg2", listening),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_whoever_looks_at_statements_sees_each_of_them(
+    way: str, tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, prepare = WAYS[way]
+    lab = Lab(tmp_path / "lab", database_url.replace("://", f"+{driver}://"))
+    if driver == "psycopg_async":
+        (lab.folder / "env.py").write_text(ASYNC_ENV)
+        lab.configure = {"user_module_prefix": ""}
+    lab.write(BODIES)
+    prepare(lab, monkeypatch)
+    before = dict(counters.plain_reasons)
+    found = []
+    try:
+        for batched in False, True:
+            seen.clear()
+            outcome = lab.run(batched)
+            assert outcome.raised == []
+            found.append(list(seen))
+    finally:
+        getattr(Lab, "stop", lambda: None)()
+    assert found[0] == found[1] and any("t2" in sql for sql in found[0])
+    assert counters.plain_reasons != before
+
+
+def test_a_patch_that_a_migration_makes_is_seen_from_then_on(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = Lab(tmp_path / "lab", database_url.replace("://", "+psycopg://"))
+    original = psycopg.Cursor.execute
+    monkeypatch.setattr(psycopg.Cursor, "execute", original)  # put back afterwards
+    patch = "import psycopg, test_foreign_classes as t\npsycopg.Cursor.execute = t.watching(psycopg.Cursor.execute)"
+    lab.write([BODIES[0], patch, BODIES[1], BODIES[2]])
+    found = []
+    for batched in False, True:
+        seen.clear()
+        psycopg.Cursor.execute = original  # type: ignore[method-assign]
+        assert lab.run(batched).raised == []
+        found.append([sql for sql in seen if "Composed" not in sql])  # not this test's own
+    assert found[0] == found[1] and len(found[0]) >= 4
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"cursor_factory": psycopg2.extras.RealDictCursor},
+        {"connection_factory": psycopg2.extras.MinTimeLoggingConnection},
+    ],
+)
+def test_psycopg2s_own_extras_lend_nothing(
+    tmp_path: Path, database_url: str, arguments: dict[str, Any]
+) -> None:
+    lab = Lab(tmp_path / "lab", database_url.replace("://", "+psycopg2://"))
+    lab.write(BODIES)
+    lab.engine_options = {"connect_args": arguments}
+    before = _core.counters()["statements"]
+    lab.run(True)
+    assert _core.counters()["statements"] == before
+
+
+@pytest.mark.parametrize("cursor", [psycopg.Cursor, psycopg.ClientCursor])
+def test_the_drivers_own_cursors_are_batched(
+    tmp_path: Path, database_url: str, cursor: Any
+) -> None:
+    lab = Lab(tmp_path / "lab", database_url.replace("://", "+psycopg://"))
+    lab.write(BODIES)
+    lab.engine_options = {"connect_args": {"cursor_factory": cursor}}
+    before = _core.counters()["statements"]
+    assert lab.agree().raised == []
+    assert _core.counters()["statements"] > before
