@@ -1,0 +1,173 @@
+"""One command of a comparison: ``alembic`` or ``migrate-ext``, kept to scratch databases.
+
+Run as a script by :mod:`migrate_ext.verify.sides`: ``child.py FOLDER PROGRAM NAMES REPORT OPTIONS ARGUMENT...``.
+FOLDER is the first entry of ``sys.path``. PROGRAM: ``alembic``, ``drop-in`` (the same with the runtime),
+``migrate-ext``. NAMES: the databases that may be used, with commas. REPORT: the file in which a refused connection
+is written down, since the project may swallow the exception. OPTIONS: a JSON file with what the ini file's options
+are instead, by file and section.
+
+The guards are put in place when the module they guard has been imported, and nothing is imported for them: a command
+must cost what it costs. Names here have an underscore, as ``__main__`` of ``alembic`` has none of its own.
+"""
+
+import os as _os
+import sys
+
+_FOLDER, _PROGRAM, _NAMES, _REPORT, _OPTIONS = sys.argv[1:6]
+_ALLOWED = frozenset(_NAMES.split(","))
+
+
+class _OtherDatabase(Exception):
+    """The project connects to another database than a scratch one; nothing was sent there."""
+
+
+def _check(name):
+    """Let only connections to scratch databases be used. name: None where it cannot be told yet."""
+    if name is not None and name not in _ALLOWED:
+        with open(_REPORT, "a", encoding="utf-8") as file:
+            file.write(f"{name}\n")
+        raise _OtherDatabase(f"migrate-ext verify refuses a connection to {name!r}")
+
+
+def _database_of(connection):
+    """The database of a driver's connection, or of SQLAlchemy's adapter for one; None: not known."""
+    connection = getattr(connection, "driver_connection", connection)
+    found = getattr(getattr(connection, "info", None), "dbname", None)
+    if found is None:  # asyncpg
+        found = getattr(getattr(connection, "_params", None), "database", None)
+    return found
+
+
+def _checked(connect, is_postgresql=lambda *arguments: True):
+    """A driver's function `connect` that refuses other databases: before it connects, where it is told which."""
+
+    def connect_to_scratch(*arguments, **options):
+        if not is_postgresql(*arguments):
+            return connect(*arguments, **options)
+        _check(options.get("database") or options.get("dbname"))
+        connection = connect(*arguments, **options)
+        try:
+            _check(_database_of(connection))
+        except _OtherDatabase:
+            connection.close()
+            raise
+        return connection
+
+    return connect_to_scratch
+
+
+def _guard_engines(module):
+    dialect = module.DefaultDialect
+    dialect.connect = _checked(dialect.connect, lambda self, *_: self.name == "postgresql")
+
+
+def _guard_driver(module):
+    module.connect = _checked(module.connect)
+
+
+def _guard_environment(_):
+    """``context.configure`` takes connections of scratch databases only, wherever they come from."""
+    from alembic.runtime.environment import EnvironmentContext
+
+    configure = EnvironmentContext.configure
+
+    def guarded(self, *arguments, **options):
+        configure(self, *arguments, **options)
+        connection = self.get_context().connection
+        if connection is None or self.is_offline_mode():
+            return
+        if connection.dialect.name == "postgresql":
+            _check(_database_of(connection.connection.dbapi_connection))
+
+    # Not by way of its metaclass, which would compile the proxies of `alembic.context` anew.
+    type.__setattr__(EnvironmentContext, "configure", guarded)
+
+
+def _guard_direct(module):
+    """The sessions of ``migrate-ext`` itself, and the engine of a thin ``env.py``."""
+    database_url = module.database_url
+
+    def guarded(settings):
+        url = database_url(settings)
+        _check(module._core.parse_url(url).get("dbname"))
+        return url
+
+    module.database_url = guarded
+
+
+def _change_options(module):
+    """An ini file that is read has the scratch database's URL where the project's stands."""
+    parser = module.RawConfigParser
+    read = parser.read
+
+    def read_changed(self, filenames, encoding=None):
+        import json
+
+        found = read(self, filenames, encoding)
+        with open(_OPTIONS, encoding="utf-8") as file:
+            changes = json.load(file)
+        for name in found:
+            for section, options in changes.get(_os.path.abspath(name), {}).items():
+                if self.has_section(section):
+                    for option, value in options.items():
+                        self.set(section, option, value)
+        return found
+
+    parser.read = read_changed
+
+
+class _AfterImport:
+    """A finder that lets the others find, and guards some modules when they have been executed."""
+
+    guards = {
+        "configparser": _change_options,
+        "sqlalchemy.engine.default": _guard_engines,
+        "psycopg": _guard_driver,
+        "psycopg2": _guard_driver,
+        # By now `alembic.context` has its proxies, and the runtime is installed.
+        "alembic.command": _guard_environment,
+        "migrate_ext.direct": _guard_direct,
+    }
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        guard = cls.guards.pop(name, None)
+        if guard is None:
+            return None
+        for finder in sys.meta_path:
+            find = getattr(finder, "find_spec", None)
+            spec = find and find(name, path, target)
+            if spec is not None:
+                break
+        else:
+            return None
+        execute = spec.loader.exec_module
+
+        def execute_and_guard(module):
+            execute(module)
+            if module.__name__ == name:  # an archive has one loader for all
+                guard(module)
+
+        spec.loader.exec_module = execute_and_guard
+        return spec
+
+
+def _run():
+    sys.path[0] = _FOLDER
+    name = "migrate-ext" if _PROGRAM == "migrate-ext" else "alembic"
+    sys.argv[:] = [name, *sys.argv[6:]]
+    sys.meta_path.insert(0, _AfterImport)
+    if _PROGRAM == "migrate-ext":
+        from migrate_ext.cli import main
+    else:
+        from alembic.config import main
+
+        if _PROGRAM == "drop-in":
+            import migrate_ext
+
+            migrate_ext.install()  # where Alembic is too old to have done it by itself
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    _run()
