@@ -64,7 +64,9 @@ def main(argv: Sequence[str], prog: str) -> int:
     try:
         import psycopg  # noqa: F401
     except ImportError as error:
-        print(f"verify needs psycopg ({error}): pip install 'migrate-ext[psycopg]'", file=sys.stderr)
+        print(
+            f"verify needs psycopg ({error}): pip install 'migrate-ext[psycopg]'", file=sys.stderr
+        )
         return 2
     from contextlib import ExitStack
 
@@ -117,9 +119,7 @@ def _project(arguments: Sequence[str], options: argparse.Namespace) -> Project:
     named = CommandLine().parser.parse_args(arguments)
     config = [named.config] if isinstance(named.config, str) else named.config  # before 1.16
     ini, toml = default_files(config or [])
-    return Project(
-        arguments, ini, toml, named.name, options.variables, embedded=options.embedded
-    )
+    return Project(arguments, ini, toml, named.name, options.variables, embedded=options.embedded)
 
 
 def _databases(project: Project, options: argparse.Namespace, stack: ExitStack) -> Databases:
@@ -127,6 +127,7 @@ def _databases(project: Project, options: argparse.Namespace, stack: ExitStack) 
     from migrate_ext.testing import embedded
     from migrate_ext.testing.databases import Databases
     from migrate_ext.verify.places import Cannot
+    from migrate_ext.verify.sides import connected
 
     if project.embedded:
         if options.keep:
@@ -142,6 +143,7 @@ def _databases(project: Project, options: argparse.Namespace, stack: ExitStack) 
         url = project.url.render_as_string(hide_password=False)
     databases = Databases(url, keep=options.keep)
     stack.callback(databases.close)
+    connected(databases)
     return databases
 
 

@@ -7,11 +7,16 @@ is written down, since the project may swallow the exception. OPTIONS: a JSON fi
 are instead, by file and section.
 
 The guards are put in place when the module they guard has been imported, and nothing is imported for them: a command
-must cost what it costs. Names here have an underscore, as ``__main__`` of ``alembic`` has none of its own.
+must cost what it costs. Names here have an underscore: in ``__main__`` of ``alembic`` there are none but ``sys``.
 """
 
 import os as _os
 import sys
+
+TYPE_CHECKING = False  # typing's own costs its import
+if TYPE_CHECKING:
+    import typing as _t
+del TYPE_CHECKING
 
 _FOLDER, _PROGRAM, _NAMES, _REPORT, _OPTIONS = sys.argv[1:6]
 _ALLOWED = frozenset(_NAMES.split(","))
@@ -21,7 +26,7 @@ class _OtherDatabase(Exception):
     """The project connects to another database than a scratch one; nothing was sent there."""
 
 
-def _check(name):
+def _check(name: "str | None") -> None:
     """Let only connections to scratch databases be used. name: None where it cannot be told yet."""
     if name is not None and name not in _ALLOWED:
         with open(_REPORT, "a", encoding="utf-8") as file:
@@ -29,19 +34,21 @@ def _check(name):
         raise _OtherDatabase(f"migrate-ext verify refuses a connection to {name!r}")
 
 
-def _database_of(connection):
+def _database_of(connection: "_t.Any") -> "str | None":
     """The database of a driver's connection, or of SQLAlchemy's adapter for one; None: not known."""
     connection = getattr(connection, "driver_connection", connection)
     found = getattr(getattr(connection, "info", None), "dbname", None)
     if found is None:  # asyncpg
         found = getattr(getattr(connection, "_params", None), "database", None)
-    return found
+    return found and str(found)
 
 
-def _checked(connect, is_postgresql=lambda *arguments: True):
+def _checked(
+    connect: "_t.Any", is_postgresql: "_t.Callable[..., bool]" = lambda *arguments: True
+) -> "_t.Any":
     """A driver's function `connect` that refuses other databases: before it connects, where it is told which."""
 
-    def connect_to_scratch(*arguments, **options):
+    def connect_to_scratch(*arguments: "_t.Any", **options: "_t.Any") -> "_t.Any":
         if not is_postgresql(*arguments):
             return connect(*arguments, **options)
         _check(options.get("database") or options.get("dbname"))
@@ -56,22 +63,22 @@ def _checked(connect, is_postgresql=lambda *arguments: True):
     return connect_to_scratch
 
 
-def _guard_engines(module):
+def _guard_engines(module: "_t.Any") -> None:
     dialect = module.DefaultDialect
     dialect.connect = _checked(dialect.connect, lambda self, *_: self.name == "postgresql")
 
 
-def _guard_driver(module):
+def _guard_driver(module: "_t.Any") -> None:
     module.connect = _checked(module.connect)
 
 
-def _guard_environment(_):
+def _guard_environment(module: "_t.Any") -> None:
     """``context.configure`` takes connections of scratch databases only, wherever they come from."""
     from alembic.runtime.environment import EnvironmentContext
 
     configure = EnvironmentContext.configure
 
-    def guarded(self, *arguments, **options):
+    def guarded(self: "_t.Any", *arguments: "_t.Any", **options: "_t.Any") -> None:
         configure(self, *arguments, **options)
         connection = self.get_context().connection
         if connection is None or self.is_offline_mode():
@@ -83,27 +90,29 @@ def _guard_environment(_):
     type.__setattr__(EnvironmentContext, "configure", guarded)
 
 
-def _guard_direct(module):
+def _guard_direct(module: "_t.Any") -> None:
     """The sessions of ``migrate-ext`` itself, and the engine of a thin ``env.py``."""
     database_url = module.database_url
 
-    def guarded(settings):
-        url = database_url(settings)
+    def guarded(settings: "_t.Any") -> str:
+        url: str = database_url(settings)
         _check(module._core.parse_url(url).get("dbname"))
         return url
 
     module.database_url = guarded
 
 
-def _change_options(module):
+def _change_options(module: "_t.Any") -> None:
     """An ini file that is read has the scratch database's URL where the project's stands."""
     parser = module.RawConfigParser
     read = parser.read
 
-    def read_changed(self, filenames, encoding=None):
+    def read_changed(
+        self: "_t.Any", filenames: "_t.Any", encoding: "str | None" = None
+    ) -> "list[str]":
         import json
 
-        found = read(self, filenames, encoding)
+        found: list[str] = read(self, filenames, encoding)
         with open(_OPTIONS, encoding="utf-8") as file:
             changes = json.load(file)
         for name in found:
@@ -119,7 +128,7 @@ def _change_options(module):
 class _AfterImport:
     """A finder that lets the others find, and guards some modules when they have been executed."""
 
-    guards = {
+    guards: "_t.ClassVar[dict[str, _t.Callable[[_t.Any], None]]]" = {
         "configparser": _change_options,
         "sqlalchemy.engine.default": _guard_engines,
         "psycopg": _guard_driver,
@@ -130,7 +139,7 @@ class _AfterImport:
     }
 
     @classmethod
-    def find_spec(cls, name, path=None, target=None):
+    def find_spec(cls, name: str, path: "_t.Any" = None, target: "_t.Any" = None) -> "_t.Any":
         guard = cls.guards.pop(name, None)
         if guard is None:
             return None
@@ -143,7 +152,7 @@ class _AfterImport:
             return None
         execute = spec.loader.exec_module
 
-        def execute_and_guard(module):
+        def execute_and_guard(module: "_t.Any") -> None:
             execute(module)
             if module.__name__ == name:  # an archive has one loader for all
                 guard(module)
@@ -152,7 +161,7 @@ class _AfterImport:
         return spec
 
 
-def _run():
+def _run() -> None:
     sys.path[0] = _FOLDER
     name = "migrate-ext" if _PROGRAM == "migrate-ext" else "alembic"
     sys.argv[:] = [name, *sys.argv[6:]]
@@ -160,7 +169,7 @@ def _run():
     if _PROGRAM == "migrate-ext":
         from migrate_ext.cli import main
     else:
-        from alembic.config import main
+        from alembic.config import main  # type: ignore[assignment]
 
         if _PROGRAM == "drop-in":
             import migrate_ext

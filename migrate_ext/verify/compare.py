@@ -22,6 +22,11 @@ class Verdict(NamedTuple):
     how: str = ""
     notes: tuple[str, ...] = ()
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether another run of Alembic may show that this differs in any case."""
+        return self.what in ("stdout", "stderr", "catalogue", "rows")
+
 
 def compare(
     step: Step, program: str, stock: Outcome, ours: Outcome, again: Sequence[Outcome] = ()
@@ -88,7 +93,7 @@ _COUNT, _WHOLE = "number of rows", "*"
 
 def _columns_that_differ(rows: Rows, others: Rows) -> set[str]:
     found = {name for name, value in rows.columns.items() if others.columns.get(name) != value}
-    if (rows.count, rows.unreadable) != (others.count, others.unreadable):
+    if (rows.number, rows.unreadable) != (others.number, others.unreadable):
         found.add(_COUNT)
     return found
 
@@ -97,10 +102,10 @@ def _rows_text(table: str, stock: Rows, ours: Rows, columns: set[str]) -> str:
     for rows, other in ((stock, "Alembic"), (ours, "migrate_ext")):
         if rows.unreadable:
             return f"{table}: the rows that {other} left cannot be read: {rows.unreadable}"
-    if stock.count != ours.count:
-        return f"{table}: {stock.count} rows by Alembic, {ours.count} by migrate_ext"
+    if stock.number != ours.number:
+        return f"{table}: {stock.number} rows by Alembic, {ours.number} by migrate_ext"
     named = ", ".join(sorted(columns - {_WHOLE})) or "which values stand in one row"
-    return f"{table}: {stock.count} rows by both; different: {named}"
+    return f"{table}: {stock.number} rows by both; different: {named}"
 
 
 # -------------------------------------------------------------------------------------------------

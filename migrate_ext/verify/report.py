@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
+from typing import Any
 from urllib.parse import quote
 
 from migrate_ext import __version__
@@ -66,7 +67,7 @@ def _row(compared: Compared) -> list[str]:
     return row
 
 
-def _batches(way: str, counters: dict[str, object]) -> Iterator[str]:
+def _batches(way: str, counters: dict[str, Any]) -> Iterator[str]:
     batched, alone = (int(str(counters.get(x, 0))) for x in ("statements", "plain_statements"))
     yield (
         f"{way}: {batched} of {batched + alone} statements went in {counters.get('batches', 0)} batches; "
@@ -97,7 +98,13 @@ def verdict(result: Result) -> Iterator[str]:
         outcome, found = compared.ways[way]
         yield f"DIFFERENT: '{compared.step}' under {_TITLES[way]}, in: {found.what}"
         yield found.how
-        yield "This is a defect of migrate_ext: please report it. MIGRATE_EXT=0 switches it off."
+        if result.shared:
+            yield (
+                f"Not proven: the history makes or drops what all databases of the server share, "
+                f"{', '.join(result.shared)}, so that the sides see each other."
+            )
+        else:
+            yield "This is a defect of migrate_ext: please report it. MIGRATE_EXT=0 switches it off."
     elif result.failed is not None:
         failed = result.failed
         yield (

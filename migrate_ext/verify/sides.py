@@ -9,10 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -42,7 +42,7 @@ class Outcome(NamedTuple):
     stdout: str
     stderr: str
     seconds: float
-    counters: dict[str, object]
+    counters: dict[str, Any]
     databases: tuple[Snapshot, ...]
 
 
@@ -128,10 +128,15 @@ class Side:
             raise Cannot(_refusal(self._refused.read_text().split("\n")[0], step))
         snapshots = tuple(take(dsn) for dsn in self.dsns) if step.looks else ()
         return Outcome(
-            done.returncode, self._same(stdout), self._same(stderr), seconds, self._counted(), snapshots
+            done.returncode,
+            self._same(stdout),
+            self._same(stderr),
+            seconds,
+            self._counted(),
+            snapshots,
         )
 
-    def _counted(self) -> dict[str, object]:
+    def _counted(self) -> dict[str, Any]:
         with suppress(FileNotFoundError):
             lines = self._stats.read_text().splitlines()
             self._stats.unlink()
@@ -152,24 +157,35 @@ class Side:
                 kept = f"migrate_ext_verify_{secrets.token_hex(3)}_{self.program}_{number}"
                 self._databases.disconnect(name)
                 statement = sql.SQL("ALTER DATABASE {} RENAME TO {}")
-                self._databases.query(
-                    statement.format(sql.Identifier(name), sql.Identifier(kept))
-                )
+                self._databases.query(statement.format(sql.Identifier(name), sql.Identifier(kept)))
                 name = kept
             self._databases.drop(name)
         self._folder.cleanup()
 
 
-def add(counted: object) -> dict[str, object]:
+def add(counted: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Counters of several processes, together."""
-    total: dict[str, object] = {}
-    for counters in counted:  # type: ignore[attr-defined]
+    total: dict[str, Any] = {}
+    for counters in counted:
         for name, value in counters.items():
             if isinstance(value, dict):
                 total[name] = add((total.get(name, {}), value))
             else:
                 total[name] = total.get(name, 0) + value
     return total
+
+
+def connected(databases: Databases) -> None:
+    """Connect, and drop what a killed run has left. Raises :class:`Cannot` when the server cannot be used."""
+    try:
+        databases.drop_orphans()
+    except psycopg.errors.InsufficientPrivilege:
+        pass  # left by another role, which can drop them
+    except psycopg.OperationalError as error:
+        raise Cannot(
+            f"the server of the project's URL cannot be used: {str(error).strip()}\n"
+            "Start it, or use a server of verify's own with --embedded"
+        ) from error
 
 
 def _created(databases: Databases) -> str:
@@ -180,11 +196,6 @@ def _created(databases: Databases) -> str:
         raise Cannot(
             f"the role {who!r} may not create databases: ALTER ROLE {who} CREATEDB, or use a server "
             "of verify's own with --embedded"
-        ) from error
-    except psycopg.OperationalError as error:
-        raise Cannot(
-            f"the server of the project's URL cannot be used: {str(error).strip()}\n"
-            "Start it, or use a server of verify's own with --embedded"
         ) from error
 
 

@@ -37,13 +37,13 @@ GROUP BY n.nspname, c.relname, c.relkind ORDER BY 1, 2
 
 
 class Rows(NamedTuple):
-    """The rows of a table: how many, and a sum of hashes of the rows, and of each column's values.
+    """The rows of a table: their number, and a sum of hashes of the rows, and of each column's values.
 
     In sums the order of the rows is no part. ``columns`` has the rows as a whole under ``*``; unreadable: why they
     cannot be read.
     """
 
-    count: int
+    number: int
     columns: dict[str, int]
     unreadable: str = ""
 
@@ -91,4 +91,6 @@ def _rows(
         count, *sums = connection.execute(query).fetchall()[0]
     except psycopg.Error as error:
         return Rows(-1, {}, f"{error.sqlstate}: {error.diag.message_primary}")
-    return Rows(int(str(count)), {key: int(str(n)) for key, n in zip(["*", *columns], sums, strict=True)})
+    return Rows(
+        int(str(count)), {key: int(str(n)) for key, n in zip(["*", *columns], sums, strict=True)}
+    )
