@@ -45,7 +45,7 @@ DRIVER_TESTS = tuple(
     f"tests/pg/test_{name}.py"
     for name in "libpq batch batched_sql run_ahead failures async lock identity".split()
 )
-HISTORY_TESTS = ("tests/dropin/histories.py", "-Wignore")
+HISTORY_TESTS = ("tests/dropin/histories.py", "-Wignore", "-rP")  # which shows their tables
 PLUGIN_TESTS = ("tests/dropin",)  # of the entry point, which Alembic before 1.18 does not load
 THIS = f"{sys.version_info.major}.{sys.version_info.minor}"
 

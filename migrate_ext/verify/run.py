@@ -76,9 +76,9 @@ def verify(
 ) -> Result:
     """Run the project's history on each side, and compare.
 
-    start: the revision to which Alembic brings each database before. history: the steps, other than all. again: how often
-    Alembic may run beside itself. prepare: called with the URL of each scratch
-    database while it is empty. say: is told how it goes. Raises :class:`Cannot`.
+    start: the revision to which Alembic brings each database before. history: the steps, other than all. again: how
+    often Alembic may run beside itself. prepare: called with the URL of each scratch database while it is empty.
+    say: is told how it goes. Raises :class:`Cannot`.
     """
     todo = steps(start) if history is None else list(history)
 

@@ -122,10 +122,13 @@ def stderr(text: str) -> str:
 # -------------------------------------------------------------------------------------------------
 # What differs between two runs of Alembic itself
 
-_TOKEN = re.compile(
+# What may be different in each run: times, numbers, uuids, long hexadecimal keys. No word, and no revision's id.
+_VALUE = (
     r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)?|\d\d:\d\d:\d\d(?:[.,]\d+)?"
-    r"|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d+(?:\.\d+)?|\w+|\s+|."
+    r"|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{16,}\b|\b\d+(?:\.\d+)?\b"
 )
+_TOKEN = re.compile(rf"{_VALUE}|\w+|\s+|.")
+_IS_VALUE = re.compile(_VALUE).fullmatch
 
 
 def differ(stock: str, ours: str, again: list[str]) -> str:
@@ -148,12 +151,16 @@ def differ(stock: str, ours: str, again: list[str]) -> str:
 def _is_same_line(stock: str, ours: str, again: list[str]) -> bool:
     if stock == ours:
         return True
-    before, after = _TOKEN.findall(stock), _TOKEN.findall(ours)
-    others = [found for text in again if len(found := _TOKEN.findall(text)) == len(before)]
+    before, after, *others = map(_TOKEN.findall, (stock, ours, *again))
     if any(x != before and sorted(x) == sorted(before) == sorted(after) for x in others):
         return True
+    others = [x for x in others if len(x) == len(before)]
     return len(before) == len(after) and all(
-        mine == yours or any(other[at] != mine for other in others)
+        mine == yours
+        or (
+            bool(_IS_VALUE(mine) and _IS_VALUE(yours))
+            and any(other[at] != mine for other in others)
+        )
         for at, (mine, yours) in enumerate(zip(before, after, strict=True))
     )
 
