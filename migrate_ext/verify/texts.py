@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 
 Rule = Callable[[str], str]
@@ -135,33 +136,39 @@ def differ(stock: str, ours: str, again: list[str]) -> str:
     """How `ours` differs from `stock` in anything in which Alembic's own further runs, `again`, do not: "" if in nothing."""
     if stock == ours:
         return ""
-    lines = stock.splitlines(), ours.splitlines()
-    others = [text.splitlines() for text in again]
-    for other in others:
-        if other != lines[0] and sorted(other) == sorted(lines[0]) == sorted(lines[1]):
-            return ""  # an order that changes from run to run
-    if len(lines[0]) == len(lines[1]):
-        same = [x for x in others if len(x) == len(lines[0])]
-        columns = zip(*lines, *same, strict=True)
-        if all(_is_same_line(before, after, rest) for before, after, *rest in columns):
-            return ""
-    return excerpt(stock, ours)
+    before, after, *others = (text.splitlines() for text in (stock, ours, *again))
+    same = len(before) == len(after) and _agree(before, after, others, _is_same_line)
+    return "" if same else excerpt(stock, ours)
 
 
 def _is_same_line(stock: str, ours: str, again: list[str]) -> bool:
-    if stock == ours:
-        return True
     before, after, *others = map(_TOKEN.findall, (stock, ours, *again))
-    if any(x != before and sorted(x) == sorted(before) == sorted(after) for x in others):
+    return len(before) == len(after) and _agree(before, after, others, _is_same_value)
+
+
+def _is_same_value(stock: str, ours: str, again: list[str]) -> bool:
+    return bool(_IS_VALUE(stock) and _IS_VALUE(ours)) and any(x != stock for x in again)
+
+
+def _agree(
+    stock: list[str],
+    ours: list[str],
+    again: list[list[str]],
+    is_same: Callable[[str, str, list[str]], bool],
+) -> bool:
+    """Whether two lists of one length agree: item by item, or in another order where Alembic's own is another each time."""
+    again = [other for other in again if len(other) == len(stock)]
+    columns = list(zip(stock, ours, *again, strict=True))
+    different = [
+        at
+        for at, (mine, yours, *others) in enumerate(columns)
+        if mine != yours and not is_same(mine, yours, others)
+    ]
+    if not different:
         return True
-    others = [x for x in others if len(x) == len(before)]
-    return len(before) == len(after) and all(
-        mine == yours
-        or (
-            bool(_IS_VALUE(mine) and _IS_VALUE(yours))
-            and any(other[at] != mine for other in others)
-        )
-        for at, (mine, yours) in enumerate(zip(before, after, strict=True))
+    moved = [at for at, (mine, _, *others) in enumerate(columns) if any(x != mine for x in others)]
+    return set(different) <= set(moved) and Counter(stock[at] for at in moved) == Counter(
+        ours[at] for at in moved
     )
 
 

@@ -56,6 +56,7 @@ def test_a_sets_order_hides_no_member() -> None:
     assert texts.differ(stock, "heads: b a d\nx\n", again)
     assert texts.differ("a\nb\n", "b\na\n", ["b\na\n"]) == ""
     assert texts.differ("a\nb\n", "b\nc\n", ["b\na\n"])
+    assert texts.differ("a\nb\nc\nd\n", "a\nb\nd\nc\n", ["b\na\nc\nd\n"])
 
 
 @pytest.mark.parametrize(
