@@ -43,16 +43,34 @@ def _database_of(connection: "_t.Any") -> "str | None":
     return found and str(found)
 
 
+def _told(arguments: "_t.Any", options: "_t.Any") -> "str | None":
+    """The database that the arguments of a driver's connect() name, as far as that is plain to see."""
+    named = options.get("database") or options.get("dbname")
+    texts = [options.get("dsn"), options.get("conninfo"), *arguments]
+    for text in () if named else filter(None, texts):
+        if not isinstance(text, str):
+            continue
+        _, is_url, rest = text.partition("://")
+        if is_url:
+            named = rest.partition("?")[0].partition("/")[2]
+        else:
+            words = [word.partition("=")[2] for word in text.split() if word.startswith("dbname=")]
+            named = words[-1] if words else None
+    return named or None
+
+
 def _checked(
     connect: "_t.Any", is_postgresql: "_t.Callable[..., bool]" = lambda *arguments: True
 ) -> "_t.Any":
-    """A driver's function `connect` that refuses other databases: before it connects, where it is told which."""
+    """A function `connect` that refuses other databases: before it connects, where it is told which."""
 
     def connect_to_scratch(*arguments: "_t.Any", **options: "_t.Any") -> "_t.Any":
         if not is_postgresql(*arguments):
             return connect(*arguments, **options)
-        _check(options.get("database") or options.get("dbname"))
+        _check(_told(arguments, options))
         connection = connect(*arguments, **options)
+        if hasattr(connection, "__await__"):
+            return _checked_later(connection)
         try:
             _check(_database_of(connection))
         except _OtherDatabase:
@@ -63,6 +81,16 @@ def _checked(
     return connect_to_scratch
 
 
+async def _checked_later(connecting: "_t.Any") -> "_t.Any":
+    connection = await connecting
+    try:
+        _check(_database_of(connection))
+    except _OtherDatabase:
+        await connection.close()
+        raise
+    return connection
+
+
 def _guard_engines(module: "_t.Any") -> None:
     dialect = module.DefaultDialect
     dialect.connect = _checked(dialect.connect, lambda self, *_: self.name == "postgresql")
@@ -70,6 +98,12 @@ def _guard_engines(module: "_t.Any") -> None:
 
 def _guard_driver(module: "_t.Any") -> None:
     module.connect = _checked(module.connect)
+
+
+def _guard_psycopg(module: "_t.Any") -> None:
+    for connection in (module.Connection, module.AsyncConnection):
+        connection.connect = classmethod(_checked(vars(connection)["connect"].__func__))
+    module.connect = module.Connection.connect
 
 
 def _guard_environment(module: "_t.Any") -> None:
@@ -131,8 +165,9 @@ class _AfterImport:
     guards: "_t.ClassVar[dict[str, _t.Callable[[_t.Any], None]]]" = {
         "configparser": _change_options,
         "sqlalchemy.engine.default": _guard_engines,
-        "psycopg": _guard_driver,
+        "psycopg": _guard_psycopg,
         "psycopg2": _guard_driver,
+        "asyncpg": _guard_driver,
         # By now `alembic.context` has its proxies, and the runtime is installed.
         "alembic.command": _guard_environment,
         "migrate_ext.direct": _guard_direct,

@@ -185,6 +185,9 @@ with engine.connect() as connection:
         "import psycopg2; engine = sa.create_engine('postgresql+psycopg2://', creator=lambda: psycopg2.connect(bare))",
         "import psycopg; engine = sa.create_engine('postgresql+psycopg://', creator=lambda: psycopg.Connection.connect(bare))",
         "import psycopg; psycopg.connect(bare).execute('CREATE TABLE x ()').connection.commit()",
+        "import asyncio, asyncpg; asyncio.run(asyncpg.connect(bare)).close()",
+        "import asyncio, psycopg; asyncio.run(psycopg.AsyncConnection.connect(bare))",
+        "import os, psycopg; os.environ['PGDATABASE'] = sa.make_url(url).database; psycopg.connect(bare.rpartition('/')[0])",
         "try:\n    sa.create_engine(url).connect()\nexcept Exception: pass\n"
         "engine = sa.create_engine(os.environ['DATABASE_URL'])",
     ],
