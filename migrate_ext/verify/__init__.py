@@ -75,38 +75,36 @@ def main(argv: Sequence[str], prog: str) -> int:
     from migrate_ext.verify.run import verify
 
     secrets: list[str | None] = []
-    databases: Databases
+    databases: Databases | None = None
 
     def say(text: str) -> None:
         print(report.without(secrets, f"verify: {text}"), file=sys.stderr, flush=True)
 
-    result, reason, kept = None, "", []
+    result, reason = None, ""
     with ExitStack() as stack:
         stack.enter_context(_ended_by_sigterm())
         try:
             project = _project(argv[:at], options)
+            secrets += [place.url.password for place in project.places if place.url is not None]
             databases = _databases(project, options, stack)
             secrets += [databases.url("").password]
             result = verify(project, databases, start=options.start, say=say)
         except Cannot as error:
             reason = str(error)
         except KeyboardInterrupt:
-            say("interrupted")
-            return 130
-        finally:
-            if options.keep:
-                kept = [databases.url(name).render_as_string() for name in databases.kept]
+            reason = "interrupted"
+    kept = [databases.url(x).render_as_string() for x in databases.kept] if databases else []
     code = 2 if result is None else result.code
     if options.json:
-        print(report.without(secrets, report.document(result, code, reason, kept)))
-        return code
+        lines = [report.document(result, code, reason, kept)]
+    else:
+        lines = [] if result is None else list(report.table(result))
+        lines += [f"kept: {url}" for url in kept]
     if result is None:
         say(f"could not be done: {reason}")
-    else:
-        print(report.without(secrets, "\n".join(report.table(result))))
-    for url in kept:
-        print(f"kept: {url}")
-    return code
+    for line in lines:
+        print(report.without(secrets, line))
+    return 130 if reason == "interrupted" else code
 
 
 def _project(arguments: Sequence[str], options: argparse.Namespace) -> Project:

@@ -22,6 +22,7 @@ from migrate_ext.verify.places import Cannot, Project
 from migrate_ext.verify.snapshot import Snapshot, take
 
 STOCK, DROP_IN, OURS = "alembic", "drop-in", "migrate-ext"
+_KEPT = {STOCK: "alembic_alone", DROP_IN: "alembic", OURS: "migrate_ext"}  # in names of databases
 _CHILD = str(Path(__file__).with_name("child.py"))
 
 
@@ -154,7 +155,7 @@ class Side:
         for number, name in enumerate(self.names, 1):
             if self._databases.keep:
                 # By its first name the next run of verify would drop it, as one that has no owner.
-                kept = f"migrate_ext_verify_{secrets.token_hex(3)}_{self.program}_{number}"
+                kept = f"migrate_ext_verify_{secrets.token_hex(3)}_{_KEPT[self.program]}_{number}"
                 self._databases.disconnect(name)
                 statement = sql.SQL("ALTER DATABASE {} RENAME TO {}")
                 self._databases.query(statement.format(sql.Identifier(name), sql.Identifier(kept)))

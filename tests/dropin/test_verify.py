@@ -401,7 +401,7 @@ def test_what_cannot_be_done_is_said_in_one_message(
     project(tmp_path, monkeypatch, count=1)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert main(["verify"], "migrate-ext") == 2
+    assert main(["verify", "--keep"], "migrate-ext") == 2
     said = capfd.readouterr().err
     assert re.search(f"could not be done: .*{words}", said, re.S)
     assert "secret" not in said and "Traceback" not in said
