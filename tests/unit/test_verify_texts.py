@@ -10,7 +10,7 @@ from migrate_ext.verify import texts
 from migrate_ext.verify.compare import Verdict, compare
 from migrate_ext.verify.places import postgresql_url
 from migrate_ext.verify.report import without
-from migrate_ext.verify.sides import Outcome, Step
+from migrate_ext.verify.sides import Outcome, Step, steps
 from migrate_ext.verify.snapshot import Rows, Snapshot
 
 UP = Step(("upgrade", "heads"))
@@ -134,3 +134,10 @@ def test_only_a_url_of_postgresql_is_taken_for_one(text: str, is_one: bool) -> N
 def test_no_password_is_printed_in_any_spelling() -> None:
     text = without(["p@s", None], "postgresql://u:p%40s@h/d password='p@s' http://u:p@s@h")
     assert text == "postgresql://u:***@h/d password='***' http://u:***@h"
+
+
+def test_from_a_revision_nothing_goes_below_it() -> None:
+    words = [str(step) for step in steps("r1")]
+    assert words[3:5] == ["upgrade r1:heads --sql", "upgrade heads"]
+    assert "downgrade r1" in words and not any("base" in word for word in words)
+    assert "downgrade base" in [str(step) for step in steps(None)]
