@@ -33,7 +33,7 @@ def compare(
 ) -> Verdict:
     """Compare one step's outcomes, `ours` by way of `program`."""
     if stock.code != ours.code:
-        told = texts.excerpt(stock.stdout + stock.stderr, ours.stdout + ours.stderr)
+        told = texts.excerpt(*(texts.frames(x.stdout + x.stderr) for x in (stock, ours)))
         return Verdict(
             "exit code", f"Alembic exits with {stock.code}, migrate_ext with {ours.code}\n{told}"
         )
