@@ -62,7 +62,7 @@ def main(argv: Sequence[str], prog: str) -> int:
     assert at is not None
     options = _options(argv[at + 1 :], prog)
     try:
-        import psycopg  # noqa: F401
+        import psycopg
     except ImportError as error:
         print(
             f"verify needs psycopg ({error}): pip install 'migrate-ext[psycopg]'", file=sys.stderr
@@ -70,6 +70,7 @@ def main(argv: Sequence[str], prog: str) -> int:
         return 2
     from contextlib import ExitStack
 
+    from migrate_ext.errors import CommandError
     from migrate_ext.verify import report
     from migrate_ext.verify.places import Cannot
     from migrate_ext.verify.run import verify
@@ -89,7 +90,7 @@ def main(argv: Sequence[str], prog: str) -> int:
             databases = _databases(project, options, stack)
             secrets += [databases.url("").password]
             result = verify(project, databases, start=options.start, say=say)
-        except Cannot as error:
+        except (Cannot, CommandError, psycopg.Error, OSError) as error:
             reason = str(error)
         except KeyboardInterrupt:
             reason = "interrupted"

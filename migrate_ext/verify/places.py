@@ -10,6 +10,7 @@ from __future__ import annotations
 import configparser
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 _THIN_VARIABLE = re.compile(r"\burl_variable\s*=\s*[\"'](\w+)[\"']")
+_VARIABLE = "DATABASE_URL"
 _OPTION, _PLACEHOLDER = "sqlalchemy.url", "driver"  # as `alembic init` leaves it
 
 
@@ -118,8 +120,10 @@ class Project:
             for name in _THIN_VARIABLE.findall(source):
                 names += [f"DIRECT_{name}"] if os.environ.get(f"DIRECT_{name}") else []
                 names.append(name)
-        names.append("DATABASE_URL")
         places = [self._of_variable(name, forms.get(name, "")) for name in dict.fromkeys(names)]
+        usual = os.environ.get(_VARIABLE, "")
+        if _VARIABLE not in names and (not any(x.url for x in places) or postgresql_url(usual)):
+            places.append(self._of_variable(_VARIABLE, ""))
         if not any(place.url for place in places):
             self._check_option()
         places += self._options()
@@ -130,9 +134,10 @@ class Project:
             if option == "-x" and url is not None:
                 places.append(_place("argument", str(at), url))
         known = {place.target for place in places}
+        seen = {place.name for place in places if place.kind == "variable"}
         for name, value in os.environ.items():
             url = postgresql_url(value)
-            if name not in names and url is not None and _key(url) in known:
+            if name not in seen and url is not None and _key(url) in known:
                 places.append(_place("variable", name, url))
         # A place that names a database decides before one that is only offered it.
         return sorted(places, key=lambda place: place.url is None)
@@ -169,7 +174,7 @@ class Project:
             yield _place("option", f"{self.section}/{_OPTION}", None)
         for (section, option), value in values.items():
             # A second database of Alembic's template for several, not filled in yet.
-            if section != self.section and value.startswith(_PLACEHOLDER):
+            if section != self.section and value.startswith(f"{_PLACEHOLDER}://"):
                 yield Place("option", f"{section}/{option}", None, target=section)
 
     def _values(self) -> Iterator[tuple[tuple[str, str], str]]:
@@ -197,10 +202,13 @@ def env_file(config: Config) -> str:
     from alembic.script import ScriptDirectory
     from alembic.util import CommandError as AlembicError
 
+    before = list(sys.path)
     try:
         path = ScriptDirectory.from_config(config).env_py_location
     except AlembicError as error:
         raise Cannot(f"there is no project here: {error}") from error
+    finally:
+        sys.path[:] = before  # without the project's prepend_sys_path
     return os.path.abspath(path)
 
 

@@ -213,6 +213,8 @@ def test_a_thin_env_py_with_another_variable_is_stopped_too(
     with pytest.raises(Cannot, match=f"{make_url(named).database}x"):
         run(databases, Step(("current",)))
     assert verify(here("APP_DB"), databases, history=[Step(("current",))]).code == 0
+    monkeypatch.setenv("DATABASE_URL", "mysql://x/y")  # of something else
+    assert here("APP_DB").url is not None
 
 
 def test_a_variable_that_holds_a_part_of_the_url_is_given_its_form(
