@@ -316,7 +316,9 @@ def try_own(own: Own, server: URL) -> tuple[list[str], list[str]]:
     failures = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     if done.returncode != 0 and not failures:
         failures = [done.stdout[-2000:] + done.stderr[-2000:]]
-    return [own.title, versions(python), "", counted, ""], failures
+    sent = re.search(r"^alembic: (\d+ of \d+ statements)", done.stdout, re.M)  # as verify says it
+    work_done = f"{sent[1]} in batches" if sent else ""
+    return [own.title, versions(python), "", counted, work_done], failures
 
 
 def attempt(case: Suite | Own, server: URL) -> tuple[list[str], list[str]]:

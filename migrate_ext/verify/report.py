@@ -69,10 +69,9 @@ def _row(compared: Compared) -> list[str]:
 
 def _batches(way: str, counters: dict[str, Any]) -> Iterator[str]:
     batched, alone = (int(str(counters.get(x, 0))) for x in ("statements", "plain_statements"))
-    yield (
-        f"{way}: {batched} of {batched + alone} statements went in {counters.get('batches', 0)} batches; "
-        f"{counters.get('waits', 0)} waits for the server"
-    )
+    sent = f"{batched} of {batched + alone} statements went in {counters.get('batches', 0)} batches"
+    waits = f"{counters.get('waits', 0)} waits for the server"
+    yield f"{way}: {sent if batched + alone else 'nothing went in batches'}; {waits}"
     reasons = counters.get("plain_reasons")
     if isinstance(reasons, dict) and reasons:
         yield "  Alembic's own way was taken for:"
