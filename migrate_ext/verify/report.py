@@ -48,6 +48,8 @@ def table(result: Result) -> Iterator[str]:
     yield ""
     for way in ways:
         yield from _batches(_TITLES[way], result.counters[way])
+    if result.shared:
+        yield f"The history changed what all databases of the server share: {', '.join(result.shared)}"
     notes = list(_notes(result))
     if notes:
         yield f"Not comparable, for Alembic's own {result.again + 1} runs differ in it:"
@@ -98,10 +100,7 @@ def verdict(result: Result) -> Iterator[str]:
         yield f"DIFFERENT: '{compared.step}' under {_TITLES[way]}, in: {found.what}"
         yield found.how
         if result.shared:
-            yield (
-                f"Not proven: the history makes or drops what all databases of the server share, "
-                f"{', '.join(result.shared)}, so that the sides see each other."
-            )
+            yield "Not proven: the sides see what each other changed of the server, as told above."
         else:
             yield "This is a defect of migrate_ext: please report it. MIGRATE_EXT=0 switches it off."
     elif result.failed is not None:
