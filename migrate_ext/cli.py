@@ -160,6 +160,11 @@ def run(argv: Sequence[str], prog: str) -> None:
 
         print(usage.of_compile(prog), end="")
         return
+    if "verify" in argv:
+        from migrate_ext import verify  # a command of its own
+
+        if verify.position(argv) is not None:
+            raise SystemExit(verify.main(argv, prog))
     timed = any(a in argv for a in ("upgrade", "downgrade"))
     if any(
         a.startswith(("--no-lock", "--lock-timeout", "--repair"))

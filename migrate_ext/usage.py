@@ -32,6 +32,7 @@ _COMMANDS = """
 Of migrate-ext:
     compile [--check]     Render constant migrations once, for upgrades without SQLAlchemy.
     doctor [-v]           Show what is active here, and what takes Alembic's own path, and why.
+    verify                Run the history with Alembic alone and with migrate_ext, and compare.
 """
 _OF_COMMANDS = {
     "upgrade": _LOCK + _RUN + _LIMITS,

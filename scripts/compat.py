@@ -45,7 +45,7 @@ DRIVER_TESTS = tuple(
     f"tests/pg/test_{name}.py"
     for name in "libpq batch batched_sql run_ahead failures async lock identity".split()
 )
-HISTORY_TESTS = ("tests/dropin/histories.py", "-Wignore")
+HISTORY_TESTS = ("tests/dropin/histories.py", "-Wignore", "-rP")  # which shows their tables
 PLUGIN_TESTS = ("tests/dropin",)  # of the entry point, which Alembic before 1.18 does not load
 THIS = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -316,7 +316,9 @@ def try_own(own: Own, server: URL) -> tuple[list[str], list[str]]:
     failures = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     if done.returncode != 0 and not failures:
         failures = [done.stdout[-2000:] + done.stderr[-2000:]]
-    return [own.title, versions(python), "", counted, ""], failures
+    sent = re.search(r"^alembic: (\d+ of \d+ statements)", done.stdout, re.M)  # as verify says it
+    work_done = f"{sent[1]} in batches" if sent else ""
+    return [own.title, versions(python), "", counted, work_done], failures
 
 
 def attempt(case: Suite | Own, server: URL) -> tuple[list[str], list[str]]:

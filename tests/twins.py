@@ -13,6 +13,8 @@ from pathlib import Path
 import psycopg
 from project import ROOT, copy_project, run_forked
 
+from migrate_ext.verify import texts
+
 MIGRATE_EXT = (sys.executable, "-m", "migrate_ext")
 
 
@@ -24,23 +26,6 @@ class Outcome:
     stdout: str
     stderr: str
     files: dict[str, str] = field(default_factory=dict)
-
-
-def _sorted(match: re.Match[str]) -> str:
-    """A list in a text, in an order that no hash decides."""
-    *before, names = match.groups()
-    return "".join(before) + "(" + ", ".join(sorted(names.split(", "))) + ")"
-
-
-# The rows that the undoing of a merge leaves, in --sql: which one is inserted and which one updated to.
-_UNMERGED = re.compile(
-    r"(INSERT INTO \w+ \(version_num\) VALUES \(')(\w+)('\).*\n\nUPDATE \w+ SET version_num=')(\w+)(')"
-)
-
-
-def _sorted_rows(match: re.Match[str]) -> str:
-    inserted, updated = sorted((match[2], match[4]))
-    return f"{match[1]}{inserted}{match[3]}{updated}{match[5]}"
 
 
 class Twin:
@@ -96,19 +81,12 @@ class Twin:
         """`text` without what must differ: the folder, the database, the time, the program's name, a set's order."""
         text = text.replace(str(self.folder), "<project>")
         text = text.replace(self.url.rsplit("/", 1)[1], "<database>")
-        text = re.sub(r"^hint: .*\n", "", text, flags=re.M)
+        text = texts.hints(text)
         text = re.sub(r"(usage: |^)(alembic|migrate-ext)( |: )", r"\1<program>\3", text, flags=re.M)
         text = re.sub(r"\nOf migrate-ext:\n.*", "", text, flags=re.S)
         if "usage: " in text:
             text = " ".join(text.split())
-        text = re.sub(r"\((\w+(?:, \w+)+)\)", _sorted, text)
-        text = re.sub(r"(Branch names: )(.*),?", _sorted, text)
-        text = re.sub(r"(Create Date: ).*", r"\1<now>", text)
-        text = re.sub(r"(Branches into: )(.*)", _sorted, text)
-        text = _UNMERGED.sub(_sorted_rows, text)
-        return re.sub(
-            r"((?:^ +-> .*\n)+)", lambda m: "".join(sorted(m[1].splitlines(True))), text, flags=re.M
-        )
+        return texts.sets(re.sub(r"(Create Date: ).*", r"\1<now>", text))
 
     def versions(self) -> list[str]:
         """The rows of the version table, sorted; empty when there is no table."""

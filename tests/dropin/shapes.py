@@ -11,15 +11,8 @@ from project import run_forked
 from sqlalchemy.engine import make_url
 from twins import Outcome, Twin
 
-# What we say beside Alembic: that there is no lock, where a statement failed, what was committed (docs/differences.md).
-_OURS = re.compile(
-    r"^(INFO .*No lock against other runs on .*|\[migrate_ext: .*"
-    r"|ERROR \[alembic\.runtime\.migration\] .* the same command goes on from there\.)\n",
-    re.M,
-)
-# Where Python was: in our functions, here and there; the driver's error of a batch has been nowhere.
-_FRAMES = re.compile(r"^(Traceback .*\n| +File .*\n(?: .*\n)*)", re.M)
-_ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
+from migrate_ext.verify import texts
+
 _UNPACKED = re.compile(r"/tmp/tmp\w+/")  # by importlib.resources, out of an archive
 
 
@@ -55,9 +48,8 @@ class Side(Twin):
         return found
 
     def same(self, text: str) -> str:
-        text = _OURS.sub("", super().same(text))
-        text = _UNPACKED.sub("<unpacked>/", text)
-        return _ADDRESS.sub("<address>", _FRAMES.sub("", text))
+        text = _UNPACKED.sub("<unpacked>/", texts.beside(super().same(text)))
+        return texts.addresses(texts.frames(text))
 
 
 class Shape:
