@@ -254,6 +254,7 @@ def error(
     connection: Connection, failed: errors.ServerError, statement: str
 ) -> sqlalchemy.exc.DBAPIError:
     """As :func:`wrapped`, of what the driver would have raised for what the server answered."""
+    failed = _decoded(failed, _codec(connection))
     if connection.dialect.driver != "psycopg2":
         return wrapped(connection, _psycopg_error(failed), statement)
     if failed.sqlstate is None and connection.connection.dbapi_connection.closed:  # type: ignore[union-attr]
@@ -262,6 +263,29 @@ def error(
         closed = psycopg2.InterfaceError("connection already closed")
         return wrapped(connection, closed, statement)
     return wrapped(connection, _psycopg2_error(failed), statement)
+
+
+def _codec(connection: Connection) -> str:
+    """By which a driver reads what the server says on a connection, as it is now."""
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.driver != "psycopg2":
+        return "utf-8" if driver.closed else str(driver.info.encoding)
+    from psycopg2 import extensions
+
+    return str(extensions.encodings.get(driver.encoding, "utf-8"))
+
+
+def _decoded(failed: errors.ServerError, codec: str) -> errors.ServerError:
+    """`failed` with its texts read by `codec`; they hold what is no UTF-8 as surrogates."""
+
+    def read(text: str) -> str:
+        return text.encode("utf-8", "surrogateescape").decode(codec, "replace")
+
+    found = errors.ServerError(read(str(failed)))
+    found.sqlstate = failed.sqlstate
+    found.fields = {code: read(text) for code, text in failed.fields.items()}
+    found.index, found.partial = failed.index, failed.partial
+    return found
 
 
 def wrapped(connection: Connection, original: Any, statement: str) -> sqlalchemy.exc.DBAPIError:

@@ -169,13 +169,13 @@ PyObject *mig_py_raise_graph(PyObject *errors, mig_status status, const mig_grap
 }
 
 /* {code: text} */
-PyObject *mig_py_fields(const mig_diagnostics *diagnostics)
+PyObject *mig_py_fields(const mig_diagnostics *diagnostics, const char *errors)
 {
     PyObject *fields = PyDict_New();
     for (size_t i = 0; fields != NULL && i < diagnostics->count; i++) {
         PyObject *code = PyLong_FromLong(diagnostics->codes[i]);
         PyObject *text = PyUnicode_DecodeUTF8(diagnostics->texts[i],
-                                              (Py_ssize_t)strlen(diagnostics->texts[i]), "replace");
+                                              (Py_ssize_t)strlen(diagnostics->texts[i]), errors);
         if (code == NULL || text == NULL || PyDict_SetItem(fields, code, text) < 0)
             Py_CLEAR(fields);
         Py_XDECREF(code);
@@ -192,7 +192,7 @@ static int set_attribute(PyObject *object, const char *name, PyObject *value)
 }
 
 PyObject *mig_py_raise_server(const mig_error *error, const mig_diagnostics *diagnostics,
-                              Py_ssize_t index, PyObject *partial)
+                              Py_ssize_t index, PyObject *partial, const char *errors)
 {
     if (error->code != MIG_ESERVER)
         return mig_py_raise(error);
@@ -200,7 +200,7 @@ PyObject *mig_py_raise_server(const mig_error *error, const mig_diagnostics *dia
     if (cls == NULL)
         goto done;
     const char *message = diagnostics->message != NULL ? diagnostics->message : error->msg;
-    text = PyUnicode_DecodeUTF8(message, (Py_ssize_t)strlen(message), "replace");
+    text = PyUnicode_DecodeUTF8(message, (Py_ssize_t)strlen(message), errors);
     if (text == NULL)
         goto done;
     exception = PyObject_CallOneArg(cls, text);
@@ -210,7 +210,7 @@ PyObject *mig_py_raise_server(const mig_error *error, const mig_diagnostics *dia
                              ? PyUnicode_FromString(diagnostics->sqlstate)
                              : Py_NewRef(Py_None);
     if (set_attribute(exception, "sqlstate", sqlstate) == 0 &&
-        set_attribute(exception, "fields", mig_py_fields(diagnostics)) == 0 &&
+        set_attribute(exception, "fields", mig_py_fields(diagnostics, errors)) == 0 &&
         set_attribute(exception, "index", PyLong_FromSsize_t(index)) == 0 &&
         set_attribute(exception, "partial",
                       partial != NULL ? Py_NewRef(partial) : PyTuple_New(0)) == 0)

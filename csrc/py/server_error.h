@@ -9,12 +9,13 @@
 
 #include "pq/session.h"
 
-/* {PG_DIAG_* code: text}, or NULL with an exception set. */
-PyObject *mig_py_fields(const mig_diagnostics *diagnostics);
+/* {PG_DIAG_* code: text}, or NULL with an exception set. errors: as for bytes.decode("UTF-8", ...).
+ */
+PyObject *mig_py_fields(const mig_diagnostics *diagnostics, const char *errors);
 
 /* As mig_py_raise; a MIG_ESERVER carries sqlstate, fields, index (-1: no batch) and partial (may be
  * NULL). */
 PyObject *mig_py_raise_server(const mig_error *error, const mig_diagnostics *diagnostics,
-                              Py_ssize_t index, PyObject *partial);
+                              Py_ssize_t index, PyObject *partial, const char *errors);
 
 #endif

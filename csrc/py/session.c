@@ -139,9 +139,16 @@ static mig_py_counters *leave(session_object *self)
     return counters;
 }
 
+/* What the server says on our own session is UTF-8. On a driver's it is in that connection's
+ * client_encoding: the bytes stay as they are, for drivers.py. */
+static const char *decoding(const session_object *self)
+{
+    return self->lease.owner == NULL ? "replace" : "surrogateescape";
+}
+
 static PyObject *raise(const session_object *self, const mig_error *error)
 {
-    return mig_py_raise_server(error, &self->session.diagnostics, -1, NULL);
+    return mig_py_raise_server(error, &self->session.diagnostics, -1, NULL, decoding(self));
 }
 
 static PyObject *text_or_none(const char *text)
@@ -438,7 +445,8 @@ static PyObject *raise_of_batch(session_object *self, const mig_batch *batch, mi
     PyObject *partial = before != NULL ? PyList_AsTuple(before) : NULL;
     if (partial != NULL)
         (void)mig_py_raise_server(error, &self->session.diagnostics,
-                                  (Py_ssize_t)(batch->failed - batch->head), partial);
+                                  (Py_ssize_t)(batch->failed - batch->head), partial,
+                                  decoding(self));
     Py_XDECREF(partial);
     Py_XDECREF(before);
     return NULL;
@@ -600,7 +608,7 @@ static PyObject *session_notices(session_object *self, PyObject *Py_UNUSED(ignor
         return NULL;
     PyObject *list = PyList_New(0);
     for (const mig_diagnostics *n = self->session.notices; list != NULL && n != NULL; n = n->next) {
-        PyObject *fields = mig_py_fields(n);
+        PyObject *fields = mig_py_fields(n, decoding(self));
         if (fields == NULL || PyList_Append(list, fields) < 0)
             Py_CLEAR(list);
         Py_XDECREF(fields);

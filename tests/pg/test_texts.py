@@ -80,6 +80,22 @@ def test_what_cannot_be_sent_fails_as_the_driver_says(
     assert lab.agree().raised != []
 
 
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("encoding", ["latin1", "win1252", "euc_jp", "sql_ascii", "utf8"])
+def test_an_error_is_read_in_the_encoding_that_it_comes_in(
+    tmp_path: Path, database_url: str, driver: str, encoding: str
+) -> None:
+    lab = lab_of(tmp_path, database_url, driver, client_encoding=encoding)
+    constraint = "DO $$ BEGIN EXECUTE 'ALTER TABLE t ADD CONSTRAINT \"' || chr(233) || '\" CHECK (a > 0)'; END $$"
+    lab.write(
+        [
+            f"op.execute('CREATE TABLE t (a int)')\nop.execute({constraint!r})",
+            "op.execute('INSERT INTO t VALUES (0)')",
+        ]
+    )
+    assert lab.agree().raised != []
+
+
 CHANGES = {
     "a SET": "op.execute(\"SET client_encoding TO 'latin1'\")",
     "a function": "op.execute(\"SELECT set_config('client_encoding', 'latin1', false)\")",
