@@ -16,15 +16,17 @@ from migrate_ext.scripts import Scripts, command_errors
 
 TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from migrate_ext.cli import Options
 
 
-def run(options: Options) -> None:
-    """Carry out one parsed command.
+def prepare(options: Options) -> Callable[[], None]:
+    """All of a parsed command that may turn out to be Alembic's; what is left to be done.
 
-    Raises :class:`~migrate_ext.errors.Declined`, before anything was printed or changed, where
-    Alembic must do it; :class:`~migrate_ext.errors.CommandError` where Alembic would print
-    ``FAILED:``.
+    Raises :class:`~migrate_ext.errors.Declined`, where Alembic must do it: nothing was printed or
+    changed, and none of the project's code was run but for revision files that cannot be read;
+    :class:`~migrate_ext.errors.CommandError` where Alembic would print ``FAILED:``.
     """
     ini, toml = default_files(options.config)
     config = Config(ini, toml, options.section)
@@ -33,12 +35,12 @@ def run(options: Options) -> None:
     if command is None or _needs_database(options):
         from migrate_ext import direct  # knows about URLs, sessions and logging
 
-        direct.run_command(options, config)
-    elif options.command == "history" and _as_bool(config.option("revision_environment")):
+        return direct.prepare(options, config)
+    if options.command == "history" and _as_bool(config.option("revision_environment")):
         raise errors.Declined("revision_environment")
-    else:
-        sys.path[:0] = config.paths("prepend_sys_path")
-        print_text(options, command(options, Scripts(config)))
+    sys.path[:0] = config.paths("prepend_sys_path")
+    text = command(options, Scripts(config))
+    return lambda: print_text(options, text)
 
 
 def _needs_database(options: Options) -> bool:

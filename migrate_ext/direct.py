@@ -18,6 +18,7 @@ from migrate_ext.scripts import Scripts, command_errors
 
 TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from migrate_ext.cli import Options
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
     from migrate_ext.plans import Items
 
 
-def run_command(options: Options, config: Config) -> None:
-    """Run a command of the core that needs the database, through the project's ``env.py``.
+def prepare(options: Options, config: Config) -> Callable[[], None]:
+    """What is left to be done of a command of the core that needs the database: to run the project's
+    ``env.py``.
 
-    Raises :class:`~migrate_ext.errors.Declined`, before ``env.py`` has run, where Alembic must do
-    it.
+    Raises :class:`~migrate_ext.errors.Declined` where Alembic must do it. What ``env.py`` raises is
+    the project's.
     """
     if options.flags & {"sql"}:
         raise errors.Declined("--sql")
@@ -41,12 +43,17 @@ def run_command(options: Options, config: Config) -> None:
         raise errors.Declined("env.py is not a thin one")
     if handover.running is not None:
         raise errors.Declined("a command inside env.py")
-    sys.path[:0] = config.paths("prepend_sys_path")
-    handover.running = Run(options, config)
-    try:
-        _execute(path)
-    finally:
-        handover.running = None
+    paths = config.paths("prepend_sys_path")
+
+    def run() -> None:
+        sys.path[:0] = paths
+        handover.running = Run(options, config)
+        try:
+            _execute(path)
+        finally:
+            handover.running = None
+
+    return run
 
 
 def _execute(path: str) -> None:
@@ -75,6 +82,13 @@ def is_thin(path: str) -> bool:
     return b"migrate_ext" in source and b"alembic" not in source.replace(b"alembic.ini", b"")
 
 
+def _library() -> str | None:
+    try:
+        return libpq.find()
+    except OSError as error:
+        raise errors.Declined(str(error)) from error
+
+
 class Connecting:
     """A session that is being opened by another thread, while this one reads files.
 
@@ -94,7 +108,7 @@ class Connecting:
 
     def _run(self, params: dict[str, str]) -> None:
         try:
-            self.session = _core.Session.connect(params, libpq.find())
+            self.session = _core.Session.connect(params, _library())
         except Exception as error:
             self.error = error
         finally:
@@ -147,20 +161,23 @@ class Run:
             return "on_version_apply"
         logs.configure(self.config)
         url = database_url(settings)
-        session = None
+        params = {**libpq.CONNECTION, **_params(settings, url)}
+        connecting = Connecting(params)
+        session, declined = None, ""
         try:
-            params = {**libpq.CONNECTION, **_params(settings, url)}
-            connecting = Connecting(params)
+            self.scripts = Scripts(self.config)
+        except errors.Declined as reason:
+            declined = str(reason)
+        finally:  # as under Alembic, a server that is not there comes before a bad file
             try:
-                self.scripts = Scripts(self.config)
-            finally:  # as under Alembic, a server that is not there comes before a bad file
                 session = connecting.result()
+            except errors.Declined as reason:
+                declined = declined or str(reason)
+        try:
+            if self.scripts is None or session is None:
+                return declined
             table = VersionTable(session, settings, self.config, params)
             return self._serve(table, self.scripts, settings, url)
-        except errors.Declined as reason:
-            return str(reason)
-        except OSError as error:
-            return str(error)
         finally:
             if session is not None:
                 session.close()
@@ -171,15 +188,16 @@ class Run:
         if "plan" in self.options.flags:
             from migrate_ext import preview  # imports Alembic and SQLAlchemy
 
-            preview.show(self, table, scripts, settings)
+            try:
+                preview.show(self, table, scripts, settings)
+            except errors.Declined as reason:
+                raise errors.CommandError(f"--plan cannot tell: {reason}") from reason
             return None
         if self.options.command in ("upgrade", "downgrade"):
             return self._migrate(table, scripts, settings)
         if self.options.command == "stamp":
-            self._stamp(table, scripts)
-        else:
-            self._show(table, scripts, url)
-        return None
+            return self._stamp(table, scripts)
+        return self._show(table, scripts, url)
 
     def _migrate(self, table: VersionTable, scripts: Scripts, settings: Settings) -> str | None:
         """Run the migrations from the plan, or none if there are none; else say why not."""
@@ -188,15 +206,17 @@ class Run:
             return "Alembic warns that this is ambiguous"
         try:
             indexes = plan(self.options, scripts, heads)
+        except errors.Declined as reason:
+            return str(reason)
         except errors.CommandError:
             log_context()
             raise
         if indexes:
             from migrate_ext import counters, plans
 
-            reason = plans.run(self, table, scripts, settings, heads, indexes)
-            if reason is not None:
-                counters.plain(f"plan: {reason}")
+            why = plans.run(self, table, scripts, settings, heads, indexes)
+            if why is not None:
+                counters.plain(f"plan: {why}")
                 return "migrations to run"
             counters.planned += len(indexes)
             return None
@@ -205,10 +225,18 @@ class Run:
             table.ensure()
         return None
 
-    def _stamp(self, table: VersionTable, scripts: Scripts) -> None:
+    def _stamp(self, table: VersionTable, scripts: Scripts) -> str | None:
+        """Stamp, unless the graph leaves the question to Alembic: then say why."""
+        targets, purges = tuple(self.options.arguments), "purge" in self.options.flags
+        try:
+            scripts.graph.stamp(targets, () if purges else table.heads())
+        except errors.Declined as reason:
+            return str(reason)
+        except (errors.RevisionError, AssertionError, LookupError, ValueError):
+            pass  # it is told below, in its place
         log_context()
         table.begin()
-        if "purge" in self.options.flags:
+        if purges:
             table.ensure_now()
             table.purge()
             heads: tuple[str, ...] = ()
@@ -219,7 +247,7 @@ class Run:
         with command_errors(
             multiple_heads="Multiple heads are present; please specify a single target revision"
         ):
-            steps = scripts.graph.stamp(tuple(self.options.arguments), heads)
+            steps = scripts.graph.stamp(targets, heads)
         for from_, to, _, _ in steps:
             logs.info(f"Running stamp_revision {', '.join(from_)} -> {', '.join(to)}")
         rows = set(heads)
@@ -227,42 +255,51 @@ class Run:
             table.apply(operations)
             change_rows(rows, operations)
         table.commit(frozenset(rows))
+        return None
 
-    def _show(self, table: VersionTable, scripts: Scripts, url: str) -> None:
-        options, graph = self.options, scripts.graph
+    def _show(self, table: VersionTable, scripts: Scripts, url: str) -> str | None:
+        """Print what the command shows, unless the graph leaves that to Alembic: then say why."""
+        options = self.options
         verbose = "verbose" in options.flags
+        place, failed, text = "", None, ""
+        try:
+            heads = table.heads()
+            if options.command == "current":
+                if verbose:
+                    place = f"Current revision(s) for {_core.redact_url(url)}:\n"
+                if "check_heads" in options.flags and set(heads) != set(scripts.graph.heads):
+                    raise errors.CommandError("Database is not on all head revisions")
+            text = self._text(scripts, heads)
+        except errors.Declined as reason:
+            return str(reason)
+        except Exception as error:
+            failed = error
         log_context()
-        heads = table.heads()
+        commands.print_text(options, place)
+        if failed is not None:
+            raise failed
+        if not heads and options.command != "current":
+            table.ensure()  # as Alembic, for which `history` is no different from `upgrade` here
+        commands.print_text(options, text)
+        return None
+
+    def _text(self, scripts: Scripts, heads: tuple[str, ...]) -> str:
+        options, graph = self.options, scripts.graph
         if options.command == "current":
-            if verbose:
-                place = f"Current revision(s) for {_core.redact_url(url)}:\n"
-                commands.print_text(options, place)
-            if "check_heads" in options.flags and set(heads) != set(graph.heads):
-                raise errors.CommandError("Database is not on all head revisions")
             with command_errors():
                 current = graph.all_current(heads)
-            commands.print_text(options, scripts.lines(current, verbose=verbose))
-        elif options.command == "show":
-            if not heads:
-                table.ensure()
+            return scripts.lines(current, verbose="verbose" in options.flags)
+        if options.command == "show":
             with command_errors():
                 found = graph.get_revisions(heads)
-            entries = [scripts.log_entry(i) + "\n" for i in commands.indexes(found)]
-            commands.print_text(options, "".join(entries))
-        else:
-            if not heads:  # as Alembic, for which `history` is no different from `upgrade` here
-                table.ensure()
-            base, _, head = (options.value("rev_range") or ":").strip().partition(":")
-            marked = heads if "indicate_current" in options.flags else ()
-            if head == "current":
-                text = commands.history_text(options, scripts, base or "base", heads, marked)
-            elif base == "current":
-                text = commands.history_text(options, scripts, heads, head or "heads", marked)
-            else:
-                text = commands.history_text(
-                    options, scripts, base or "base", head or "heads", marked
-                )
-            commands.print_text(options, text)
+            return "".join(scripts.log_entry(i) + "\n" for i in commands.indexes(found))
+        base, _, head = (options.value("rev_range") or ":").strip().partition(":")
+        marked = heads if "indicate_current" in options.flags else ()
+        if head == "current":
+            return commands.history_text(options, scripts, base or "base", heads, marked)
+        if base == "current":
+            return commands.history_text(options, scripts, heads, head or "heads", marked)
+        return commands.history_text(options, scripts, base or "base", head or "heads", marked)
 
 
 def plan(options: Options, scripts: Scripts, heads: tuple[str, ...]) -> list[int]:

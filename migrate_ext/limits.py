@@ -33,9 +33,8 @@ from migrate_ext.errors import CommandError
 
 TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-_COMMANDS = ("upgrade", "downgrade", "stamp")
 _NAMES = (
     "lock",
     "lock_timeout",
@@ -76,31 +75,14 @@ class Limits:
         self.verbose = False
 
 
-def take_options(argv: Sequence[str]) -> list[str]:
-    """`argv` without the options that are ours, which are kept in :data:`given`.
+def give(options: dict[str, str]) -> None:
+    """Set what the command line gives, by the names above; forget what an earlier one gave.
 
     Raises :class:`~migrate_ext.errors.CommandError` where ``--lock-timeout`` has no number.
     """
     given.clear()
-    if not any(command in argv for command in _COMMANDS):
-        return list(argv)
-    left, rest = [], iter(argv)
-    for argument in rest:
-        option, equals, value = argument.partition("=")
-        if argument == "--no-lock":
-            given["lock"] = "false"
-        elif argument == "--repair":
-            given["repair"] = "true"
-        elif argument in ("-v", "--verbose"):  # only where cli.py sends it here
-            given["verbose"] = "true"
-        elif option == "--lock-timeout":
-            found = value if equals else next(rest, None)
-            if found is None:
-                raise CommandError("--lock-timeout needs a number of seconds")
-            given["lock_timeout"] = str(_checked("lock_timeout", found.strip(), option))
-        else:
-            left.append(argument)
-    return left
+    for name, value in options.items():
+        given[name] = str(_checked(name, value.strip(), "--" + name.replace("_", "-")))
 
 
 def read(option: Callable[[str], str | None]) -> Limits:

@@ -231,7 +231,10 @@ def run(
         return "limits of the run"
     if missing is not None:
         return missing
-    operations = scripts.graph.version_operations(heads, [(index, is_upgrade) for index in indexes])
+    try:
+        operations = scripts.graph.version_operations(heads, [(i, is_upgrade) for i in indexes])
+    except errors.Declined as declined:
+        return str(declined)
     per_migration = bool(settings.configure.get("transaction_per_migration"))
     several = per_migration or any(line < 0 for step in found for line, _ in step.items)
     return Runner(table, found, operations).run(heads, per_migration, several, limits)

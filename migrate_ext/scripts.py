@@ -112,7 +112,10 @@ class Scripts:
             raise errors.Declined(str(error)) from error
 
     def _read(self, folder: str) -> None:
-        names, answers = _core.scan_folder(folder)
+        try:
+            names, answers = _core.scan_folder(folder)
+        except OSError as error:
+            raise errors.Declined(f"{folder}: {error.strerror}") from error
         self.paths += [os.path.join(folder, "") + name for name in names]
         for answer in answers:
             if isinstance(answer, str) or answer[0] is None:

@@ -72,11 +72,11 @@ def command_line(argv: Sequence[str], prog: str, *, plain: bool = False) -> None
     argv, prog: as for :func:`migrate_ext.cli.main`. plain: without the executor.
     """
     line = CommandLine(prog=prog)
-    if not plain and not {"-h", "--help"}.isdisjoint(argv):
-        from migrate_ext import usage  # once in a while
+    if not plain:
+        from migrate_ext import usage  # after argparse, which it imports
 
         usage.add(line.parser)
-    options = line.parser.parse_args([word for word in argv if word != "--no-plan"])
+    options = line.parser.parse_args(argv)
     if not hasattr(options, "cmd"):
         line.parser.error("too few arguments")
     function, positional, keyword = options.cmd

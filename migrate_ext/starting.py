@@ -20,15 +20,25 @@ _FILES = os.path.join(os.path.dirname(__file__), "templates", "thin")
 _LOCATION = "script_location = %(here)s\n"
 
 
-def is_ours(argv: list[str]) -> bool:
-    """Whether `argv` asks for this template; what else ``init`` can do is Alembic's."""
-    return "init" in argv and (
-        "--template=thin" in argv
-        or "-tthin" in argv
-        or any(
-            argv[at : at + 2] in (["-t", "thin"], ["--template", "thin"]) for at in range(len(argv))
-        )
-    )
+def is_ours(words: list[str]) -> bool:
+    """Whether the words behind ``init`` ask for this template; what else it can do is Alembic's."""
+    template, _ = _template(words)
+    return template == "thin"
+
+
+def _template(words: list[str]) -> tuple[str, list[str]]:
+    """The template that is asked for, and the other words."""
+    template, others, rest = "", [], iter(words)
+    for word in rest:
+        if word in ("-t", "--template"):
+            template = next(rest, "")
+        elif word.startswith("--template="):
+            template = word.partition("=")[2]
+        elif word.startswith("-t") and not word.startswith("--"):
+            template = word[2:]
+        else:
+            others.append(word)
+    return template, others
 
 
 def add_thin(config: Any) -> None:
@@ -43,27 +53,20 @@ def add_thin(config: Any) -> None:
     config.print_stdout = print_more
 
 
-def run(argv: list[str]) -> None:
-    """Lay the environment out in the folder that `argv` names, and configuration and scripts here.
+def run(words: list[str], *, quiet: bool) -> None:
+    """Lay the environment out in the folder that is named behind ``init``, and configuration and
+    scripts here.
 
     Raises :class:`~migrate_ext.errors.CommandError` when the folder is in use, or for an argument
     that this template does not know.
     """
-    words = [word for word in argv if word not in ("--template=thin", "-tthin")]
-    folders: list[str] = []
-    skip = False
-    for word in words:
-        if skip or word in ("init", "-q", "--quiet", "--raiseerr"):
-            skip = False
-        elif word in ("-t", "--template"):
-            skip = True
-        elif word.startswith("-"):
+    _, folders = _template(words)
+    for word in folders:
+        if word.startswith("-"):
             raise CommandError(f"init -t thin takes no {word}")
-        else:
-            folders.append(word)
     if len(folders) != 1:
         raise CommandError("init -t thin needs one folder: migrate-ext init -t thin migrations")
-    _lay_out(folders[0], quiet="-q" in argv or "--quiet" in argv)
+    _lay_out(folders[0], quiet=quiet)
 
 
 def _lay_out(folder: str, *, quiet: bool) -> None:

@@ -18,16 +18,6 @@ if TYPE_CHECKING:
     from migrate_ext.testing.databases import Databases
     from migrate_ext.verify.places import Project
 
-_WITH_VALUE = ("-c", "--config", "-n", "--name", "-x")
-
-
-def position(argv: Sequence[str]) -> int | None:
-    """Where in `argv` the command ``verify`` stands: behind Alembic's global options; None where it is not the command."""
-    at = 0
-    while at < len(argv) and argv[at].startswith("-"):
-        at += 2 if argv[at] in _WITH_VALUE else 1
-    return at if at < len(argv) and argv[at] == "verify" else None
-
 
 def _options(arguments: Sequence[str], prog: str) -> argparse.Namespace:
     import argparse
@@ -56,11 +46,12 @@ def _options(arguments: Sequence[str], prog: str) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(argv: Sequence[str], prog: str) -> int:
-    """Run the command line `argv`, which :func:`position` recognises; returns the exit code."""
-    at = position(argv)
-    assert at is not None
-    options = _options(argv[at + 1 :], prog)
+def main(before: Sequence[str], arguments: Sequence[str], prog: str) -> int:
+    """Run the command; returns the exit code.
+
+    before: Alembic's global options, which stand before it. arguments: what stands behind it.
+    """
+    options = _options(arguments, prog)
     try:
         import psycopg
     except ImportError as error:
@@ -85,7 +76,7 @@ def main(argv: Sequence[str], prog: str) -> int:
     with ExitStack() as stack:
         stack.enter_context(_ended_by_sigterm())
         try:
-            project = _project(argv[:at], options)
+            project = _project(before, options)
             secrets += [place.url.password for place in project.places if place.url is not None]
             databases = _databases(project, options, stack)
             secrets += [databases.url("").password]

@@ -22,8 +22,8 @@ from project import ROOT, copy_project
 from psycopg import sql
 from sqlalchemy.engine import URL, make_url
 
+from migrate_ext.cli import CommandLine, main
 from migrate_ext.testing.databases import Databases
-from migrate_ext.verify import main, position
 from migrate_ext.verify.places import Cannot, Project
 from migrate_ext.verify.run import Result, verify
 from migrate_ext.verify.sides import Step, steps
@@ -411,12 +411,13 @@ def test_what_cannot_be_done_is_said_in_one_message(
 
 
 def test_only_the_command_itself_is_taken_for_it() -> None:
-    assert position(["verify"]) == 0
-    assert position(["-c", "verify", "--name=x", "-q", "verify", "--json"]) == 4
+    assert CommandLine(["verify"]).command == "verify"
+    line = CommandLine(["-c", "verify", "--name=x", "-q", "verify", "--json"])
+    assert (line.command, line.after) == ("verify", ["--json"])
     for other in (
         "revision -m verify",
         "-c verify history",
         "-x verify stamp verify",
         "stamp verify",
     ):
-        assert position(other.split()) is None
+        assert CommandLine(other.split()).command != "verify"

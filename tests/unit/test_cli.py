@@ -75,6 +75,87 @@ def test_what_we_accept_argparse_reads_the_same(
     check([*before, command, *after])
 
 
+ANY_WORD = st.one_of(
+    st.sampled_from(WORDS),
+    st.sampled_from(
+        "compile doctor verify init list_templates merge edit -m -t --message --template -vq -qv -q -cx.ini -xa=b -nx "
+        "--conf --config=x --name=upgrade --raise --plan --no-plan --no-lock --repair --lock-timeout --lock-timeout=3 "
+        "-t thin --autogenerate --head --splice --version --help -h".split()
+    ),
+    st.sampled_from(["", " ", "\udcff", "a:\udcff", "ü"]),
+)
+
+
+@given(st.lists(ANY_WORD, max_size=7))
+@settings(max_examples=3000, deadline=None)
+@example("revision -m compile".split())
+@example("merge -m compile heads".split())
+@example("-x compile revision -m a".split())
+@example("stamp compile --sql".split())
+@example("-x upgrade history -v".split())
+@example("-n doctor history".split())
+@example("revision -m init".split())
+@example("-c verify stamp --tag verify doctor".split())
+@example(["upgrade", "--tag", "--", "a"])
+def test_what_alembic_accepts_means_the_same_here(argv: list[str]) -> None:
+    """No word of it is taken for a command or an option of ours."""
+    theirs = oracle(argv)
+    if theirs is None or "cmd" not in theirs:
+        return
+    line = cli.CommandLine(argv)
+    assert (line.argv, line.limits, line.flags) == (argv, {}, set())
+    assert line.command in ("", theirs["cmd"][0].__name__)
+    if line.command:
+        assert (line.quiet, line.raiseerr) == (theirs["quiet"], theirs["raiseerr"])
+    assert line.command not in ("compile", "doctor", "verify")
+
+
+OWN = ["--no-lock", "--lock-timeout=5", "--repair", "--plan", "--no-plan", "-v", "--verbose"]
+
+
+@given(
+    st.lists(st.sampled_from(["-q", "--raiseerr", "-xa=b", "--name=n", "-cupgrade"]), max_size=2),
+    st.sampled_from(["upgrade", "downgrade"]),
+    st.lists(st.sampled_from([*OWN, "--tag=--plan", "--tag=t"]), max_size=5),
+    st.integers(0, 5),
+)
+def test_our_own_options_are_taken_from_behind_the_commands_that_have_them(
+    before: list[str], command: str, after: list[str], at: int
+) -> None:
+    words = [*after[:at], "+1", *after[at:]]
+    line = cli.CommandLine([*before, command, *words])
+    assert line.argv == [*before, command, *[word for word in words if word not in OWN]]
+    assert oracle(line.argv) is not None
+    assert ("plan" in line.flags) == ("--plan" in words)
+    assert ("repair" in line.limits) == ("--repair" in words)
+    assert ("verbose" in line.limits) == ("-v" in words or "--verbose" in words)
+    assert line.limits.get("lock_timeout") == ("5" if "--lock-timeout=5" in words else None)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "downgrade a:base --sql -v",
+        "upgrade a:b --sq --verbose",
+        "history --no-lock",
+        "current --plan",
+        "stamp head --repair",
+        "stamp head --plan",
+        "upgrade head --tag",
+        "--plan upgrade head",
+        "revision -m a --no-lock",
+    ],
+)
+def test_elsewhere_they_are_a_usage_error_as_alembic_says_it(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as theirs:
+        CommandLine(prog="alembic").parser.parse_args(line.split())
+    said = capsys.readouterr().err
+    assert (theirs.value.code, cli.main(line.split(), "alembic")) == (2, 2)
+    assert capsys.readouterr().err.splitlines()[-1] == said.splitlines()[-1]
+
+
 TAKEN = [
     "history",
     "-c x.ini -c pyproject.toml -n other -x a=b -x c -q --raiseerr history -v -i -r a:b",
