@@ -30,6 +30,7 @@ def prepare(options: Options) -> Callable[[], None]:
     """
     ini, toml = default_files(options.config)
     config = Config(ini, toml, options.section)
+    config.check()
     read_only = {"history": _history, "heads": _heads, "branches": _branches, "show": _show}
     command = read_only.get(options.command)
     if command is None or _needs_database(options):

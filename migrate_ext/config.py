@@ -85,6 +85,29 @@ class Config:
         except (ValueError, TypeError, KeyError) as error:
             raise Declined(f"configuration: {name}: {error}") from error
 
+    def check(self) -> None:
+        """Raises :class:`~migrate_ext.errors.Declined` where Alembic may stumble over an option that it
+        reads before any command, and we need not.
+        """
+        for name in ("file_template", "output_encoding", "timezone"):
+            self.option(name)
+        length = self.toml.get("truncate_slug_length")
+        if self.parser.has_option(self.section, "truncate_slug_length"):
+            length = self.option("truncate_slug_length")
+        if type(length) is not int and length is not None and not str(length).isdecimal():
+            raise Declined("configuration: truncate_slug_length is not a number")
+        if self.parser.has_section("post_write_hooks"):
+            for name in self.parser.options("post_write_hooks"):
+                self.value("post_write_hooks", name)
+            return
+        hooks = self.toml.get("post_write_hooks", [])
+        tables: list[Any] = hooks if isinstance(hooks, list) else [None]
+        if not all(isinstance(table, dict) and "name" in table for table in tables):
+            raise Declined("configuration: post_write_hooks are not tables with a name")
+        for value in [value for table in tables for value in table.values()]:
+            if not isinstance(value, str) or "%" in value.replace("%(here)s", "").replace("%%", ""):
+                raise Declined("configuration: post_write_hooks are not strings")
+
     def script_location(self) -> str:
         """The folder of ``env.py``."""
         location = self.option("script_location")
@@ -160,13 +183,13 @@ def _may_name_us(data: bytes) -> bool:
     """
     if b"\\u" in data or b"\\U" in data or b"\\x" in data:
         return True
-    if b"alembic" not in data:
-        return False
+    named = b"alembic" in data
     for line in data.splitlines():
         _, *after = line.split(b"tool")
-        if after and b"alembic" in line:
+        if named and after and b"alembic" in line:
             return True
-        if any(part.lstrip(b" \t\"'")[:1] in (b"]", b"=") for part in after if part):
+        ends = {part.lstrip(b" \t\"'")[:1] for part in after}
+        if b"=" in ends or (named and b"]" in ends):  # `tool = 3` is an error of Alembic's
             return True
     return False
 
@@ -194,14 +217,13 @@ def default_files(named: list[str]) -> tuple[str, str]:
             toml = chosen
         else:
             ini = chosen
-    seen: set[bool] = set()
+    named_ini = named_toml = None
     for name in named:
         is_toml = os.path.basename(name) == "pyproject.toml"
-        if is_toml in seen:
+        if (named_toml if is_toml else named_ini) is not None:
             raise Declined("two configuration files of one kind")
-        seen.add(is_toml)
         if is_toml:
-            toml = name
+            named_toml = name
         else:
-            ini = name
-    return ini, toml
+            named_ini = name
+    return named_ini or ini, named_toml or toml  # one that is named '' is none, as in Alembic

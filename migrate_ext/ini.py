@@ -29,6 +29,10 @@ class Ini:
         found = self.sections.get(section)
         return found is not None and (option in found or option in self.defaults)
 
+    def options(self, section: str) -> list[str]:
+        """Those of a section, with the defaults."""
+        return [*{**self.defaults, **self.sections[section]}]
+
     def get(
         self, section: str, option: str, *, raw: bool = False, fallback: str | None = None
     ) -> str | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from alembic.config import Config as AlembicConfig
 from alembic.script import ScriptDirectory
-from hypothesis import given, settings
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 from project import ROOT
 
@@ -168,10 +169,10 @@ def test_files_are_chosen_as_alembic_chooses_them(monkeypatch: pytest.MonkeyPatc
     from alembic.config import CommandLine
     from alembic.util import CommandError
 
-    names = ("a.ini", "b/pyproject.toml", "c.ini", "pyproject.toml")
-    for chosen in None, "x.ini", "y/pyproject.toml":
+    names = ("a.ini", "b/pyproject.toml", "c.ini", "pyproject.toml", "")
+    for chosen in None, "", "x.ini", "y/pyproject.toml":
         monkeypatch.delenv("ALEMBIC_CONFIG", raising=False)
-        if chosen:
+        if chosen is not None:
             monkeypatch.setenv("ALEMBIC_CONFIG", chosen)
         for count in range(4):
             for named in itertools.product(names, repeat=count):
@@ -183,6 +184,65 @@ def test_files_are_chosen_as_alembic_chooses_them(monkeypatch: pytest.MonkeyPatc
                         config.default_files(list(named))
                 else:
                     assert config.default_files(list(named)) == (ini, toml)
+
+
+VALUES = st.sampled_from(
+    ["'a'", "'%(here)s'", "'%%(rev)s'", "'%(rev)s'", "'50%'", "3", "-1", "true", "1.5", "[]", "['a']", "['%(x)s']", "[1]"]
+    + ["[{name = 'a', type = 'exec'}]", "[{type = 'exec'}]", "[{name = '%(rev)s'}]", "[{name = 1}]", "{a = 'b'}", "1979-05-27"]
+)  # fmt: skip
+KEYS = st.sampled_from(
+    "script_location file_template timezone output_encoding truncate_slug_length post_write_hooks version_locations "
+    "prepend_sys_path sourceless recursive_version_locations revision_environment other".split()
+)
+INI_LINES = st.sampled_from(
+    ["[post_write_hooks]\nhooks = a\na.type = exec\n", "[post_write_hooks]\nhooks = a\na.options = %(x)s\n", "[post_write_hooks]\n"]
+    + [f"{key} = {value}\n" for key in ("truncate_slug_length", "file_template", "timezone") for value in ("3", "x", "%(x)s", "%%(x)s", "")]
+)  # fmt: skip
+
+
+@knows_toml
+@given(
+    st.sampled_from(["", "tool = 3\n", "tool = {}\n", "tool = []\n", "tool.alembic = 1\n", "[tool]\nother = 1\n"]),
+    st.one_of(st.none(), st.dictionaries(KEYS, VALUES, max_size=4)),
+    st.lists(INI_LINES, max_size=3, unique=True),
+)  # fmt: skip
+@settings(max_examples=400, deadline=None)
+@example("tool = 3\n", None, [])
+@example("", {"post_write_hooks": "['a']"}, [])
+@example("", {"file_template": "'%(rev)s'"}, [])
+def test_what_alembic_refuses_to_read_is_not_accepted(
+    head: str, table: dict[str, str] | None, ini: list[str]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "versions").mkdir()
+        text = head
+        if table is not None:
+            lines = "".join(f"{key} = {value}\n" for key, value in table.items())
+            text += f"[tool.alembic]\nscript_location = '%(here)s'\n{lines}"
+            if "script_location" in table:
+                text = head + f"[tool.alembic]\n{lines}"
+        toml, file = Path(folder, "pyproject.toml"), Path(folder, "alembic.ini")
+        toml.write_text(text)
+        place = "script_location = %(here)s\n" if table is None else ""
+        sections = [line for line in ini if line.startswith("[")]
+        others = {line.partition(" ")[0]: line for line in ini if not line.startswith("[")}
+        file.write_text(f"[alembic]\n{place}" + "".join([*others.values(), *sections[:1]]))
+        try:
+            ours = config.Config(str(file), str(toml), "alembic")
+            ours.check()
+            ours.paths("version_locations")
+            ours.paths("prepend_sys_path")
+            ours.boolean("sourceless")
+            ours.boolean("recursive_version_locations")
+            ours.script_location()
+        except (Declined, CommandError):
+            return
+        event("taken")
+        before = list(sys.path)
+        try:
+            ScriptDirectory.from_config(AlembicConfig(file_=str(file), toml_file=str(toml)))
+        finally:
+            sys.path[:] = before
 
 
 TABLES = (
