@@ -152,7 +152,7 @@ def _one_paragraph(text: str) -> str:
 def _without_passwords(text: str) -> str:
     """Libraries quote the URL when they cannot read it. (Our own example of one stays.)"""
     text = re.sub(r"(://[^\s:/@]*:)(?!password@)\S*@", r"\1***@", text)
-    return re.sub(r"(\bpassword=)[^\s&]+", r"\1***", text)
+    return re.sub(r"(\b\w*(?:password|secret|token|passwd)\w*=)[^\s&]+", r"\1***", text)
 
 
 def _say(text: str) -> None:

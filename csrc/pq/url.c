@@ -65,7 +65,47 @@ static const char *const SSL_MODES[] = {"disable", "allow",     "prefer",
 
 /* What SQLAlchemy 2.1 leaves in a database's name; 2.0 decodes and encodes nothing there. */
 static const char DATABASE_SAFE[] = " +/";
-static const char *const SECRET_OPTIONS[] = {"password", "sslpassword"};
+/* Options whose values tell nobody's secret. Any other, also one that libpq will have some day, is
+ * not printed. */
+static const char *const HARMLESS_OPTIONS[] = {
+    "application_name",
+    "channel_binding",
+    "client_encoding",
+    "connect_timeout",
+    "dbname",
+    "fallback_application_name",
+    "gssencmode",
+    "gsslib",
+    "host",
+    "hostaddr",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "krbsrvname",
+    "load_balance_hosts",
+    "port",
+    "replication",
+    "require_auth",
+    "requirepeer",
+    "service",
+    "ssl",
+    "ssl_max_protocol_version",
+    "ssl_min_protocol_version",
+    "sslcert",
+    "sslcertmode",
+    "sslcompression",
+    "sslcrl",
+    "sslcrldir",
+    "sslkey",
+    "sslmode",
+    "sslnegotiation",
+    "sslrootcert",
+    "sslsni",
+    "target_session_attrs",
+    "tcp_user_timeout",
+    "user",
+};
 
 static slice slice_of(const char *from, const char *to)
 {
@@ -746,10 +786,10 @@ mig_status mig_url_redact(const char *text, size_t length, mig_arena *arena, con
         *to++ = i == 0 ? '?' : '&';
         to = quote_plus(to, key);
         *to++ = '=';
-        if (among(key, SECRET_OPTIONS, sizeof SECRET_OPTIONS / sizeof SECRET_OPTIONS[0]))
-            to = put(to, constant("***"));
-        else
+        if (among(key, HARMLESS_OPTIONS, sizeof HARMLESS_OPTIONS / sizeof HARMLESS_OPTIONS[0]))
             to = quote_plus(to, p.options[i].value);
+        else
+            to = put(to, constant("***"));
     }
     *to = '\0';
     *redacted = begin;

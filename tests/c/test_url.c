@@ -79,7 +79,8 @@ static void test_each_form_means_what_sqlalchemy_says(void)
 static void test_the_password_is_hidden(void)
 {
     static const char *const PAIRS[][2] = {
-        {"postgresql://u:secret@h:5/d?b=1&a=x%20y", "postgresql://u:***@h:5/d?a=x+y&b=1"},
+        {"postgresql://u:secret@h:5/d?sslmode=x%20y&a=1",
+         "postgresql://u:***@h:5/d?a=***&sslmode=x+y"},
         {"mysql+pymysql://u:secret@[::1]/", "mysql+pymysql://u:***@[::1]/"},
         {"sqlite://", "sqlite://"},
         {"postgresql://:@", "postgresql://:***@"},
