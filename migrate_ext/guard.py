@@ -57,6 +57,11 @@ class Line:
         """In a transaction that can only be rolled back."""
         return self.status == "failed"
 
+    @property
+    def has_standard_strings(self) -> bool:
+        """A backslash in a string means nothing (``standard_conforming_strings``)."""
+        raise NotImplementedError
+
     def ask(self, sql: str) -> list[tuple[str | None, ...]]:
         """Run one statement outside the driver's notion of a transaction."""
         raise NotImplementedError
@@ -109,6 +114,10 @@ class LibpqLine(Line):
         )
         return {0: "idle", 2: "open", 3: "failed"}.get(found, "lost")
 
+    @property
+    def has_standard_strings(self) -> bool:
+        return self.session.parameter("standard_conforming_strings") == "on"
+
     def ask(self, sql: str) -> list[tuple[str | None, ...]]:
         try:
             return self.session.query(sql)
@@ -145,6 +154,10 @@ class AsyncpgLine(Line):
         if self.driver.is_closed():
             return "lost"
         return "open" if self.driver.is_in_transaction() else "idle"
+
+    @property
+    def has_standard_strings(self) -> bool:
+        return bool(self.driver.get_settings().standard_conforming_strings == "on")
 
     @property
     def has_failed(self) -> bool:
@@ -491,7 +504,9 @@ class Guard:
         """A statement goes the driver's way. It may be a COMMIT, of which SQLAlchemy knows nothing."""
         if self.held == "transaction" and self.line.status == "idle":
             self._ended_unseen()
-        self.ending = _core.transaction_end(statement) if isinstance(statement, str) else ""
+        text = statement if isinstance(statement, str) else ""
+        standard = "\\" not in text or self.line.has_standard_strings
+        self.ending = _core.transaction_end(text, standard)
         self.committing, self.is_mixed = None, False  # else of a COMMIT that failed
         if self.ending:
             self.needs_session(f"a {self.ending.upper()} of its own")
@@ -499,7 +514,7 @@ class Guard:
                 self._retake()
                 if self.ending == "commit" and self.line.status == "open":
                     self.committing = list(self.done)
-                    self.is_mixed = _core.statement_kind(statement)[0] != "one"
+                    self.is_mixed = _core.statement_kind(statement, standard)[0] != "one"
         return statement, parameters
 
     def _sent(

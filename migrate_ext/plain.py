@@ -389,6 +389,30 @@ def _truth(node: ast.expr) -> bool | None:
     return bool(eval(code)) if not code.co_code[::2].translate(None, _CONSTANT) else None
 
 
+def _reachable(statements: list[ast.stmt]) -> tuple[list[ast.stmt], bool]:
+    """`statements` without what the compiler leaves out, and whether they always return."""
+    found: list[ast.stmt] = []
+    for node in statements:
+        inner, ended = [node], isinstance(node, ast.Return)
+        if isinstance(node, (ast.If, ast.While)):
+            truth = _truth(node.test)
+            body, body_ended = _reachable(node.body)
+            orelse, orelse_ended = _reachable(node.orelse)
+            if truth is False:
+                inner, ended = orelse, orelse_ended
+            elif isinstance(node, ast.If) and truth is True:
+                inner, ended = body, body_ended
+            elif isinstance(node, ast.If):
+                inner = [ast.copy_location(ast.If(node.test, body, orelse), node)]
+                ended = body_ended and orelse_ended
+        elif isinstance(node, ast.Assert) and _truth(node.test) is True:
+            inner = []
+        found += inner
+        if ended:
+            return found, True
+    return found, False
+
+
 _CONSTANT = bytes(
     opmap[name]
     for name in (
@@ -519,50 +543,52 @@ class Checker:
             self.refuse(node, "takes arguments")
         if arguments.vararg or arguments.kwarg:
             self.refuse(node, "takes arguments")
-        self._scopes(node)
-        self.body(node.body)
-
-    def _scopes(self, node: ast.FunctionDef) -> None:
-        """Which names are locals, and which of these only ever hold a bind or a batch."""
-        binds: set[ast.expr] = set()  # the nodes that bind them
-        batches: set[ast.expr | None] = set()
         for part in ast.walk(node):
             if isinstance(part, ast.Global):
                 self.globals.update(part.names)
-            elif isinstance(part, ast.Attribute) and part.attr in _MUTATORS:
+            elif isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load):
+                self.locals.add(part.id)
+        self.locals -= self.globals
+        body, _ = _reachable(node.body)
+        self._uses(body)
+        self.body(body)
+
+    def _uses(self, body: list[ast.stmt]) -> None:
+        """Which locals only ever hold a bind or a batch, and whether a container may be changed."""
+        binds: set[ast.expr] = set()  # the nodes that bind them
+        batches: set[ast.expr | None] = set()
+        parts = [part for statement in body for part in ast.walk(statement)]
+        for part in parts:
+            if isinstance(part, ast.Attribute) and part.attr in _MUTATORS:
                 self.changes = True
             elif isinstance(part, ast.Assign) and self._is_get_bind(part.value):
                 binds.update(part.targets[:1] if len(part.targets) == 1 else ())
             elif isinstance(part, ast.With) and self._is_batch(part):
                 batches.add(part.items[0].optional_vars)
         others = set()
-        for part in ast.walk(node):
+        for part in parts:
             if isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load):
-                self.locals.add(part.id)
                 if part in binds:
                     self.binds.add(part.id)
                 elif part in batches:
                     self.batches.add(part.id)
                 else:
                     others.add(part.id)
-        self.locals -= self.globals
         mixed = others | self.globals | (self.binds & self.batches)
         self.binds -= mixed
         self.batches -= mixed
 
-    def body(self, statements: list[ast.stmt]) -> bool:
-        """True: it always returns; what follows is never reached, and the compiler leaves it out."""
-        return any(self.statement(statement) for statement in statements)
+    def body(self, statements: list[ast.stmt]) -> None:
+        for statement in statements:
+            self.statement(statement)
 
-    def statement(self, node: ast.stmt) -> bool:
-        """As :meth:`body`."""
+    def statement(self, node: ast.stmt) -> None:
         if isinstance(node, ast.Expr):
             if not (isinstance(node.value, ast.Call) and self._is_thrown_away(node.value)):
                 self.expression(node.value)
         elif isinstance(node, ast.Return):
             if node.value is not None:
                 self.expression(node.value)
-            return True
         elif isinstance(node, ast.Assign):
             if not (self._is_get_bind(node.value) and _name_of(node.targets[0]) in self.binds):
                 self.expression(node.value)
@@ -576,26 +602,16 @@ class Checker:
                 self._parts(node.target)
         elif isinstance(node, ast.If):
             self.expression(node.test)
-            truth = _truth(node.test)
-            branches = [
-                b for b, never in ((node.body, False), (node.orelse, True)) if truth is not never
-            ]
-            ended = [self.body(branch) for branch in branches]
-            return all(ended)
-        elif isinstance(node, ast.While) and _truth(node.test) is False:
-            return self.body(node.orelse)
+            self.body(node.body)
+            self.body(node.orelse)
         elif isinstance(node, ast.For) and not node.orelse:
             self.expression(node.iter)
             self._bind(node.target)
             self.body(node.body)
         elif isinstance(node, ast.With):
             self._with(node)
-        elif not (
-            isinstance(node, (ast.Pass, ast.Global))
-            or (isinstance(node, ast.Assert) and _truth(node.test) is True)
-        ):
+        elif not isinstance(node, (ast.Pass, ast.Global)):
             self.refuse(node, f"a {type(node).__name__} statement")
-        return False
 
     def _is_get_bind(self, node: ast.expr) -> bool:
         """``op.get_bind()``"""

@@ -43,7 +43,8 @@ static void dealloc(PyObject *self)
 
 /* Python to C -------------------------------------------------------------------------------- */
 
-/* A name borrowed from `text`, a str, or Python's None. */
+/* A name borrowed from `text`, a str, or Python's None. One with lone surrogates (an argument that
+ * was no UTF-8) is Declined: no name that was read is like it. */
 static int as_name(PyObject *text, mig_name *name)
 {
     *name = MIG_NO_NAME;
@@ -56,7 +57,15 @@ static int as_name(PyObject *text, mig_name *name)
     Py_ssize_t length;
     name->text = PyUnicode_AsUTF8AndSize(text, &length);
     name->length = (size_t)length;
-    return name->text == NULL ? -1 : 0;
+    if (name->text != NULL)
+        return 0;
+    if (PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) {
+        mig_error error;
+        PyErr_Clear();
+        (void)mig_fail(&error, MIG_EDECLINED, "a name that is not UTF-8");
+        (void)mig_py_raise(&error);
+    }
+    return -1;
 }
 
 static int is_sequence(PyObject *value)

@@ -2,6 +2,8 @@
  * transaction_end, lock_sql_try, lock_sql_holders, load_libpq. */
 #include "py/module.h"
 
+#include <stdbool.h>
+
 #include "core/sqllex.h"
 #include "pq/libpq.h"
 #include "pq/lock.h"
@@ -52,17 +54,30 @@ static PyObject *redact_url(PyObject *Py_UNUSED(module), PyObject *argument)
     return result;
 }
 
+/* Reads a str, also one that the driver will not encode. up_to_zero: as libpq sends it, which ends
+ * a text at a zero byte. 0, or -1 with an exception set. */
+static int classify(PyObject *text, int standard, bool up_to_zero, mig_sql_info *info)
+{
+    PyObject *bytes = PyUnicode_AsEncodedString(text, "utf-8", "surrogatepass");
+    if (bytes == NULL)
+        return -1;
+    const char *sql = PyBytes_AS_STRING(bytes);
+    size_t length = up_to_zero ? strlen(sql) : (size_t)PyBytes_GET_SIZE(bytes);
+    *info = mig_sqllex_classify(sql, length, standard != 0);
+    Py_DECREF(bytes);
+    return 0;
+}
+
 static PyObject *statement_kind(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
 {
     static const char *const NAMES[] = {"none", "one", "several", "unsure"};
     static char *names[] = {"sql", "standard_conforming_strings", NULL};
-    const char *sql;
-    Py_ssize_t length;
+    PyObject *sql;
     int standard = 1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s#|p:statement_kind", names, &sql, &length,
-                                     &standard))
+    mig_sql_info info;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U|p:statement_kind", names, &sql, &standard) ||
+        classify(sql, standard, false, &info) < 0)
         return NULL;
-    mig_sql_info info = mig_sqllex_classify(sql, (size_t)length, standard != 0);
     PyObject *keyword =
         PyUnicode_DecodeUTF8(info.keyword, (Py_ssize_t)strlen(info.keyword), "replace");
     if (keyword == NULL)
@@ -70,14 +85,17 @@ static PyObject *statement_kind(PyObject *Py_UNUSED(module), PyObject *args, PyO
     return Py_BuildValue("sN", NAMES[info.kind], keyword);
 }
 
-static PyObject *transaction_end(PyObject *Py_UNUSED(module), PyObject *argument)
+static PyObject *transaction_end(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
 {
     static const char *const NAMES[] = {"", "commit", "rollback"};
-    Py_ssize_t length;
-    const char *sql = PyUnicode_AsUTF8AndSize(argument, &length);
-    if (sql == NULL)
+    static char *names[] = {"sql", "standard_conforming_strings", NULL};
+    PyObject *sql;
+    int standard = 1;
+    mig_sql_info info;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U|p:transaction_end", names, &sql, &standard) ||
+        classify(sql, standard, true, &info) < 0)
         return NULL;
-    return PyUnicode_FromString(NAMES[mig_sqllex_classify(sql, (size_t)length, true).ending]);
+    return PyUnicode_FromString(NAMES[info.ending]);
 }
 
 static PyObject *lock_sql_try(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
@@ -141,8 +159,9 @@ static PyMethodDef methods[] = {
     {"statement_kind", (PyCFunction)(void (*)(void))statement_kind, METH_VARARGS | METH_KEYWORDS,
      "statement_kind(sql: str, standard_conforming_strings: bool = True) -> tuple[str, str]\n\n"
      "'one', 'several', 'none' or 'unsure', and the first word in upper case."},
-    {"transaction_end", transaction_end, METH_O,
-     "transaction_end(sql: str) -> str\n\n'commit' or 'rollback': what the first statement that "
+    {"transaction_end", (PyCFunction)(void (*)(void))transaction_end, METH_VARARGS | METH_KEYWORDS,
+     "transaction_end(sql: str, standard_conforming_strings: bool = True) -> str\n\n'commit' or "
+     "'rollback': what the first statement that "
      "ends the transaction does; '' when there is none."},
     {"lock_sql_try", (PyCFunction)(void (*)(void))lock_sql_try, METH_VARARGS | METH_KEYWORDS,
      "lock_sql_try(table: str, schema: str | None, for_session: bool, backend_pid: int = 0) -> "

@@ -71,6 +71,7 @@ PLAIN = [
     "while 0:\n    print(1)",
     "if 1:\n    if True:\n        return\nprint(1)",
     "if sa:\n    return\nelse:\n    return 1\nprint(1)",
+    "op.execute(x)\nreturn\nx = op.get_bind()\nx.scalar(1)",
     "assert True",
     "x = False and print(1)\ny = 1 or print(1)\nz = 1 if True else print(1)",
     "global x",
