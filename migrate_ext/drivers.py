@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
@@ -207,11 +208,25 @@ def foreign(connection: Any) -> str | None:
         return f"driver: cursors are {cursor!r:.60}"
     if not _SENDING.isdisjoint(vars(connection)):
         return "driver: a connection is patched"
-    folder = os.path.dirname(driver.__file__)
-    for base in (*kind.__mro__, *cursor.__mro__):
-        for name in _SENDING & vars(base).keys():
-            if not is_own(vars(base)[name], folder):
-                return f"driver: {base.__name__}.{name} is replaced"
+    reason = _replaced((*kind.__mro__, *cursor.__mro__), driver)
+    if reason is None and kind is driver.AsyncConnection:
+        adapters = sys.modules[_ADAPTERS]
+        classes = (adapters.AsyncAdapt_psycopg_connection, adapters.AsyncAdapt_psycopg_cursor)
+        reason = _replaced([base for cls in classes for base in cls.__mro__], sqlalchemy)
+    return reason
+
+
+# Where SQLAlchemy has its classes around psycopg's async connections and cursors.
+_ADAPTERS = "sqlalchemy.dialects.postgresql.psycopg"
+
+
+def _replaced(classes: Iterable[type], package: Any) -> str | None:
+    """Which method of `classes` that statements go through is not written in `package`."""
+    folder = os.path.dirname(package.__file__)
+    for cls in classes:
+        for name in _SENDING & vars(cls).keys():
+            if not is_own(vars(cls)[name], folder):
+                return f"driver: {cls.__name__}.{name} is replaced"
     return None
 
 
@@ -226,7 +241,9 @@ def lend(connection: Any) -> Lent | str:
     if name == "sqlalchemy":  # an adapter around an async driver's
         adapter, connection = type(connection), connection.driver_connection
         name = type(connection).__module__.partition(".")[0]
-        if name != "psycopg" or adapter.__name__ != "AsyncAdapt_psycopg_connection":
+        if name != "psycopg" or (
+            adapter is not sys.modules[_ADAPTERS].AsyncAdapt_psycopg_connection
+        ):
             return f"driver: {name} through asyncio"
         found = libpq.of_psycopg(connection)
         if found is None:

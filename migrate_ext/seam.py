@@ -437,6 +437,10 @@ def _replaced(connection: Connection) -> str | None:
     for name in _EXECUTING:
         if not drivers.is_own(vars(Connection).get(name, _replaced), _FOLDER):
             return f"connection: {name} is replaced"
+        # On the object, too, save by what a run of ours puts there.
+        found = vars(connection).get(name)
+        if found is not None and type(getattr(found, "__self__", None)) not in (_Lending, _Run):
+            return f"connection: {name} is replaced"
     dialect = connection.dialect
     for name in _DIALECTS:
         found = getattr(type(dialect), name)

@@ -161,6 +161,34 @@ def listening(_: Lab, patch: pytest.MonkeyPatch) -> None:
     )
 
 
+def on_the_connection(name: str) -> Callable[[Lab, pytest.MonkeyPatch], None]:
+    """A method of SQLAlchemy's connection, replaced on the one object."""
+
+    def patch_it(lab: Lab, _: pytest.MonkeyPatch) -> None:
+        def replace(connection: Any) -> None:
+            original = getattr(connection, name)
+
+            def replaced(*args: Any, **kw: Any) -> Any:
+                seen.append(name)
+                return original(*args, **kw)
+
+            setattr(connection, name, replaced)
+
+        lab.connected = replace
+
+    return patch_it
+
+
+def patched_adapter(lab: Lab, patch: pytest.MonkeyPatch) -> None:
+    """The cursors of SQLAlchemy's adapter around an async connection."""
+    from sqlalchemy.dialects.postgresql.psycopg import AsyncAdapt_psycopg_cursor
+
+    for owner in AsyncAdapt_psycopg_cursor.__mro__:
+        if "execute" in vars(owner):
+            patch.setattr(owner, "execute", watching(vars(owner)["execute"]))
+            return
+
+
 WAYS: dict[str, tuple[str, Callable[[Lab, pytest.MonkeyPatch], None]]] = {
     "psycopg: a cursor class": ("psycopg", lambda lab, p: factory(lab, p, cursor=Cursor)),
     "psycopg: a connection class": ("psycopg", lambda lab, p: created_by(lab, Connection.connect)),
@@ -202,6 +230,11 @@ WAYS: dict[str, tuple[str, Callable[[Lab, pytest.MonkeyPatch], None]]] = {
         "psycopg",
         patched(sqlalchemy.Connection, "execute"),
     ),
+    **{
+        f"SQLAlchemy: {name} is replaced on the connection": ("psycopg", on_the_connection(name))
+        for name in ("execute", "_execute_ddl", "_execute_context")
+    },
+    "SQLAlchemy: the async adapter's execute is patched": ("psycopg_async", patched_adapter),
     "SQLAlchemy: the dialect's do_execute is patched": ("psycopg", patched_dialect),
     "SQLAlchemy: a listener on all engines": ("psycopg2", listening),
 }
@@ -228,7 +261,8 @@ def test_whoever_looks_at_statements_sees_each_of_them(
             found.append(list(seen))
     finally:
         getattr(Lab, "stop", lambda: None)()
-    assert found[0] == found[1] and any("t2" in sql for sql in found[0])
+    assert found[0] == found[1] and found[0]
+    assert any("t2" in sql for sql in found[0]) or "on the connection" in way
     assert counters.plain_reasons != before
 
 
