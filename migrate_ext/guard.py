@@ -189,7 +189,11 @@ class AsyncpgLine(Line):
 def line_of(connection: Connection) -> Line | str:
     """The line of an open connection; a text says why there is none."""
     driver: Any = connection.connection.driver_connection
-    name = type(driver).__module__.partition(".")[0]
+    # By its classes: a tracer's, or the project's own, is a driver's all the same.
+    bases = {cls.__module__.partition(".")[0] for cls in driver.__class__.__mro__}
+    name = next((known for known in ("asyncpg", "psycopg", "psycopg2") if known in bases), "")
+    if name == "psycopg2" and driver.__class__ is not type(driver):
+        name = ""  # a proxy: the lock of its connection cannot be found
     if name == "asyncpg":
         return AsyncpgLine(connection, driver)
     if name == "psycopg":
@@ -199,7 +203,7 @@ def line_of(connection: Connection) -> Line | str:
         library = sys.modules["psycopg2._psycopg"].__file__
         found = (driver.pgconn_ptr, library) if library else None
     else:
-        return f"the driver {name}"
+        return f"the driver {type(driver).__module__.partition('.')[0]}"
     return LibpqLine(connection, driver, *found) if found else f"this build of {name}"
 
 

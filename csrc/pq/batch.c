@@ -584,8 +584,7 @@ mig_status mig_batch_poll(mig_batch *batch, mig_session *session, mig_error *err
         error = &local;
     mig_status status = check_flight(batch, session, error);
     if (status == MIG_OK && mig_batch_in_flight(batch)) {
-        if (!session->pq.PQconsumeInput(session->conn))
-            status = mig_session_failed(session, NULL, error);
+        status = mig_session_read(session, error);
         status = advance(batch, session, status, error);
     }
     if (status == MIG_OK && may_start(batch))
@@ -691,8 +690,8 @@ bool mig_batch_drain(mig_batch *batch, mig_session *session, bool give_up)
     mig_status status = MIG_OK;
     if (give_up)
         status = mig_fail(&error, MIG_EIO, "the server did not answer after it was asked to stop");
-    else if (!session->pq.PQconsumeInput(session->conn))
-        status = mig_session_failed(session, NULL, &error);
+    else
+        status = mig_session_read(session, &error);
     (void)advance(batch, session, status, &error);
     return mig_batch_in_flight(batch);
 }

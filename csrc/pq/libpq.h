@@ -35,6 +35,7 @@
     X(PQserverVersion)                                                                             \
     X(PQbackendPID)                                                                                \
     X(PQerrorMessage)                                                                              \
+    X(PQsslInUse)                                                                                  \
     X(PQsocket)                                                                                    \
     X(PQsetnonblocking)                                                                            \
     X(PQisnonblocking)                                                                             \

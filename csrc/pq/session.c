@@ -188,6 +188,19 @@ void mig_session_break(mig_session *session)
     (void)session->pq.PQconsumeInput(session->conn);
 }
 
+mig_status mig_session_read(mig_session *session, mig_error *error)
+{
+    const mig_libpq *pq = &session->pq;
+    if (!pq->PQconsumeInput(session->conn))
+        return mig_session_failed(session, NULL, error);
+    /* Of a TLS record of more than 8 kB libpq before 18 leaves the rest with OpenSSL, where no
+     * poll() sees it. A second reading empties it; that the server has closed is found at the next.
+     */
+    if (pq->PQsslInUse(session->conn) && pq->PQisBusy(session->conn))
+        (void)pq->PQconsumeInput(session->conn);
+    return MIG_OK;
+}
+
 mig_status mig_session_wait(mig_session *session, bool writing, mig_error *error)
 {
     int fd = session->pq.PQsocket(session->conn);
@@ -218,9 +231,7 @@ mig_status mig_session_wait(mig_session *session, bool writing, mig_error *error
         if (session->conn == NULL)
             break;
     }
-    if (!session->pq.PQconsumeInput(session->conn))
-        return mig_session_failed(session, NULL, error);
-    return MIG_OK;
+    return mig_session_read(session, error);
 }
 
 mig_status mig_session_flush(mig_session *session, bool *pending, mig_error *error)
@@ -515,6 +526,7 @@ mig_status mig_session_borrow(mig_session *session, PGconn *conn, mig_error *err
 typedef struct effective {
     int timeout; /* seconds; 0: none */
     char *host, *hostaddr, *port, *target;
+    bool balances; /* load_balance_hosts=random */
 } effective;
 
 static char *copy_option(const PQconninfoOption *options, const char *keyword, mig_arena *arena)
@@ -542,6 +554,8 @@ static void read_effective(mig_session *session, mig_arena *arena, effective *e)
     e->hostaddr = copy_option(options, "hostaddr", arena);
     e->port = copy_option(options, "port", arena);
     e->target = copy_option(options, "target_session_attrs", arena);
+    const char *balance = copy_option(options, "load_balance_hosts", arena);
+    e->balances = balance != NULL && strcmp(balance, "random") == 0;
     session->pq.PQconninfoFree(options);
 }
 
@@ -609,6 +623,19 @@ static mig_status start(mig_session *session, const char *const *keywords,
     return session->conn != NULL ? MIG_OK : mig_fail(error, MIG_ENOMEM, "out of memory");
 }
 
+/* 0, 1 ... in their order, or shuffled. */
+static void put_in_order(size_t *order, size_t count, bool shuffled)
+{
+    uint64_t random = (uint64_t)now_ms() ^ ((uint64_t)getpid() << 32) ^ (uintptr_t)order;
+    for (size_t i = 0; i < count; i++) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        size_t j = shuffled ? (size_t)(random >> 33) % (i + 1) : i;
+        if (j < i)
+            order[i] = order[j];
+        order[j] = i;
+    }
+}
+
 /* libpq goes on to the next host when the time for one is over, but only in its blocking call: so
  * hosts are tried one by one here. `extra` is where the parameters of the attempt go: later ones
  * win. */
@@ -618,8 +645,13 @@ static mig_status try_hosts(mig_session *session, const effective *e, const char
 {
     bool prefer = e->target != NULL && strcmp(e->target, "prefer-standby") == 0;
     mig_error first = {.code = MIG_OK};
+    size_t *order = mig_arena_get_array(arena, hosts, sizeof *order);
+    if (order == NULL)
+        return mig_fail(error, MIG_ENOMEM, "out of memory");
+    put_in_order(order, hosts, e->balances);
     for (int pass = 0; pass < (prefer ? 2 : 1); pass++)
-        for (size_t i = 0; i < hosts; i++) {
+        for (size_t nth = 0; nth < hosts; nth++) {
+            size_t i = order[nth];
             const char *const names[] = {"host", "hostaddr", "port", "target_session_attrs"};
             const char *const given[] = {item(e->host, i, arena), item(e->hostaddr, i, arena),
                                          item(e->port, i, arena),

@@ -124,6 +124,8 @@ void mig_session_leave(mig_session *session);
  * cancels on the server, sets session->interrupted and waits on, for what is in flight: MIG_EIO if
  * it does not come. */
 mig_status mig_session_wait(mig_session *session, bool writing, mig_error *error);
+/* Reads what is there without waiting. MIG_ESERVER: the connection is lost. */
+mig_status mig_session_read(mig_session *session, mig_error *error);
 /* Hands out what libpq has buffered, as far as the socket takes it: *pending says whether something
  * is left. */
 mig_status mig_session_flush(mig_session *session, bool *pending, mig_error *error);
