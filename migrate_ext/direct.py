@@ -201,10 +201,10 @@ class Run:
 
     def _migrate(self, table: VersionTable, scripts: Scripts, settings: Settings) -> str | None:
         """Run the migrations from the plan, or none if there are none; else say why not."""
-        heads = table.heads()
-        if self.options.arguments[0] == "-1" and len(heads) > 1:
-            return "Alembic warns that this is ambiguous"
         try:
+            heads = table.heads()
+            if self.options.arguments[0] == "-1" and len(heads) > 1:
+                return "Alembic warns that this is ambiguous"
             indexes = plan(self.options, scripts, heads)
         except errors.Declined as reason:
             return str(reason)
@@ -337,7 +337,11 @@ class VersionTable:
         self._exists = False
 
     def heads(self) -> tuple[str, ...]:
-        """The revisions in it; none when there is no such table."""
+        """The revisions in it; none when there is no such table.
+
+        Raises :class:`~migrate_ext.errors.Declined` for rows of which Alembic makes what it can: one that
+        is NULL, or there twice.
+        """
         try:
             found = self.session.version_heads(self.name, self.schema)
         except errors.ServerError as error:
@@ -348,11 +352,10 @@ class VersionTable:
                 errors.no_version_table(name, "has no version_num")
             ) from error
         self._exists = found is not None
-        heads = tuple(head for head in found or () if head is not None)
-        problem = errors.bad_version_rows(self.name, found or ())
-        if problem:
-            raise errors.CommandError(problem)
-        return heads
+        rows = found or ()
+        if None in rows or len(set(rows)) != len(rows):
+            raise errors.Declined("version rows that no run leaves")
+        return tuple(head for head in rows if head is not None)
 
     def begin(self) -> None:
         """Begin a transaction that has the lock until it ends."""

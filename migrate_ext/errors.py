@@ -118,20 +118,6 @@ def no_version_table(name: str, why: str) -> str:
     )
 
 
-def bad_version_rows(table: str, rows: tuple[str | None, ...]) -> str:
-    """What to say of version rows that no run can have left; "" when there is nothing to say."""
-    if None in rows:
-        what = "a row that is NULL"
-    elif len(set(rows)) != len(rows):
-        what = "the same row twice"
-    else:
-        return ""
-    return (
-        f"the version table {table} holds {what}; correct its rows, "
-        "or write them anew with 'stamp --purge'; nothing was changed"
-    )
-
-
 class ConnectError(Exception):
     """No session could be opened. The text never holds a password."""
 

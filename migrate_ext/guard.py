@@ -25,7 +25,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from migrate_ext import _core, counters, drivers, libpq, lock, outcome
-from migrate_ext.errors import CommandError, ServerError, bad_version_rows
+from migrate_ext.errors import CommandError, ServerError
 from migrate_ext.limits import Limits
 
 # What a transaction may fail with that can be repeated: lock_timeout, serialization, deadlock.
@@ -566,11 +566,7 @@ class Guard:
         """`find`, Alembic's plan of steps, with the present one noted."""
 
         def found(heads: Any, context: Any) -> Iterator[Any]:
-            rows = tuple(heads)
-            problem = bad_version_rows(self.table, rows)
-            if problem:
-                raise CommandError(problem)
-            self.planned = frozenset(rows)
+            self.planned = frozenset(heads)
             steps = find(heads, context)
             self.plan_is_there = isinstance(steps, (list, tuple))
             for step in steps:

@@ -49,9 +49,7 @@ def try_lock(
     key, had, isolation, kind, invalid = ask(sql)[0]
     if kind not in ("table", "missing"):
         name = f"{schema}.{table}" if schema else table
-        view = "is a view that cannot be written"
-        why = view if kind == "read-only view" else f"has {kind}"
-        raise CommandError(no_version_table(name, why))
+        raise CommandError(no_version_table(name, f"has {kind}"))
     yes = ("t", "true")
     return Tried(
         int(key or 0),

@@ -304,11 +304,11 @@ class Runner:
         if several and limits.lock:
             if not lock.hold(self.session, self.table.name, self.table.schema, limits):
                 return "a pooler that shares sessions"
-            if self.table.heads() != heads:
+            if self._heads() != heads:
                 return "the heads moved"
         elif not per_migration:
             self.table.begin()
-            if limits.lock and self.table.heads() != heads:
+            if limits.lock and self._heads() != heads:
                 self.session.rollback()
                 return "the heads moved"
         direct.log_context()
@@ -333,6 +333,13 @@ class Runner:
             self.flush()
             self._commit()
         return None
+
+    def _heads(self) -> tuple[str, ...] | None:
+        """Those in the table now; None for rows that are none."""
+        try:
+            return self.table.heads()
+        except errors.Declined:
+            return None
 
     def _step(self, step: Step, operations: list[_core._VersionOperation]) -> None:
         from migrate_ext import direct

@@ -618,6 +618,8 @@ def _operations(step: _AlembicStep, heads: Collection[str]) -> list[_core._Versi
     native = _native(map_) if isinstance(map_, _AlembicMap) else None
     if native is None or native.get(name) is not step.revision:
         return None
+    if None in heads:  # a row that is NULL: Alembic makes of it what it can
+        return None
     try:
         index = native.graph.lookup(name)
         return native.graph.version_step(sorted(heads), index, step.is_upgrade)

@@ -93,7 +93,7 @@ mig_status mig_lock_sql_try(const mig_version_table *table, bool for_session, in
         *sql = format(
             arena,
             "WITH version_table AS MATERIALIZED (\n"
-            "SELECT c.oid, c.relkind, n.nspname FROM pg_catalog.pg_class c\n"
+            "SELECT c.oid, n.nspname FROM pg_catalog.pg_class c\n"
             "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace\n"
             "WHERE c.relname = %s AND c.relkind IN ('r', 'p', 'f', 'v', 'm')\n"
             "AND %s%s),\n"
@@ -106,9 +106,6 @@ mig_status mig_lock_sql_try(const mig_version_table *table, bool for_session, in
             "coalesce((SELECT CASE\n"
             "WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.oid\n"
             "AND a.attname = 'version_num' AND NOT a.attisdropped) THEN 'no version_num'\n"
-            "WHEN t.relkind IN ('v', 'm')\n"
-            "AND pg_catalog.pg_relation_is_updatable(t.oid, true) & 28 <> 28 THEN 'read-only view'"
-            "\n"
             "ELSE 'table' END FROM version_table t), 'missing'),\n"
             "(EXISTS (SELECT FROM pg_catalog.pg_index WHERE NOT indisvalid))::text\n"
             "FROM lock",

@@ -25,7 +25,7 @@
 /*
  * Try the lock, for the session or for the open transaction; answered with one row of texts: the
  * key, 't' or 'f' (had or not; NULL: refused, the session is another's, see below), the isolation
- * level, what the version table is ("table", "missing", "no version_num", "read-only view"), and
+ * level, what the version table is ("table", "missing", "no version_num"), and
  * 't' where the database has an index that is not valid (see mig_lock_sql_invalid).
  *
  * backend_pid is what the server told when the connection was made. A pooler that shares server

@@ -657,20 +657,6 @@ BAD_TABLES: dict[str, tuple[str, Callable[[str], bool]]] = {
         "CREATE TABLE alembic_version (id integer)",
         lambda said: "it has no version_num" in said,
     ),
-    "a view": (
-        "CREATE VIEW alembic_version AS SELECT DISTINCT 'r0001'::text AS version_num",
-        lambda said: "it is a view that cannot be written" in said,
-    ),
-    "NULL": (
-        "CREATE TABLE alembic_version (version_num varchar(32)); "
-        "INSERT INTO alembic_version VALUES (NULL)",
-        lambda said: "holds a row that is NULL" in said,
-    ),
-    "twice": (
-        "CREATE TABLE alembic_version (version_num varchar(32)); "
-        "INSERT INTO alembic_version VALUES ('r0001'), ('r0001')",
-        lambda said: "holds the same row twice" in said,
-    ),
     "unknown": (
         "CREATE TABLE alembic_version (version_num varchar(32)); "
         "INSERT INTO alembic_version VALUES ('nosuch')",
