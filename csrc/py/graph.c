@@ -343,7 +343,7 @@ static int build(graph_object *self, PyObject *records)
         PyErr_NoMemory();
         goto done;
     }
-    self->names = PyTuple_New((Py_ssize_t)b.count);
+    self->names = mig_py_hide(PyTuple_New((Py_ssize_t)b.count));
     if (self->names == NULL)
         goto done;
     for (size_t i = 0; i < b.count; i++) {
@@ -351,6 +351,7 @@ static int build(graph_object *self, PyObject *records)
             goto done;
         PyTuple_SET_ITEM(self->names, (Py_ssize_t)i, Py_NewRef(PyTuple_GET_ITEM(b.keep[i * 4], 0)));
     }
+    (void)mig_py_show(self->names);
     mig_status status = mig_graph_build(self->graph, b.records, b.count, &error);
     if (status != MIG_OK)
         mig_py_raise_graph(self->errors, status, &error, Py_None, Py_None);
@@ -372,7 +373,7 @@ static PyObject *new_graph(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     PyObject *records, *errors = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:Graph", names, &records, &errors))
         return NULL;
-    graph_object *self = (graph_object *)type->tp_alloc(type, 0);
+    graph_object *self = (graph_object *)mig_py_hide(type->tp_alloc(type, 0));
     if (self == NULL)
         return NULL;
     self->errors =
@@ -385,7 +386,7 @@ static PyObject *new_graph(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     mig_py_state_of_type(type)->counters.graph_builds++;
-    return (PyObject *)self;
+    return mig_py_show((PyObject *)self);
 }
 
 /* Attributes of a revision ------------------------------------------------------------------- */
@@ -582,7 +583,7 @@ static PyObject *stamp(PyObject *self, PyObject *args)
     begin(&q, self);
     if (as_ids(q.self, to, &destinations) == 0 && as_ids(q.self, from, &heads) == 0 &&
         settle(&q, mig_stamp_steps(&q.query, destinations.ids, heads.ids, &steps, &count)) == 0) {
-        answer = PyList_New((Py_ssize_t)count);
+        answer = mig_py_hide(PyList_New((Py_ssize_t)count));
         for (size_t i = 0; answer != NULL && i < count; i++) {
             PyObject *step =
                 Py_BuildValue("(NNOO)", new_names(steps[i].from), new_names(steps[i].to),
@@ -596,7 +597,7 @@ static PyObject *stamp(PyObject *self, PyObject *args)
     }
     release_ids(&destinations);
     release_ids(&heads);
-    return end(&q, answer);
+    return end(&q, mig_py_show(answer));
 }
 
 /* A migration is (index, is_upgrade), a stamp (from, to, is_upgrade, branch_move). */
@@ -641,7 +642,7 @@ static PyObject *new_operation(const mig_operation *operation)
 /* One list of operations a step. */
 static PyObject *new_operations(const mig_operations *operations, size_t steps)
 {
-    PyObject *answer = PyList_New((Py_ssize_t)steps);
+    PyObject *answer = mig_py_hide(PyList_New((Py_ssize_t)steps));
     for (size_t i = 0; answer != NULL && i < steps; i++) {
         PyObject *list = PyList_New(0);
         if (list == NULL)
@@ -656,7 +657,7 @@ static PyObject *new_operations(const mig_operations *operations, size_t steps)
             Py_CLEAR(answer);
         Py_XDECREF(operation);
     }
-    return answer;
+    return mig_py_show(answer);
 }
 
 static PyObject *version_operations(PyObject *self, PyObject *args)
@@ -707,11 +708,18 @@ static PyObject *version_step(PyObject *self, PyObject *args)
     question q;
     begin(&q, self);
     if (mig_py_graph_index(g, index, &step.node) == 0 && as_ids(g, rows, &heads) == 0) {
-        if (g->rows == NULL && (g->rows = mig_version_rows_new(g->graph)) == NULL)
+        /* Ours alone until they are put back: another call, from a callback of the collector or
+         * from another thread, makes rows of its own. */
+        mig_version_rows *now = g->rows;
+        g->rows = NULL;
+        if (now == NULL && (now = mig_version_rows_new(g->graph)) == NULL)
             PyErr_NoMemory();
-        else if (settle(&q, mig_version_rows_step(g->rows, heads.ids, &step, &operations,
+        else if (settle(&q, mig_version_rows_step(now, heads.ids, &step, &operations,
                                                   q.query.error)) == 0)
             answer = new_operations(&operations, 1);
+        mig_version_rows *others = g->rows;
+        g->rows = now;
+        mig_version_rows_free(others);
     }
     if (answer != NULL)
         Py_SETREF(answer, Py_NewRef(PyList_GET_ITEM(answer, 0)));

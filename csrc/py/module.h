@@ -13,6 +13,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <stdbool.h>
+
 #include "core/revision.h"
 #include "core/status.h"
 
@@ -38,6 +40,27 @@ extern struct PyModuleDef mig_py_module;
 mig_py_state *mig_py_state_of_type(PyTypeObject *type);
 /* The state behind a module function's `module` argument. */
 mig_py_state *mig_py_state_of(PyObject *module);
+
+/*
+ * No object is visible before it is complete: a list, a tuple or an object of ours that is being
+ * filled is unknown to the collector, and so to gc.get_objects() and to whatever Python code runs
+ * meanwhile (a callback of the collector, which an allocation may start before Python 3.12), from
+ * mig_py_hide to mig_py_show. NULL stays NULL.
+ */
+static inline PyObject *mig_py_hide(PyObject *object)
+{
+    if (object != NULL && PyObject_GC_IsTracked(object))
+        PyObject_GC_UnTrack(object);
+    return object;
+}
+
+static inline PyObject *mig_py_show(PyObject *object)
+{
+    bool is_shared = object != NULL && PyTuple_CheckExact(object) && PyTuple_GET_SIZE(object) == 0;
+    if (object != NULL && !is_shared && !PyObject_GC_IsTracked(object))
+        PyObject_GC_Track(object);
+    return object;
+}
 
 /* errors.c: raises the exception for `error` (a class of migrate_ext.errors); returns NULL. */
 PyObject *mig_py_raise(const mig_error *error);

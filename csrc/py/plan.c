@@ -15,7 +15,7 @@ static PyObject *text_of(mig_name name)
 /* [(line, sql)]; a boundary is (-1, "autocommit") or (-1, "transaction"). */
 static PyObject *items_of(const mig_planfile *plan, const mig_planned_function *function)
 {
-    PyObject *list = PyList_New((Py_ssize_t)function->count);
+    PyObject *list = mig_py_hide(PyList_New((Py_ssize_t)function->count));
     for (size_t i = 0; list != NULL && i < function->count; i++) {
         const mig_planned *item = &plan->items[function->first + i];
         PyObject *pair = item->kind == MIG_PLANNED_SQL
@@ -28,7 +28,7 @@ static PyObject *items_of(const mig_planfile *plan, const mig_planned_function *
         else
             PyList_SET_ITEM(list, (Py_ssize_t)i, pair);
     }
-    return list;
+    return mig_py_show(list);
 }
 
 static int add_function(PyObject *functions, const mig_planfile *plan,

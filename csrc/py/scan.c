@@ -155,7 +155,9 @@ static PyObject *answer_object(mig_py_state *state, const answer *a, bool drop_d
     const mig_scan_value *const values[] = {&a->result.revision, &a->result.down_revision,
                                             &a->result.branch_labels, &a->result.depends_on,
                                             drop_doc ? &no_doc : &a->result.doc};
-    PyObject *tuple = PyTuple_New(5);
+    /* It stays hidden: it holds texts only, no cycle can pass through it, and a collection need not
+     * visit it. */
+    PyObject *tuple = mig_py_hide(PyTuple_New(5));
     for (Py_ssize_t i = 0; tuple != NULL && i < 5; i++) {
         PyObject *value = value_object(values[i]);
         if (value == NULL)
@@ -163,9 +165,6 @@ static PyObject *answer_object(mig_py_state *state, const answer *a, bool drop_d
         else
             PyTuple_SET_ITEM(tuple, i, value);
     }
-    /* It holds texts only: no cycle can pass through it, and a collection need not visit it. */
-    if (tuple != NULL)
-        PyObject_GC_UnTrack(tuple);
     /* Without a revision the caller executes the file, and counts it there. */
     if (tuple != NULL && a->result.revision.kind != MIG_SCAN_ABSENT)
         state->counters.files_scanned++;
@@ -295,7 +294,7 @@ static PyObject *scan_names(PyObject *module, int directory, PyObject *names)
     }
     if (run_job(&j, workers, count) < 0)
         goto done;
-    answers = PyList_New((Py_ssize_t)total);
+    answers = mig_py_hide(PyList_New((Py_ssize_t)total));
     for (size_t i = 0; answers != NULL && i < total; i++) {
         PyObject *one = answer_object(mig_py_state_of(module), &j.answers[i], drop_doc > 0);
         if (one == NULL)
@@ -303,6 +302,7 @@ static PyObject *scan_names(PyObject *module, int directory, PyObject *names)
         else
             PyList_SET_ITEM(answers, (Py_ssize_t)i, one);
     }
+    (void)mig_py_show(answers);
 done:
     for (size_t i = 0; i < count; i++) {
         mig_arena_release(&workers[i].arena);

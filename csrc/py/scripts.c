@@ -109,6 +109,10 @@ static PyObject *new_scripts(PyObject *Py_UNUSED(module), PyObject *args)
     if (!PyArg_ParseTuple(args, "O!UO!OU:new_scripts", &PyType_Type, &cls, &folder, &PyTuple_Type,
                           &files, &answers, &illegal))
         return NULL;
+    if (((PyTypeObject *)cls)->tp_new == NULL) {
+        PyErr_Format(PyExc_TypeError, "cannot create instances of %R", cls);
+        return NULL;
+    }
     PyObject *answers_now = PySequence_Tuple(answers); /* one that nobody can change */
     PyObject *nothing = PyTuple_New(0), *scripts = NULL;
     Py_ssize_t count = PyTuple_GET_SIZE(files);
@@ -119,7 +123,7 @@ static PyObject *new_scripts(PyObject *Py_UNUSED(module), PyObject *args)
         PyErr_SetString(PyExc_ValueError, "an answer for each name is expected");
         goto done;
     }
-    scripts = PyList_New(count);
+    scripts = mig_py_hide(PyList_New(count));
     for (Py_ssize_t i = 0; scripts != NULL && i < count; i++) {
         PyObject *answer = PyTuple_GET_ITEM(answers_now, i), *script = NULL;
         int welcome = is_welcome(answer, illegal);
@@ -136,6 +140,7 @@ static PyObject *new_scripts(PyObject *Py_UNUSED(module), PyObject *args)
         else
             PyList_SET_ITEM(scripts, i, script);
     }
+    (void)mig_py_show(scripts);
 done:
     if (collects)
         (void)PyGC_Enable();

@@ -146,9 +146,21 @@ static const char *decoding(const session_object *self)
     return self->lease.owner == NULL ? "replace" : "surrogateescape";
 }
 
-static PyObject *raise(const session_object *self, const mig_error *error)
+/* While the memory of a session is read into Python objects, no callback of the collector may have
+ * it changed. What it was before is to be put back. */
+static bool keep_others_out(session_object *self)
 {
-    return mig_py_raise_server(error, &self->session.diagnostics, -1, NULL, decoding(self));
+    bool before = self->busy;
+    self->busy = true;
+    return before;
+}
+
+static PyObject *raise(session_object *self, const mig_error *error)
+{
+    bool before = keep_others_out(self);
+    (void)mig_py_raise_server(error, &self->session.diagnostics, -1, NULL, decoding(self));
+    self->busy = before;
+    return NULL;
 }
 
 static PyObject *text_or_none(const char *text)
@@ -158,9 +170,10 @@ static PyObject *text_or_none(const char *text)
     return PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "surrogateescape");
 }
 
+/* Hidden: the caller shows it when it is connected. */
 static session_object *new_session(PyTypeObject *type, mig_libpq *pq)
 {
-    session_object *self = (session_object *)type->tp_alloc(type, 0);
+    session_object *self = (session_object *)mig_py_hide(type->tp_alloc(type, 0));
     if (self == NULL) {
         mig_libpq_release(pq);
         return NULL;
@@ -234,7 +247,7 @@ static PyObject *session_connect(PyObject *cls, PyObject *args, PyObject *kwargs
                                  &error);
     (void)leave(self);
     if (status == MIG_OK)
-        result = Py_NewRef(self);
+        result = Py_NewRef(mig_py_show((PyObject *)self));
     else
         (void)mig_py_raise(&error);
 done:
@@ -279,7 +292,7 @@ static PyObject *session_borrow(PyObject *cls, PyObject *args, PyObject *kwargs)
     self->backend_pid = self->session.pq.PQbackendPID(self->session.conn);
     (void)leave(self);
     if (status == MIG_OK)
-        return (PyObject *)self;
+        return mig_py_show((PyObject *)self);
     (void)mig_py_raise(&error);
 failed:
     self->session.conn = NULL; /* it is not ours to close */
@@ -341,9 +354,9 @@ static PyObject *session_close(session_object *self, PyObject *Py_UNUSED(ignored
 
 static PyObject *rows_as_list(const mig_rows *rows)
 {
-    PyObject *list = PyList_New((Py_ssize_t)rows->rows);
+    PyObject *list = mig_py_hide(PyList_New((Py_ssize_t)rows->rows));
     for (size_t y = 0; list != NULL && y < rows->rows; y++) {
-        PyObject *row = PyTuple_New((Py_ssize_t)rows->columns);
+        PyObject *row = mig_py_hide(PyTuple_New((Py_ssize_t)rows->columns)); /* texts only */
         if (row != NULL)
             PyList_SET_ITEM(list, (Py_ssize_t)y, row);
         for (size_t x = 0; row != NULL && x < rows->columns; x++) {
@@ -356,7 +369,7 @@ static PyObject *rows_as_list(const mig_rows *rows)
         if (row == NULL)
             Py_CLEAR(list);
     }
-    return list;
+    return mig_py_show(list);
 }
 
 static PyObject *session_query(session_object *self, PyObject *args)
@@ -407,7 +420,7 @@ static PyObject *session_rollback(session_object *self, PyObject *Py_UNUSED(igno
 static PyObject *results_of(const mig_batch *batch, size_t end)
 {
     size_t count = end - batch->head;
-    PyObject *list = PyList_New((Py_ssize_t)count);
+    PyObject *list = mig_py_hide(PyList_New((Py_ssize_t)count));
     for (size_t i = 0; list != NULL && i < count; i++) {
         const mig_statement *statement = &batch->statements[batch->head + i];
         PyObject *item = Py_BuildValue("sL", statement->tag, statement->rows);
@@ -416,7 +429,7 @@ static PyObject *results_of(const mig_batch *batch, size_t end)
         else
             PyList_SET_ITEM(list, (Py_ssize_t)i, item);
     }
-    return list;
+    return mig_py_show(list);
 }
 
 static int add_statements(mig_batch *batch, PyObject *statements)
@@ -479,16 +492,19 @@ done:
 static PyObject *collect_results(session_object *self, mig_status status, const mig_error *error)
 {
     mig_batch *batch = &self->batch;
+    bool before = keep_others_out(self);
     if (status != MIG_OK) {
         raise_of_batch(self, batch, status, error);
         if (!mig_batch_in_flight(batch))
             mig_batch_release(batch);
+        self->busy = before;
         return NULL;
     }
     size_t end = mig_batch_good(batch);
     PyObject *results = results_of(batch, end);
     if (results != NULL)
         mig_batch_drop(batch, end - batch->head);
+    self->busy = before;
     return results;
 }
 
@@ -606,6 +622,7 @@ static PyObject *session_notices(session_object *self, PyObject *Py_UNUSED(ignor
 {
     if (refuse_if_busy(self) < 0)
         return NULL;
+    (void)keep_others_out(self);
     PyObject *list = PyList_New(0);
     for (const mig_diagnostics *n = self->session.notices; list != NULL && n != NULL; n = n->next) {
         PyObject *fields = mig_py_fields(n, decoding(self));
@@ -615,6 +632,7 @@ static PyObject *session_notices(session_object *self, PyObject *Py_UNUSED(ignor
     }
     if (list != NULL)
         mig_session_forget(&self->session);
+    self->busy = false;
     return list;
 }
 
