@@ -242,7 +242,7 @@ _LOAD_GLOBAL = (opmap["LOAD_GLOBAL"], int(_VERSION >= (3, 11)))
 _LOAD_ATTRS = [
     (opmap[name], int(name == "LOAD_ATTR" and _VERSION >= (3, 12)))
     for name in ("LOAD_ATTR", "LOAD_METHOD")
-    if name in opmap
+    if opmap.get(name, 256) < 256  # others are the compiler's own
 ]
 _BINARY_OP = (opmap.get("BINARY_OP", 0), 0)
 _OPERATORS = frozenset(range(13)) | ({26} if _VERSION >= (3, 14) else set())  # NB_*; not in place

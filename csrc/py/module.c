@@ -54,8 +54,18 @@ static int clear_module(PyObject *module)
     return 0;
 }
 
+/* What is true of the module: it keeps its state in the module, so that each interpreter has its
+ * own, and counts on the GIL: for the drivers' connections (lease.h), and for what a graph
+ * remembers. So it loads where interpreters share one GIL; a free-threaded build turns its GIL on.
+ */
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, (void *)exec_module},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_SUPPORTED},
+#endif
+#if PY_VERSION_HEX >= 0x030D0000
+    {Py_mod_gil, Py_MOD_GIL_USED},
+#endif
     {0, NULL},
 };
 

@@ -134,5 +134,49 @@ def test_scripts_are_made_of_classes_that_can_be_made(name: str) -> None:
     assert run(code) == ""
 
 
+IN_INTERPRETERS = """
+import sys
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+
+CODE = '''
+import sys
+sys.path[:0] = {path!r}
+from migrate_ext import _core
+graph = _core.Graph([("a", None, None, None), ("b", "a", None, None)])
+assert graph.heads == ("b",)
+assert _core.counters()["graph_builds"] == 1
+'''.format(path=sys.path)
+
+def shared():
+    try:
+        return interpreters.create("legacy")
+    except TypeError:  # Python 3.12
+        return interpreters.create(isolated=False)
+
+graph = _core.Graph(records)
+made = [shared() for _ in range(3)]
+for interpreter in made:
+    assert interpreters.run_string(interpreter, CODE) is None
+for interpreter in made:
+    interpreters.destroy(interpreter)
+print(graph.heads, _core.counters()["graph_builds"])
+alone = interpreters.create()  # with a GIL of its own
+try:
+    failed = interpreters.run_string(alone, CODE)
+except Exception as error:
+    failed = error
+assert "does not support loading in subinterpreters" in str(failed), failed
+interpreters.destroy(alone)
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="interpreters have no GIL of their own")
+def test_each_interpreter_that_shares_the_gil_has_a_core_of_its_own() -> None:
+    assert run(IN_INTERPRETERS) == "('r39',) 2\n"
+
+
 def test_nothing_of_the_collector_is_left_changed() -> None:
     assert gc.isenabled()
