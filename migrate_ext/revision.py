@@ -306,13 +306,29 @@ def _is_untouched(map_: _AlembicMap) -> bool:
 
 def _native(map_: _AlembicMap) -> _Map | None:
     """The map with its graph, if a question may go to it."""
-    made = map_._revision_map  # builds it
+    try:
+        made = map_._revision_map  # builds it
+    except Exception as error:
+        counters.plain("revision map: it cannot be built")
+        _fail_again(map_, error)
+        return None
     if type(made) is not _Map:
         return None
     if made.is_changed or _ends(map_) != made.ends or not _is_untouched(map_):
         counters.plain("revision map: changed, or a method is overridden")
         return None
     return made
+
+
+def _fail_again(map_: _AlembicMap, error: Exception) -> None:
+    """Let Alembic's answer meet the same `error` when it comes to need the map: it may not."""
+    generator = map_._generator
+
+    def fail() -> Any:
+        map_._generator = generator
+        raise error
+
+    map_._generator = fail
 
 
 def _alembics_map(map_: _AlembicMap, found: list[Revision]) -> Any:

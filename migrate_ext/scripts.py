@@ -104,11 +104,8 @@ class Scripts:
                 self._read(folder)
         try:
             self.graph = _core.Graph(self.scanned)
-        except errors.MissingRevision as error:
-            raise errors.CommandError(self._missing(error)) from error
-        except errors.RevisionError as error:
-            raise errors.CommandError(str(error)) from error
-        except ValueError as error:
+        except (errors.RevisionError, ValueError) as error:
+            # A broken history: Alembic says what is wrong, if the question comes to that.
             raise errors.Declined(str(error)) from error
 
     def _read(self, folder: str) -> None:
@@ -128,14 +125,6 @@ class Scripts:
         counters.files_executed += 1
         self.modules[index] = load(self.paths[index])
         return identifiers(self.modules[index])
-
-    def _missing(self, error: errors.MissingRevision) -> str:
-        revision, path = self.scanned[error.index][0], self.paths[error.index]
-        return (
-            f"Revision {error.name} referenced from {revision} ({path}) "
-            "is not present; "
-            "restore its file, or correct down_revision / depends_on"
-        )
 
     # what Alembic prints
 

@@ -97,21 +97,22 @@ def _naming_files() -> Iterator[None]:
     try:
         yield
     except (AttributeError, KeyError) as error:
-        traceback = error.__traceback__
-        while traceback is not None and traceback.tb_next is not None:
+        frames, traceback = [], error.__traceback__
+        while traceback is not None:
+            frames.append(traceback.tb_frame)
             traceback = traceback.tb_next
-        frame = traceback and traceback.tb_frame
-        if frame is None:
-            raise
-        module, where = frame.f_locals.get("module"), frame.f_globals.get("__name__")
+        module, where = frames[-1].f_locals.get("module"), frames[-1].f_globals.get("__name__")
         if isinstance(error, AttributeError) and where == "alembic.script.base" and module:
             raise errors.BrokenFile(module.__file__, error) from error
-        script = frame.f_locals.get("revision")
+        script = frames[-1].f_locals.get("revision")
         if isinstance(error, AttributeError) and where == "alembic.runtime.migration" and script:
             raise errors.BrokenFile(script.path, error) from error  # no upgrade() in it
         if isinstance(error, KeyError) and where == "alembic.script.revision":
+            # Who names it: a list comprehension has a frame of its own before Python 3.12.
+            found: list[Any] = [frame.f_locals.get("revision") for frame in frames[-2:]]
+            by = [f" referenced from {r.revision} ({r.path})" for r in found if hasattr(r, "path")]
             raise errors.CommandError(
-                f"Revision {error.args[0]} is referenced, but not present; "
+                f"Revision {error.args[0]}{by[-1] if by else ''} is not present; "
                 "restore its file, or correct down_revision / depends_on"
             ) from error
         raise
