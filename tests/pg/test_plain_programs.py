@@ -229,7 +229,8 @@ class Watched(Lab):
             outcome_attr = vars(sqlalchemy).pop("attr", None)
         shown = repr(outcome.raised).replace("immutabledict({})", "{}")
         outcome.raised = re.sub("0x[0-9a-f]+", "0x", shown)  # addresses
-        outcome.world = [*world.noted, repr(world.attr)[:20], str(type(outcome_attr))]
+        noted = [re.sub("0x[0-9a-f]+", "0x", str(note)) for note in world.noted]
+        outcome.world = [*noted, repr(world.attr)[:20], str(type(outcome_attr))]
         return outcome
 
 
