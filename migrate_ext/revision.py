@@ -90,7 +90,9 @@ _REVISION_METHODS = (
 
 
 def _attributes(cls: object, names: Iterable[str]) -> tuple[object, ...]:
-    return tuple(getattr(cls, name, None) for name in names)
+    """Those of a class; of a class method the function, which its subclasses share."""
+    found = [getattr(cls, name, None) for name in names]
+    return tuple(getattr(value, "__func__", value) for value in found)
 
 
 _ORIGINAL_REVISION = _attributes(Revision, _REVISION_METHODS)
@@ -502,18 +504,18 @@ def new_scripts(
     """A `cls` (Alembic's ``Script`` or one of ours) for each file, from what was read in it.
 
     folder: with a separator at its end. names, answers: what ``scan_folder`` gave. None stands where
-    a file has to be executed. Raises what ``Revision.__init__`` does.
+    a file has to be executed: also one of which ``Revision.__init__`` says what is wrong, in its place.
     """
     if _attributes(cls, _INIT_METHODS) == _ORIGINAL_INIT and Revision.__init__ is _alembics_init:
         illegal = "".join(revision._revision_illegal_chars)
-        made = _core.new_scripts(cls, folder, names, answers, illegal)
-    else:
-        made = [None] * len(names)
-    for index, script in enumerate(made) if None in made else ():
-        answer = answers[index]
-        if script is None and isinstance(answer, tuple) and answer[0] is not None:
-            made[index] = script = cls.__new__(cls)
-            _read(script, answer[0], folder + names[index], answer)
+        return _core.new_scripts(cls, folder, names, answers, illegal)
+    made: list[_S | None] = []
+    for name, answer in zip(names, answers, strict=True):
+        script = None
+        if isinstance(answer, tuple) and answer[0] is not None:
+            script = cls.__new__(cls)
+            _read(script, answer[0], folder + name, answer)
+        made.append(script)
     return made
 
 

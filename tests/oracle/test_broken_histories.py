@@ -82,7 +82,7 @@ def last_line(text: str) -> str:
     lines = [
         line for line in text.strip().splitlines() if not line.startswith(("hint", "(--raise"))
     ]
-    return ", ".join(sorted(re.split(", ", lines[-1]))) if lines else ""
+    return " ".join(sorted(lines[-1].replace("migrate-ext", "alembic").split())) if lines else ""
 
 
 @settings(max_examples=int(os.environ.get("MIGRATE_EXT_EXAMPLES", "60")), deadline=None)
@@ -107,7 +107,7 @@ def test_of_a_broken_history_the_same_is_said(
             event("a traceback")
             # Ours is one line instead; what Alembic's last line names is in it.
             assert ours[0] in (1, 255) and "FAILED" in ours[1] + ours[2]
-            named = re.findall(r"'(\w+)'", last_line(stderr))
+            named = re.findall(r"'(\w+)'", stderr.strip().splitlines()[-1])
             assert not named or named[0] in ours[1] + ours[2], (last_line(stderr), ours)
         else:
             event("answered" if code == 0 else "an error")
