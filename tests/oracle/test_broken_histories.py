@@ -78,10 +78,13 @@ def write(folder: Path, faults: dict[int, str]) -> None:
 
 
 def last_line(text: str) -> str:
-    """What is wrong, in one line; of a set the order is nobody's."""
-    lines = [
-        line for line in text.strip().splitlines() if not line.startswith(("hint", "(--raise"))
-    ]
+    """What is wrong, in one line; of a set the order is nobody's. A warning of what is not there may come
+    before, because the graph is made for any question.
+    """
+    others = ("hint", "(--raise", "util.warn(")
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith(others)]
+    lines = [line for line in lines if "UserWarning: Revision" not in line]
     return " ".join(sorted(lines[-1].replace("migrate-ext", "alembic").split())) if lines else ""
 
 
