@@ -260,6 +260,8 @@ class Runner:
         self.finished: list[str] = []
         self.committed: list[str] = []
         self.half_done: str | None = None  # a revision that has committed something of its own
+        self.added = 0  # statements for batches
+        self.before = self.session.sent, self.session.confirmed
 
     def run(
         self, heads: tuple[str, ...], per_migration: bool, several: bool, limits: Limits
@@ -291,6 +293,15 @@ class Runner:
         return outcome.of_run(self.committed, self.half_done)
 
     def _commit(self, half_done: str | None = None) -> None:
+        """Commit what was sent, if all of it was: as :class:`migrate_ext.executor.Ledger`."""
+        sent, confirmed = (
+            self.session.sent - self.before[0],
+            self.session.confirmed - self.before[1],
+        )
+        if not self.added == sent == confirmed:
+            raise errors.InternalError(
+                f"of {self.added} statements of the plan {sent} were sent and {confirmed} confirmed"
+            )
         self.table.commit(frozenset(self.rows), half_done)
         self.committed = list(self.finished)
 
@@ -370,6 +381,7 @@ class Runner:
         self.finished.append(step.revision)
 
     def _add(self, sql: str, step: Step, line: int, expected: str | None) -> None:
+        self.added += 1
         self.waiting.append((sql, step, line, expected))
         if len(self.waiting) >= _PART:
             self.flush()

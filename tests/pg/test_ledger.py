@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from alembic.util import CommandError
+from field import Field
 from lab import Lab
 
-from migrate_ext import _core, executor, seam
+from migrate_ext import _core, executor, plans, seam
 from migrate_ext.errors import InternalError
 
 LOST = "CREATE TABLE lost"
@@ -165,3 +166,40 @@ def test_a_result_that_is_not_looked_at_is_not_committed(
 
 def test_nothing_is_lost_where_nothing_is_planted(lab: Lab) -> None:
     assert lab.agree().raised == []
+
+
+class LeakyPlan:
+    """A session that loses one statement, and says that it ran."""
+
+    def __init__(self, session: _core.Session) -> None:
+        self.session = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+    def run_batch(self, statements: list[str]) -> list[tuple[str, int]]:
+        at = next((i for i, sql in enumerate(statements) if "TABLE t2" in sql), len(statements))
+        results = self.session.run_batch([*statements[:at], *statements[at + 1 :]])
+        return [*results[:at], *[("CREATE TABLE", -1)][: len(statements) - at], *results[at:]]
+
+
+@pytest.mark.parametrize("mode", ["one", "each"])
+def test_what_a_compiled_plan_loses_is_not_committed(
+    tmp_path: Path, database_url: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Field(tmp_path / "project", database_url, way="compiled", mode=mode, count=5)
+    made = plans.Runner.__init__
+
+    def make(self: plans.Runner, *arguments: Any) -> None:
+        made(self, *arguments)
+        self.session = LeakyPlan(self.session)  # type: ignore[assignment]
+
+    monkeypatch.setattr(plans.Runner, "__init__", make)
+    done = project.run("upgrade", "head")  # in a fork of this process
+    assert done.code == 1 and "internal error of migrate_ext" in done.said, done.said
+    with project.connect() as connection:
+        found = connection.execute("SELECT to_regclass('t1')::text, to_regclass('t3')").fetchone()
+    assert found == ("t1" if mode == "each" else None, None)
+    monkeypatch.undo()
+    assert project.run("upgrade", "head").code == 0
+    assert project.state() == 5
