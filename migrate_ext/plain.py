@@ -290,9 +290,9 @@ def _arguments(opcodes: bytes, code: bytes, operation: tuple[int, int]) -> list[
     return found
 
 
-def _are_plain(function: FunctionType, globals_: set[str], attributes: set[str]) -> bool:
+def _are_plain(function: Any, globals_: set[str], attributes: set[str]) -> bool:
     names = function.__globals__
-    if function.__builtins__ is not vars(builtins):  # type: ignore[attr-defined]
+    if function.__builtins__ is not vars(builtins):
         return False
     modules = {"alembic.op": sys.modules["alembic.op"]}
     changes = not _MUTATORS.isdisjoint(attributes)

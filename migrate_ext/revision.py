@@ -556,7 +556,7 @@ def _read_folder(
             )
             continue
         seen.add(real_path)
-        if isinstance(answer, tuple) and answer[0] is not None and _is_revision_file(path.name):
+        if isinstance(answer, tuple) and answer[0] is not None and _is_revision_file(real_path.name):
             script = cls.__new__(cls)
             _read(script, answer[0], str(real_path), answer)
             yield script

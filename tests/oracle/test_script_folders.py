@@ -115,6 +115,24 @@ FOLDERS: dict[str, Callable[[Path], object]] = {
     "a folder named as a file": lambda f: (chain(f), (f / "three.py").mkdir()),
     "a link to nothing": lambda f: (f / "one.py").symlink_to(f / "gone.py"),
     "a link to a file": lambda f: (chain(f), (f / "three.py").symlink_to(f / "two.py")),
+    "a link to a file of another name": lambda f: (
+        chain(f),
+        write(f.parent, "text", "cccc1", "bbbb1").rename(f.parent / "text.txt"),
+        (f / "three.py").symlink_to(f.parent / "text.txt"),
+    ),
+    "a link to an __init__.py": lambda f: (
+        chain(f),
+        write(f.parent, "__init__", "cccc1", "bbbb1"),
+        (f / "three.py").symlink_to(f.parent / "__init__.py"),
+    ),
+    "a link of another name": lambda f: (
+        chain(f),
+        write(f.parent, "three", "cccc1", "bbbb1"),
+        (f / "README").symlink_to(f.parent / "three.py"),
+    ),
+    "a file that is only an ending": lambda f: (chain(f), (f / "two.py").rename(f / ".py")),
+    "a line end in a name": lambda f: (chain(f), (f / "two.py").rename(f / "two.py\n")),
+    "a line end within a name": lambda f: (chain(f), (f / "two.py").rename(f / "t\nwo.py")),
     "a link beside the files": lambda f: (chain(f), (f / "README").symlink_to(f / "gone")),
     "two links to one other file": lambda f: (
         chain(f),
