@@ -189,7 +189,8 @@ def _may_name_us(data: bytes) -> bool:
         if named and after and b"alembic" in line:
             return True
         ends = {part.lstrip(b" \t\"'")[:1] for part in after}
-        if b"=" in ends or (named and b"]" in ends):  # `tool = 3` is an error of Alembic's
+        # `tool = 3` and `[[tool]]` are errors of Alembic's
+        if b"=" in ends or (b"]" in ends and (named or b"[[" in line)):
             return True
     return False
 

@@ -202,12 +202,13 @@ INI_LINES = st.sampled_from(
 
 @knows_toml
 @given(
-    st.sampled_from(["", "tool = 3\n", "tool = {}\n", "tool = []\n", "tool.alembic = 1\n", "[tool]\nother = 1\n"]),
+    st.sampled_from(["", "tool = 3\n", "tool = {}\n", "tool = []\n", "tool.alembic = 1\n", "[tool]\nother = 1\n", "[[tool]]\nother = 1\n", "[[ 'tool' ]]\n"]),
     st.one_of(st.none(), st.dictionaries(KEYS, VALUES, max_size=4)),
     st.lists(INI_LINES, max_size=3, unique=True),
 )  # fmt: skip
 @settings(max_examples=400, deadline=None)
 @example("tool = 3\n", None, [])
+@example("[[tool]]\n", None, [])
 @example("", {"post_write_hooks": "['a']"}, [])
 @example("", {"file_template": "'%(rev)s'"}, [])
 def test_what_alembic_refuses_to_read_is_not_accepted(
