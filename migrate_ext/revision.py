@@ -549,14 +549,18 @@ def _read_folder(
     """The scripts in one folder (resolved), in the order of `paths`, as `cls`; those in `seen` were there before."""
     real_paths = [path.resolve() if path.is_symlink() else folder / path.name for path in paths]
     answers = _core.scan_files(folder, [path.name for path in paths])
-    for path, real_path, answer in zip(paths, real_paths, answers, strict=True):
+    for real_path, answer in zip(real_paths, answers, strict=True):
         if real_path in seen:
             util.warn(
                 f"File {real_path} loaded twice! ignoring. Please ensure version_locations is unique."
             )
             continue
         seen.add(real_path)
-        if isinstance(answer, tuple) and answer[0] is not None and _is_revision_file(real_path.name):
+        if (
+            isinstance(answer, tuple)
+            and answer[0] is not None
+            and _is_revision_file(real_path.name)
+        ):
             script = cls.__new__(cls)
             _read(script, answer[0], str(real_path), answer)
             yield script
