@@ -5,7 +5,9 @@ Read in psycopg 3.3 and psycopg2 2.9. A driver that is not known here keeps Alem
 
 from __future__ import annotations
 
+import functools
 import logging
+import operator
 import os
 import sys
 from collections.abc import Iterable
@@ -208,11 +210,11 @@ def foreign(connection: Any) -> str | None:
         return f"driver: cursors are {cursor!r:.60}"
     if not _SENDING.isdisjoint(vars(connection)):
         return "driver: a connection is patched"
-    reason = _replaced((*kind.__mro__, *cursor.__mro__), driver)
+    reason = _replaced(_bases(kind, cursor), driver)
     if reason is None and kind is driver.AsyncConnection:
         adapters = sys.modules[_ADAPTERS]
         classes = (adapters.AsyncAdapt_psycopg_connection, adapters.AsyncAdapt_psycopg_cursor)
-        reason = _replaced([base for cls in classes for base in cls.__mro__], sqlalchemy)
+        reason = _replaced(_bases(*classes), sqlalchemy)
     return reason
 
 
@@ -220,14 +222,29 @@ def foreign(connection: Any) -> str | None:
 _ADAPTERS = "sqlalchemy.dialects.postgresql.psycopg"
 
 
+@functools.cache
+def _bases(*classes: type) -> tuple[type, ...]:
+    """The classes and their bases that define something, without Python's own."""
+    bases = [base for cls in classes for base in cls.__mro__]
+    return tuple(b for b in bases if b.__module__ not in ("builtins", "typing", "abc"))
+
+
 def _replaced(classes: Iterable[type], package: Any) -> str | None:
     """Which method of `classes` that statements go through is not written in `package`."""
-    folder = os.path.dirname(package.__file__)
     for cls in classes:
+        now = tuple(map(vars(cls).get, _SENDING))
+        # Not `==`: a tracer's wrapper says that it is equal to what it wraps.
+        if cls in _own and all(map(operator.is_, now, _own[cls])):
+            continue
+        folder = os.path.dirname(package.__file__)
         for name in _SENDING & vars(cls).keys():
             if not is_own(vars(cls)[name], folder):
                 return f"driver: {cls.__name__}.{name} is replaced"
+        _own[cls] = now
     return None
+
+
+_own: dict[type, tuple[Any, ...]] = {}  # classes that were looked at, with the methods they had
 
 
 def is_own(function: Any, folder: str) -> bool:
