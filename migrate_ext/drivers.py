@@ -5,7 +5,6 @@ Read in psycopg 3.3 and psycopg2 2.9. A driver that is not known here keeps Alem
 
 from __future__ import annotations
 
-import functools
 import logging
 import operator
 import os
@@ -222,11 +221,16 @@ def foreign(connection: Any) -> str | None:
 _ADAPTERS = "sqlalchemy.dialects.postgresql.psycopg"
 
 
-@functools.cache
-def _bases(*classes: type) -> tuple[type, ...]:
-    """The classes and their bases that define something, without Python's own."""
-    bases = [base for cls in classes for base in cls.__mro__]
-    return tuple(b for b in bases if b.__module__ not in ("builtins", "typing", "abc"))
+def _bases(*classes: type) -> list[type]:
+    """The classes and their bases, without Python's own."""
+    if classes not in _known_bases:
+        bases = [base for cls in classes for base in cls.__mro__]
+        own = [base for base in bases if base.__module__ not in ("builtins", "typing", "abc")]
+        _known_bases[classes] = own
+    return _known_bases[classes]
+
+
+_known_bases: dict[tuple[type, ...], list[type]] = {}
 
 
 def _replaced(classes: Iterable[type], package: Any) -> str | None:
