@@ -68,7 +68,7 @@ static mig_status copy(reader *r, mig_name from, mig_name *to)
 static bool is_hash(mig_name name)
 {
     for (size_t i = 0; i < name.length; i++)
-        if (strchr("0123456789abcdef", name.text[i]) == NULL)
+        if (memchr("0123456789abcdef", name.text[i], 16) == NULL)
             return false;
     return name.length == MIG_SHA256_HEX;
 }
@@ -169,7 +169,11 @@ static mig_status read_revision(reader *r, mig_name rest)
 static mig_status read_line(reader *r)
 {
     mig_name rest;
-    if (r->current.length == 0 || r->current.text[0] == '#')
+    if (r->current.length == 0)
+        return MIG_OK;
+    if (memchr(r->current.text, '\0', r->current.length) != NULL)
+        return refuse(r, "a zero byte");
+    if (r->current.text[0] == '#')
         return MIG_OK;
     if (begins(r, "sql", &rest))
         return read_sql(r, rest);

@@ -146,6 +146,8 @@ static mig_batch_facts facts_of(const mig_session *session)
 {
     const mig_libpq *pq = &session->pq;
     mig_batch_facts facts = {.client_encoding = "", .standard_conforming_strings = false};
+    if (session->conn == NULL) /* closed: the table may be gone, too */
+        return facts;
     const char *encoding = pq->PQparameterStatus(session->conn, "client_encoding");
     const char *strings = pq->PQparameterStatus(session->conn, "standard_conforming_strings");
     if (encoding != NULL && strlen(encoding) < sizeof facts.client_encoding)
@@ -169,7 +171,7 @@ static bool is_readable(const mig_batch_facts *facts, bool ascii)
 static const char *reason_not_to_begin(const mig_session *session, bool begins)
 {
     const mig_libpq *pq = &session->pq;
-    if (!pq->has_pipeline)
+    if (session->conn != NULL && !pq->has_pipeline)
         return "a libpq without pipelines";
     if (session->conn == NULL || session->pid != getpid() ||
         pq->PQstatus(session->conn) != CONNECTION_OK)

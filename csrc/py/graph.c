@@ -18,20 +18,15 @@ static int traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-static int clear(PyObject *self)
-{
-    graph_object *g = (graph_object *)self;
-    Py_CLEAR(g->names);
-    Py_CLEAR(g->errors);
-    return 0;
-}
-
+/* There is no tp_clear, as a tuple has none: what it refers to is fixed, so a cycle through it
+ * passes through something else that clears itself, and a graph that can be reached is whole. */
 static void dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    clear(self);
     graph_object *g = (graph_object *)self;
+    Py_XDECREF(g->names);
+    Py_XDECREF(g->errors);
     for (uint32_t i = 0; g->labels != NULL && i < g->graph->label_set_count; i++)
         Py_XDECREF(g->labels[i]);
     PyMem_Free(g->labels);
@@ -470,8 +465,13 @@ PyObject *mig_py_graph_labels(mig_py_graph *g, uint32_t node)
     uint32_t set = g->graph->label_set[node];
     if (set == MIG_NODE_NONE)
         return PyTuple_New(0);
-    if (g->labels[set] == NULL)
-        g->labels[set] = new_labels(g, set);
+    if (g->labels[set] == NULL) {
+        PyObject *made = new_labels(g, set);
+        if (g->labels[set] == NULL)
+            g->labels[set] = made;
+        else /* another call was faster: a callback of the collector, say */
+            Py_XDECREF(made);
+    }
     return Py_XNewRef(g->labels[set]);
 }
 
@@ -778,7 +778,6 @@ static PyType_Slot slots[] = {
     {Py_tp_new, (void *)new_graph},
     {Py_tp_dealloc, (void *)dealloc},
     {Py_tp_traverse, (void *)traverse},
-    {Py_tp_clear, (void *)clear},
     {Py_tp_getset, attributes},
     {Py_tp_methods, methods},
     {Py_sq_length, (void *)length},

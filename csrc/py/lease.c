@@ -89,7 +89,9 @@ int mig_py_lease_is_good(const mig_py_lease *lease)
     PyObject *kind, *value, *traceback;
     PyErr_Fetch(&kind, &value, &traceback);
     int good = -1;
-    PyObject *pointer = PyObject_GetAttrString(lease->owner, "pgconn_ptr");
+    PyObject *owner = Py_NewRef(lease->owner); /* its code may drop the lease */
+    PyObject *pointer = PyObject_GetAttrString(owner, "pgconn_ptr");
+    Py_DECREF(owner);
     if (pointer == Py_None) {
         good = 0;
     } else if (pointer != NULL) {

@@ -106,7 +106,7 @@ static bool hash_file(const char *path, char hex[MIG_SHA256_HEX + 1])
 static PyObject *hash_files(PyObject *Py_UNUSED(module), PyObject *argument)
 {
     PyObject *paths = PySequence_Tuple(argument);
-    PyObject *list = paths != NULL ? PyList_New(PyTuple_GET_SIZE(paths)) : NULL;
+    PyObject *list = paths != NULL ? mig_py_hide(PyList_New(PyTuple_GET_SIZE(paths))) : NULL;
     for (Py_ssize_t i = 0; list != NULL && i < PyTuple_GET_SIZE(paths); i++) {
         char hex[MIG_SHA256_HEX + 1];
         PyObject *path = NULL, *one = NULL;
@@ -122,7 +122,7 @@ static PyObject *hash_files(PyObject *Py_UNUSED(module), PyObject *argument)
             PyList_SET_ITEM(list, i, one);
     }
     Py_XDECREF(paths);
-    return list;
+    return mig_py_show(list);
 }
 
 static PyMethodDef methods[] = {

@@ -107,6 +107,25 @@ static int refuse_if_busy(const session_object *self)
     return -1;
 }
 
+/* For a look at the connection that does not wait: until end_look() it may be touched, with the
+ * GIL. 0, or -1 with an exception set. */
+static int look(session_object *self, int *taken)
+{
+    if (refuse_if_busy(self) < 0)
+        return -1;
+    self->busy = true;
+    *taken = take(self);
+    if (*taken < 0)
+        self->busy = false;
+    return *taken < 0 ? -1 : 0;
+}
+
+static void end_look(session_object *self, int taken)
+{
+    give_back(self, taken);
+    self->busy = false;
+}
+
 /* Until leave() the session is ours: our own without the GIL, a driver's with its lease taken. */
 static int enter(session_object *self)
 {
@@ -639,14 +658,15 @@ static PyObject *session_notices(session_object *self, PyObject *Py_UNUSED(ignor
 static PyObject *session_parameter(session_object *self, PyObject *args)
 {
     const char *name;
-    if (!PyArg_ParseTuple(args, "s:parameter", &name) || refuse_if_busy(self) < 0)
+    int taken;
+    if (!PyArg_ParseTuple(args, "s:parameter", &name) || look(self, &taken) < 0)
         return NULL;
-    int taken = take(self);
-    if (taken < 0)
-        return NULL;
-    PyObject *value = text_or_none(self->session.pq.PQparameterStatus(self->session.conn, name));
-    give_back(self, taken);
-    return value;
+    const char *value = self->session.conn != NULL
+                            ? self->session.pq.PQparameterStatus(self->session.conn, name)
+                            : NULL;
+    PyObject *text = text_or_none(value);
+    end_look(self, taken);
+    return text;
 }
 
 static PyObject *session_version_heads(session_object *self, PyObject *args, PyObject *kwargs)
@@ -814,13 +834,11 @@ done:
 
 static PyObject *get_in_transaction(session_object *self, void *Py_UNUSED(closure))
 {
-    if (refuse_if_busy(self) < 0)
-        return NULL;
-    int taken = take(self);
-    if (taken < 0)
+    int taken;
+    if (look(self, &taken) < 0)
         return NULL;
     bool open = mig_session_in_transaction(&self->session);
-    give_back(self, taken);
+    end_look(self, taken);
     return PyBool_FromLong(open);
 }
 
@@ -846,11 +864,11 @@ static PyObject *get_confirmed(session_object *self, void *Py_UNUSED(closure))
 
 static PyObject *get_socket(session_object *self, void *Py_UNUSED(closure))
 {
-    int taken = take(self);
-    if (taken < 0)
+    int taken;
+    if (look(self, &taken) < 0)
         return NULL;
     long socket = self->session.conn != NULL ? self->session.pq.PQsocket(self->session.conn) : -1;
-    give_back(self, taken);
+    end_look(self, taken);
     return PyLong_FromLong(socket);
 }
 
@@ -862,9 +880,11 @@ static PyObject *get_writing(session_object *self, void *Py_UNUSED(closure))
 /* -1 with an exception set. A closed connection is closed for good, so no lock is needed. */
 static int is_closed(session_object *self)
 {
-    if (self->session.conn == NULL || self->lease.owner == NULL)
+    if (self->session.conn == NULL || self->lease.owner == NULL || self->busy)
         return self->session.conn == NULL;
+    self->busy = true; /* the owner's code may come back here */
     int good = mig_py_lease_is_good(&self->lease);
+    self->busy = false;
     return good < 0 ? -1 : good == 0;
 }
 

@@ -14,7 +14,7 @@ import psycopg2
 import pytest
 from lab import Lab
 
-from migrate_ext import libpq
+from migrate_ext import _core, libpq
 from migrate_ext._core import Session
 from migrate_ext.errors import Declined, ServerError
 
@@ -150,4 +150,46 @@ def test_a_cancelled_statement_leaves_the_lock_of_psycopg2_free(database_url: st
     cursor = connection.cursor()
     cursor.execute("SELECT 2")
     assert cursor.fetchall() == [(2,)]
+    connection.close()
+
+
+def test_a_closed_session_answers_what_it_is_asked(database_url: str) -> None:
+    connection = psycopg.connect(database_url)
+    connection.execute("SELECT 1")
+    lent = libpq.of_driver(connection)
+    assert lent is not None
+    for session in (
+        Session.borrow(*lent, libpq.owner(connection)),
+        Session.connect(_core.parse_url(database_url), libpq.find()),
+    ):
+        session.close()
+        assert session.parameter("client_encoding") is None
+        assert (session.closed, session.in_transaction, session.socket) == (True, False, -1)
+        assert (session.server_version, session.backend_pid) == (0, 0)
+        assert session.submit("SELECT 1") == "the connection is closed"
+        session.close()
+    connection.close()
+
+
+def test_an_owner_that_closes_the_session_when_it_is_asked_harms_nobody(database_url: str) -> None:
+    connection = psycopg.connect(database_url)
+    lent = libpq.of_driver(connection)
+    assert lent is not None
+
+    class Owner:
+        session: Session | None = None
+
+        @property
+        def pgconn_ptr(self) -> int | None:
+            if self.session is not None:
+                with pytest.raises(RuntimeError):
+                    self.session.close()
+            return connection.pgconn.pgconn_ptr
+
+    owner = Owner()
+    owner.session = Session.borrow(*lent, owner)
+    for ask in ("server_version", "backend_pid", "in_transaction", "socket", "closed"):
+        getattr(owner.session, ask)
+    assert owner.session.parameter("client_encoding") == "UTF8"
+    assert owner.session.query("SELECT 1") == [("1",)]
     connection.close()

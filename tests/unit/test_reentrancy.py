@@ -134,6 +134,39 @@ def test_scripts_are_made_of_classes_that_can_be_made(name: str) -> None:
     assert run(code) == ""
 
 
+CLEARED = """
+import weakref
+class Holder:
+    pass
+def use(_):
+    for found in gc.get_objects():
+        if type(found) is _core.Graph:
+            for ask in questions(found):
+                ask()
+            try:
+                found.iterate("nope", "base")
+            except Exception:
+                pass
+for _ in range(20):
+    holder = Holder()
+    holder.errors = __import__("migrate_ext.errors").errors
+    class Errors:
+        pass
+    errors = Errors()
+    errors.__dict__.update(vars(holder.errors))
+    made = _core.Graph(records, errors)
+    errors.graph = made
+    kept = weakref.ref(errors, use)
+    del made, errors, holder
+    gc.collect()
+print("alive")
+"""
+
+
+def test_a_graph_that_the_collector_takes_away_is_whole_to_its_end() -> None:
+    assert run(CLEARED) == "alive\n"
+
+
 IN_INTERPRETERS = """
 import sys
 try:
