@@ -114,7 +114,6 @@ def programs(draw: st.DrawFn) -> tuple[list[str], bool]:
             )
         elif kind == 15:
             lines.append(f"op.create_foreign_key(None, '{table}', '{table}', ['s'], ['s']) if False else None")  # fmt: skip
-            constant = False  # an IfExp: not shown
         elif kind == 16:
             lines.append(f"op.execute(f'SELECT {{random.random()}} + {number}')")
             constant = False
