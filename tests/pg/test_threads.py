@@ -152,8 +152,8 @@ def test_sessions_leave_nothing_behind(database_url: str) -> None:
     count = getattr(sys, "gettotalrefcount", sys.getallocatedblocks)
     for _ in range(10):
         call()
-    grown = []
-    for _ in range(5):
+    grown: list[int] = []
+    while not grown or (min(grown) >= 25 and len(grown) < 20):  # other threads allocate, too
         gc.collect()
         before = count()
         for _ in range(50):
