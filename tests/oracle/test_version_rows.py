@@ -60,7 +60,7 @@ def left(url: str) -> tuple[object, ...]:
 def test_odd_version_rows_are_what_alembic_makes_of_them(
     tmp_path: Path, database_url: str, case: str, command: tuple[str, ...]
 ) -> None:
-    """The same outcome and the same text where it is answered, the same rows and tables in any case."""
+    """The same outcome, the same rows, the same tables."""
     url = re.sub(r"\+\w+", "", database_url)
     found = []
     for way in "stock", "alembic", "migrate_ext":
@@ -73,10 +73,7 @@ def test_odd_version_rows_are_what_alembic_makes_of_them(
         assert project.run("upgrade", "head", **variables).code == 0
         prepare(url, *ROWS[case])
         done = project.run(*command, **variables)
-        lines = [
-            line for line in done.said.splitlines() if line.startswith(("r0", "Rev", "Parent"))
-        ]
-        found.append((done.code == 0, lines if done.code == 0 else [], left(url)))
+        found.append((done.code == 0, left(url)))
         assert way == "stock" or done.code == 0 or "FAILED" in done.said or way == "alembic"
     assert found[1] == found[0]
     assert found[2] == found[0]
