@@ -62,7 +62,7 @@ static mig_status play(const mig_alloc *alloc, char **values, size_t count)
             mig_batch_drop(&batch, mig_batch_good(&batch) - batch.head);
     }
     mig_batch_abandon(&batch, &session);
-    CHECK(!batch.flying);
+    CHECK(!mig_batch_in_flight(&batch));
     if (session.conn != NULL) {
         mig_error ignored;
         CHECK(!session.pq.PQisBusy(session.conn));
