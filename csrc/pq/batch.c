@@ -7,12 +7,14 @@
 
 #include "core/sqllex.h"
 
-/* The commands that may go into a pipeline inside the driver's transaction, in the order of strcmp.
- * What changes the session or the transaction is not among them: the driver must see that go. */
-static const struct {
+/* The commands that may go into a pipeline inside the driver's transaction. What changes the
+ * session or the transaction is not among them: the driver must see that go. */
+typedef struct command {
     const char *keyword;
     bool may_change_facts; /* runs whatever functions it names */
-} COMMANDS[] = {
+} command;
+
+static const command COMMANDS[] = {
     {"ALTER", false},  {"ANALYZE", false}, {"CALL", true},      {"COMMENT", false},
     {"CREATE", false}, {"DELETE", true},   {"DO", true},        {"DROP", false},
     {"EXPLAIN", true}, {"GRANT", false},   {"IMPORT", false},   {"INSERT", true},
@@ -116,30 +118,40 @@ static bool is_ascii(const char *sql, size_t length)
     return bits < 0x80;
 }
 
-/* Whether standard_conforming_strings decides how many statements the text holds. */
-static bool readings_differ(const char *sql, size_t length, const mig_sql_info *standard)
+/* What there is to know of a text before it is queued. */
+typedef struct reading {
+    mig_sql_info info;       /* with standard_conforming_strings */
+    bool depends_on_strings; /* that setting decides how many statements the text holds */
+    bool is_ascii;
+    bool has_zero;
+} reading;
+
+static reading read_text(const char *sql, size_t length)
 {
-    return length > 0 && memchr(sql, '\\', length) != NULL &&
-           mig_sqllex_classify(sql, length, false).kind != standard->kind;
+    reading found = {.info = mig_sqllex_classify(sql, length, true),
+                     .is_ascii = is_ascii(sql, length),
+                     .has_zero = length > 0 && memchr(sql, '\0', length) != NULL};
+    found.depends_on_strings = length > 0 && memchr(sql, '\\', length) != NULL &&
+                               mig_sqllex_classify(sql, length, false).kind != found.info.kind;
+    return found;
+}
+
+/* NULL: not on the list. */
+static const command *find_command(const mig_sql_info *info)
+{
+    for (size_t i = 0; i < COUNT(COMMANDS); i++)
+        if (strcmp(info->keyword, COMMANDS[i].keyword) == 0)
+            return &COMMANDS[i];
+    return NULL;
 }
 
 /* True also for several statements, and for what is not on the list. */
 static bool may_change_facts(const mig_sql_info *info)
 {
+    const command *found = find_command(info);
     if (info->kind != MIG_SQL_ONE)
         return info->kind != MIG_SQL_NONE;
-    for (size_t i = 0; i < COUNT(COMMANDS); i++)
-        if (strcmp(info->keyword, COMMANDS[i].keyword) == 0)
-            return COMMANDS[i].may_change_facts;
-    return true;
-}
-
-static bool may_be_sent(const mig_sql_info *info)
-{
-    for (size_t i = 0; i < COUNT(COMMANDS); i++)
-        if (strcmp(info->keyword, COMMANDS[i].keyword) == 0)
-            return true;
-    return false;
+    return found == NULL || found->may_change_facts;
 }
 
 static mig_batch_facts facts_of(const mig_session *session)
@@ -189,10 +201,10 @@ mig_batch_fit mig_batch_judge(const mig_batch *batch, const mig_session *session
 {
     static const char *const KINDS[] = {"none", "one", "several", "unsure"};
     const char *reason = NULL;
-    mig_sql_info info = mig_sqllex_classify(sql, length, true);
-    bool depends_on_strings = readings_differ(sql, length, &info), ascii = is_ascii(sql, length);
+    reading text = read_text(sql, length);
+    mig_sql_info info = text.info;
     mig_batch_facts facts = facts_of(session);
-    if (length > 0 && memchr(sql, '\0', length) != NULL)
+    if (text.has_zero)
         reason = "a zero byte";
     else if (batch->state == MIG_BATCH_FAILED)
         reason = "the batch has failed";
@@ -200,15 +212,15 @@ mig_batch_fit mig_batch_judge(const mig_batch *batch, const mig_session *session
         reason = reason_not_to_begin(session, begins);
     if (reason == NULL) {
         bool is_open = batch->last_changing > batch->ended; /* the facts may not be as they seem */
-        if ((depends_on_strings || !ascii) && is_open)
+        if ((text.depends_on_strings || !text.is_ascii) && is_open)
             return MIG_BATCH_FITS_LATER;
-        if (depends_on_strings && !facts.standard_conforming_strings)
+        if (text.depends_on_strings && !facts.standard_conforming_strings)
             info = mig_sqllex_classify(sql, length, false);
         if (info.kind != MIG_SQL_ONE)
             reason = KINDS[info.kind];
-        else if (!may_be_sent(&info))
+        else if (find_command(&info) == NULL)
             reason = *info.keyword != '\0' ? info.keyword : "no command";
-        else if (!is_readable(&facts, ascii))
+        else if (!is_readable(&facts, text.is_ascii))
             reason = "client_encoding is not UTF8";
     }
     if (reason == NULL)
@@ -218,10 +230,10 @@ mig_batch_fit mig_batch_judge(const mig_batch *batch, const mig_session *session
 }
 
 /* Appends a copy. MIG_EINVAL: a zero byte, at which libpq would end the text. */
-static mig_status append(mig_batch *batch, const char *sql, size_t length, mig_statement **added,
+static mig_status append(mig_batch *batch, const char *sql, size_t length, const reading *text,
                          mig_error *error)
 {
-    if (length > 0 && memchr(sql, '\0', length) != NULL)
+    if (text->has_zero)
         return mig_fail(error, MIG_EINVAL, "a statement holds a zero byte");
     if (batch->count == batch->capacity) {
         mig_status status = grow(batch, error);
@@ -239,24 +251,22 @@ static mig_status append(mig_batch *batch, const char *sql, size_t length, mig_s
     statement->sql = copy;
     statement->length = length;
     statement->rows = -1;
-    statement->is_ascii = is_ascii(sql, length);
+    statement->is_ascii = text->is_ascii;
     batch->unsent_bytes += length;
-    *added = statement;
     return MIG_OK;
 }
 
-/* Appends a text that was classified, and notes what it has to do with the facts. */
-static mig_status add(mig_batch *batch, const char *sql, size_t length, const mig_sql_info *info,
-                      bool depends_on_strings, bool changes_nothing, mig_error *error)
+/* Appends a text, and notes what it has to do with the facts. */
+static mig_status add(mig_batch *batch, const char *sql, size_t length, const reading *text,
+                      bool changes_nothing, mig_error *error)
 {
-    mig_statement *statement;
-    mig_status status = append(batch, sql, length, &statement, error);
+    mig_status status = append(batch, sql, length, text, error);
     if (status != MIG_OK)
         return status;
     uint64_t number = batch->moved + batch->count;
-    if (!statement->is_ascii || depends_on_strings)
+    if (!text->is_ascii || text->depends_on_strings)
         batch->last_depending = number;
-    if (!changes_nothing && may_change_facts(info))
+    if (!changes_nothing && may_change_facts(&text->info))
         batch->last_changing = number;
     return MIG_OK;
 }
@@ -264,33 +274,31 @@ static mig_status add(mig_batch *batch, const char *sql, size_t length, const mi
 mig_status mig_batch_add_judged(mig_batch *batch, const char *sql, size_t length,
                                 bool changes_nothing, mig_error *error)
 {
-    mig_sql_info info = mig_sqllex_classify(sql, length, true);
-    bool depends_on_strings = readings_differ(sql, length, &info);
-    return add(batch, sql, length, &info, depends_on_strings, changes_nothing, error);
+    reading text = read_text(sql, length);
+    return add(batch, sql, length, &text, changes_nothing, error);
 }
 
 mig_status mig_batch_add(mig_batch *batch, const char *sql, size_t length, mig_error *error)
 {
-    mig_sql_info info = mig_sqllex_classify(sql, length, true);
-    if (mig_sqllex_changes_transaction(&info))
-        return mig_fail(error, MIG_EDECLINED, "%s changes the transaction", info.keyword);
-    bool depends_on_strings = readings_differ(sql, length, &info);
-    mig_status status = add(batch, sql, length, &info, depends_on_strings, false, error);
+    reading text = read_text(sql, length);
+    if (mig_sqllex_changes_transaction(&text.info))
+        return mig_fail(error, MIG_EDECLINED, "%s changes the transaction", text.info.keyword);
+    mig_status status = add(batch, sql, length, &text, false, error);
     if (status == MIG_OK)
         batch->statements[batch->count - 1].needs_simple_query =
-            depends_on_strings || info.kind == MIG_SQL_SEVERAL || info.kind == MIG_SQL_UNSURE ||
-            strcmp(info.keyword, "COPY") == 0;
+            text.depends_on_strings || text.info.kind == MIG_SQL_SEVERAL ||
+            text.info.kind == MIG_SQL_UNSURE || strcmp(text.info.keyword, "COPY") == 0;
     return status;
 }
 
 mig_status mig_batch_add_begin(mig_batch *batch, const char *sql, mig_error *error)
 {
-    mig_statement *statement;
     if (batch->head != batch->count)
         return mig_fail(error, MIG_EINVAL, "a transaction cannot begin in the middle of a batch");
-    mig_status status = append(batch, sql, strlen(sql), &statement, error);
+    reading text = read_text(sql, strlen(sql));
+    mig_status status = append(batch, sql, strlen(sql), &text, error);
     if (status == MIG_OK)
-        statement->begins = true;
+        batch->statements[batch->count - 1].begins = true;
     return status;
 }
 
