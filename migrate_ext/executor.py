@@ -267,9 +267,8 @@ class Executor(logging.Filter):
         self.settle()
         try:
             self.ledger.check(self.session)
-        except errors.InternalError:
-            self.connection.invalidate()
-            raise
+        except errors.InternalError as error:
+            self._break(error)
 
     def _wait(self, step: Callable[[], list[tuple[str, int]]], more: Callable[[], bool]) -> None:
         """Stand still in `step`; where waits are the event loop's, until there is no `more`."""
@@ -315,8 +314,8 @@ class Executor(logging.Filter):
         for tag, rows in results:
             statement = queue.popleft() if queue else None
             if not isinstance(statement, Statement):
-                self._abandon_here()
-                raise errors.InternalError("a result came that belongs to no statement")
+                self._unsettled += 1  # it is not given back yet
+                self._break(errors.InternalError("a result came that belongs to no statement"))
             self.ledger.seen += 1
             if self.times is not None:
                 self._time(statement)
@@ -372,10 +371,10 @@ class Executor(logging.Filter):
 
     def _fail(self, error: BaseException) -> NoReturn:
         """A step of the session raised `error`: raise what the project would have got."""
+        if isinstance(error, errors.InternalError):
+            self._break(error)
         if not isinstance(error, errors.ServerError):
             self.abandon()
-            if isinstance(error, errors.InternalError):
-                self.connection.invalidate()  # nothing can be committed on it
             raise error
         self._confirm(error.partial)
         failed = next(item for item in self._queue if isinstance(item, Statement))
@@ -385,6 +384,12 @@ class Executor(logging.Filter):
         if wrapped.connection_invalidated:
             self.session.close()
         raise wrapped from wrapped.orig
+
+    def _break(self, error: errors.InternalError) -> NoReturn:
+        """Raise `error`, and close the connection, so that nothing can be committed on it."""
+        self.abandon()
+        self.connection.invalidate()
+        raise error
 
 
 def note(error: BaseException, place: Place | None, line: int | None) -> None:

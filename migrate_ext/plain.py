@@ -54,8 +54,9 @@ _MODULES = frozenset(
 _CONSTRUCTORS = frozenset(
     # schema
     "AddConstraint CheckConstraint Column Computed CreateIndex CreateSchema CreateSequence CreateTable "
-    "DDL DefaultClause DropConstraint DropIndex DropSchema DropSequence DropTable ExcludeConstraint FetchedValue ForeignKey "
-    "ForeignKeyConstraint Identity Index MetaData PrimaryKeyConstraint Sequence Table "
+    "DDL DefaultClause DropConstraint DropIndex DropSchema DropSequence DropTable "
+    "ExcludeConstraint FetchedValue ForeignKey ForeignKeyConstraint Identity Index MetaData "
+    "PrimaryKeyConstraint Sequence Table "
     "UniqueConstraint conv quoted_name "
     # expressions
     "aggregate_order_by all_ and_ any_ array array_agg asc between bindparam case cast collate column "
@@ -166,7 +167,7 @@ def _is_allowed(value: Any, depth: int = 0) -> bool:
 def _is_listened_to(value: Any) -> bool:
     """Whether code of others runs when something is done to one of SQLAlchemy's objects.
 
-    (``_event_names`` and ``_empty_listeners`` of its dispatchers were read in SQLAlchemy 2.0 and 2.1.)
+    (``_event_names`` of its dispatchers was read in SQLAlchemy 2.0 and 2.1.)
     """
     events = vars(value).get("dispatch")
     return events is not None and any(list(getattr(events, name)) for name in events._event_names)

@@ -592,10 +592,8 @@ class _Lending:
     def _commit(self) -> None:
         if self.executor is not None:
             try:
-                if self.executor.unsettled:
-                    with runs.lock_retaken(self.guard):
-                        self.executor.settle_for_commit()
-                else:
+                in_flight = self.executor.unsettled
+                with runs.lock_retaken(self.guard) if in_flight else nullcontext():
                     self.executor.settle_for_commit()
             except Exception:
                 # SQLAlchemy takes a COMMIT that failed for an end of the transaction.

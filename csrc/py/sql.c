@@ -54,10 +54,17 @@ static PyObject *redact_url(PyObject *Py_UNUSED(module), PyObject *argument)
     return result;
 }
 
-/* Reads a str, also one that the driver will not encode. up_to_zero: as libpq sends it, which ends
- * a text at a zero byte. 0, or -1 with an exception set. */
-static int classify(PyObject *text, int standard, bool up_to_zero, mig_sql_info *info)
+/* Reads a function's arguments, a str (also one that the driver will not encode) and a setting.
+ * up_to_zero: as libpq sends it, which ends a text at a zero byte. 0, or -1 with an exception
+ * set. */
+static int classify(PyObject *args, PyObject *kwargs, const char *format, bool up_to_zero,
+                    mig_sql_info *info)
 {
+    static char *names[] = {"sql", "standard_conforming_strings", NULL};
+    PyObject *text;
+    int standard = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &text, &standard))
+        return -1;
     PyObject *bytes = PyUnicode_AsEncodedString(text, "utf-8", "surrogatepass");
     if (bytes == NULL)
         return -1;
@@ -71,12 +78,8 @@ static int classify(PyObject *text, int standard, bool up_to_zero, mig_sql_info 
 static PyObject *statement_kind(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
 {
     static const char *const NAMES[] = {"none", "one", "several", "unsure"};
-    static char *names[] = {"sql", "standard_conforming_strings", NULL};
-    PyObject *sql;
-    int standard = 1;
     mig_sql_info info;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U|p:statement_kind", names, &sql, &standard) ||
-        classify(sql, standard, false, &info) < 0)
+    if (classify(args, kwargs, "U|p:statement_kind", false, &info) < 0)
         return NULL;
     PyObject *keyword =
         PyUnicode_DecodeUTF8(info.keyword, (Py_ssize_t)strlen(info.keyword), "replace");
@@ -88,12 +91,8 @@ static PyObject *statement_kind(PyObject *Py_UNUSED(module), PyObject *args, PyO
 static PyObject *transaction_end(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
 {
     static const char *const NAMES[] = {"", "commit", "rollback"};
-    static char *names[] = {"sql", "standard_conforming_strings", NULL};
-    PyObject *sql;
-    int standard = 1;
     mig_sql_info info;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U|p:transaction_end", names, &sql, &standard) ||
-        classify(sql, standard, true, &info) < 0)
+    if (classify(args, kwargs, "U|p:transaction_end", true, &info) < 0)
         return NULL;
     return PyUnicode_FromString(NAMES[info.ending]);
 }
