@@ -278,8 +278,6 @@ class Run:
         commands.print_text(options, place)
         if failed is not None:
             raise failed
-        if not heads and options.command != "current":
-            table.ensure()  # as Alembic, for which `history` is no different from `upgrade` here
         commands.print_text(options, text)
         return None
 

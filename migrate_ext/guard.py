@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import random
-import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +23,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from migrate_ext import _core, counters, drivers, libpq, lock, outcome
+from migrate_ext import _core, counters, drivers, leftovers, libpq, lock, outcome
 from migrate_ext.errors import CommandError, ServerError
 from migrate_ext.limits import Limits
 
@@ -244,7 +243,7 @@ class Guard:
         self.pooled = limits.pooler == "transaction"
         self.key = 0
         self.started = False
-        self.invalid = False  # there are indexes that are not valid
+        self.is_first = True  # the next step is the first of the run
         self.to_drop: list[str] = []
         self.restore = ""
         self.planned: frozenset[str | None] | None = None  # the version rows we count on
@@ -285,6 +284,7 @@ class Guard:
 
     def _take(self) -> None:
         if not self.limits.lock:
+            self._drop("CONCURRENTLY ")
             self.opened()
             return
         waiting = lock.Waiting(self.limits, self.line.ask, self.line.sleep)
@@ -387,7 +387,6 @@ class Guard:
                 self.line.ask, self.table, self.schema, for_session=True, backend_pid=pid
             )
             self.key = tried.key
-            self.invalid = tried.invalid
             if tried.had is None:
                 self.pooled = True
                 return
@@ -421,7 +420,6 @@ class Guard:
             self.key = tried.key
             if tried.had:
                 self.held = "transaction"
-                self.invalid = tried.invalid
                 which = "SELECT pg_catalog.pg_backend_pid()::text"
                 pid = self.line.ask(which + self._limits("true"))[0][0]
                 if self.limits.pooler == "auto":
@@ -573,7 +571,8 @@ class Guard:
                 if not self.started:
                     raise Unlocked
                 self.step, self.in_body = step, False
-                if self.invalid:
+                if self.is_first:
+                    self.is_first = False
                     self._look_for_what_is_left(step)
                 step.migration_fn = self._body(step.migration_fn)
                 yield step
@@ -581,24 +580,31 @@ class Guard:
         return found
 
     def _look_for_what_is_left(self, step: Any) -> None:
-        """The first step of a run is the one that another may have left half done."""
-        self.invalid = False
+        """The first step of a run is the one that another may have left half done.
+
+        Raises :class:`Repair`, or CommandError where `step` would take an INVALID index for its own.
+        """
         path = getattr(getattr(step, "revision", None), "path", None)
         if path is None:
             return
-        with open(path, encoding="utf-8", errors="replace") as file:
-            words = set(re.split(r"\W+", file.read()))
-        left = [row for row in self.line.ask(_core.LOCK_SQL_INVALID) if row[1] in words]
-        for name, _, table in left:
-            lock.say(
-                "warning",
-                f"{_name(step)} was interrupted before: it left the INVALID index {name} of "
-                f"{table}"
-                + (", which is dropped first" if self.limits.repair else "; --repair drops it"),
-            )
-        if left and self.limits.repair:
-            self.to_drop = [str(row[0]) for row in left]
+        left = leftovers.of_file(
+            self.line.ask, path, "upgrade" if step.is_upgrade else "downgrade", self.schema
+        )
+        if not left.indexes:
+            return
+        which = ", ".join(f"{name} of {table}" for name, table in left.indexes)
+        text = f"{_name(step)} was interrupted before: it left the INVALID index {which}"
+        if self.limits.repair:
+            lock.say("warning", f"{text}, which is dropped first")
+            self.to_drop = [name for name, _ in left.indexes]
             raise Repair
+        if left.is_handled:
+            lock.say("warning", f"{text}; --repair drops it")
+            return
+        raise CommandError(
+            f"{text}. Nothing was run. To have it dropped first: --repair, or "
+            "MIGRATE_EXT_REPAIR=true under alembic"
+        )
 
     def drop_here(self) -> None:
         """What :class:`Repair` asked for, in the transaction that the project has open."""
@@ -610,7 +616,6 @@ class Guard:
         for name in names:
             self.line.ask(f"DROP INDEX {how}IF EXISTS {name}")
             lock.say("warning", f"Dropped the INVALID index {name}")
-            self.invalid = False
 
     def _body(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)

@@ -27,13 +27,12 @@ _SAY_AGAIN = 30.0  # seconds until a waiter says again for whom it waits
 class Tried(NamedTuple):
     """The answer to a try. ``had``: None where a pooler shares the session with others.
 
-    ``invalid``: the database has an index that is not valid. ``exists``: the version table does.
+    ``exists``: the version table does.
     """
 
     key: int
     had: bool | None
     isolation: str
-    invalid: bool
     exists: bool
 
 
@@ -46,7 +45,7 @@ def try_lock(
     be one.
     """
     sql = _core.lock_sql_try(table, schema, for_session, backend_pid)
-    key, had, isolation, kind, invalid = ask(sql)[0]
+    key, had, isolation, kind = ask(sql)[0]
     if kind not in ("table", "missing"):
         name = f"{schema}.{table}" if schema else table
         raise CommandError(no_version_table(name, f"has {kind}"))
@@ -55,7 +54,6 @@ def try_lock(
         int(key or 0),
         None if had is None else had in yes,
         isolation or "",
-        invalid in yes,
         kind == "table",
     )
 

@@ -231,6 +231,13 @@ def run(
         return "limits of the run"
     if missing is not None:
         return missing
+    first = found[0].items
+    if any(line < 0 for line, _ in first):
+        from migrate_ext import leftovers
+
+        text = " ".join(sql for _, sql in first)
+        if leftovers.named(table.session.query, text, table.schema):
+            return "an INVALID index was left"
     try:
         operations = scripts.graph.version_operations(heads, [(i, is_upgrade) for i in indexes])
     except errors.Declined as declined:

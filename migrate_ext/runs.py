@@ -24,6 +24,7 @@ from migrate_ext.guard import Guard
 
 # What asyncpg answers once the server has told it that it ends the session: not why.
 _ASYNCPG_ENDED = "cannot switch to state"
+_READING = ("check", "history", "show")  # functions of alembic.command
 _said: set[str] = set()
 
 
@@ -35,6 +36,8 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
         return
     find = context._migrations_fn
     assert find is not None
+    if _only_reads(context):
+        context.opts = {**context.opts, "dont_mutate": True}  # no version table is made
     listeners = has_listeners(context)
     context._migrations_fn = guard.steps(find)
     context._migrate_ext_listeners = listeners  # type: ignore[attr-defined]
@@ -173,6 +176,15 @@ def _runs_steps(context: MigrationContext) -> bool:
         return True
     looks = opts.get("dont_mutate") or opts.get("revision_context") is not None
     return not looks and getattr(opts.get("fn"), "__module__", None) != "alembic.command"
+
+
+def _only_reads(context: MigrationContext) -> bool:
+    """Whether the command is ``check``, ``history -i`` or ``show current``. (Alembic says it of
+    ``current`` alone.)
+    """
+    function = context.opts.get("fn")
+    name: str = getattr(function, "__qualname__", "").partition(".")[0]
+    return getattr(function, "__module__", None) == "alembic.command" and name in _READING
 
 
 def _option_of(context: MigrationContext) -> Callable[[str], str | None]:

@@ -106,8 +106,7 @@ mig_status mig_lock_sql_try(const mig_version_table *table, bool for_session, in
             "coalesce((SELECT CASE\n"
             "WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.oid\n"
             "AND a.attname = 'version_num' AND NOT a.attisdropped) THEN 'no version_num'\n"
-            "ELSE 'table' END FROM version_table t), 'missing'),\n"
-            "(EXISTS (SELECT FROM pg_catalog.pg_index WHERE NOT indisvalid))::text\n"
+            "ELSE 'table' END FROM version_table t), 'missing')\n"
             "FROM lock",
             name,
             by_path ? "pg_catalog.pg_table_is_visible(c.oid) AND n.nspname <> 'pg_catalog'"
@@ -133,13 +132,27 @@ mig_status mig_lock_sql_holders(int64_t key, mig_arena *arena, const char **sql,
     return *sql != NULL ? MIG_OK : mig_fail(error, MIG_ENOMEM, "out of memory");
 }
 
-const char mig_lock_sql_invalid[] =
-    "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), "
-    "c.relname::text, t.relname::text\n"
-    "FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid\n"
-    "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace\n"
-    "JOIN pg_catalog.pg_class t ON t.oid = i.indrelid\n"
-    "WHERE NOT i.indisvalid AND c.relkind = 'i' AND n.nspname <> 'pg_toast'\n"
-    "AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index p\n"
-    "WHERE p.index_relid = i.indexrelid)\n"
-    "ORDER BY 1";
+mig_status mig_lock_sql_invalid(const char *words, mig_arena *arena, const char **sql,
+                                mig_error *error)
+{
+    const char *list = literal(words, arena);
+    *sql = NULL;
+    if (list != NULL)
+        *sql = format(
+            arena,
+            "WITH named AS MATERIALIZED (\n" /* first: it has an index, indisvalid has none */
+            "SELECT oid, relname, relnamespace FROM pg_catalog.pg_class WHERE relkind = 'i'\n"
+            "AND relname = ANY (pg_catalog.string_to_array(%s, ' ')::pg_catalog.name[]))\n"
+            "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname),"
+            " t.relname::text\n"
+            "FROM named c JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid\n"
+            "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace\n"
+            "JOIN pg_catalog.pg_class t ON t.oid = i.indrelid\n"
+            "WHERE NOT i.indisvalid AND (pg_catalog.pg_table_is_visible(c.oid) OR n.nspname =\n"
+            "ANY (pg_catalog.string_to_array(%s, ' ')::pg_catalog.name[]))\n"
+            "AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index p\n"
+            "WHERE p.index_relid = i.indexrelid)\n"
+            "ORDER BY 1",
+            list, list);
+    return *sql != NULL ? MIG_OK : mig_fail(error, MIG_ENOMEM, "out of memory");
+}

@@ -25,8 +25,7 @@
 /*
  * Try the lock, for the session or for the open transaction; answered with one row of texts: the
  * key, 't' or 'f' (had or not; NULL: refused, the session is another's, see below), the isolation
- * level, what the version table is ("table", "missing", "no version_num"), and
- * 't' where the database has an index that is not valid (see mig_lock_sql_invalid).
+ * level, and what the version table is ("table", "missing", "no version_num").
  *
  * backend_pid is what the server told when the connection was made. A pooler that shares server
  * sessions between transactions gives its own number there; then a session's lock would stay with a
@@ -39,8 +38,10 @@ mig_status mig_lock_sql_try(const mig_version_table *table, bool for_session, in
  * The rest of the questions about a key: see lock.py. */
 mig_status mig_lock_sql_holders(int64_t key, mig_arena *arena, const char **sql, mig_error *error);
 
-/* The indexes that an interrupted CREATE INDEX CONCURRENTLY left, and that nobody is building: the
- * name as SQL, the bare name, the table's name. */
-extern const char mig_lock_sql_invalid[];
+/* The indexes named in `words` (separated by blanks) that an interrupted CREATE INDEX CONCURRENTLY
+ * left, and that nobody is building, in schemas of search_path or named in `words`: the name as
+ * SQL, the table's name. */
+mig_status mig_lock_sql_invalid(const char *words, mig_arena *arena, const char **sql,
+                                mig_error *error);
 
 #endif

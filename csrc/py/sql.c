@@ -1,5 +1,5 @@
 /* Functions over text and libraries, without a session: parse_url, redact_url, statement_kind,
- * transaction_end, lock_sql_try, lock_sql_holders, load_libpq. */
+ * transaction_end, lock_sql_try, lock_sql_holders, lock_sql_invalid, load_libpq. */
 #include "py/module.h"
 
 #include <stdbool.h>
@@ -131,6 +131,21 @@ static PyObject *lock_sql_holders(PyObject *Py_UNUSED(module), PyObject *argumen
     return result;
 }
 
+static PyObject *lock_sql_invalid(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    const char *words = PyUnicode_AsUTF8(argument);
+    if (words == NULL)
+        return NULL;
+    mig_arena arena;
+    mig_error error;
+    const char *sql;
+    mig_arena_init(&arena, &mig_alloc_system);
+    mig_status status = mig_lock_sql_invalid(words, &arena, &sql, &error);
+    PyObject *result = status == MIG_OK ? PyUnicode_FromString(sql) : mig_py_raise(&error);
+    mig_arena_release(&arena);
+    return result;
+}
+
 static PyObject *load_libpq(PyObject *Py_UNUSED(module), PyObject *argument)
 {
     PyObject *path = NULL;
@@ -167,6 +182,9 @@ static PyMethodDef methods[] = {
      "str\n\nOne row: key, 't', 'f' or NULL, isolation level, what the version table is."},
     {"lock_sql_holders", lock_sql_holders, METH_O,
      "lock_sql_holders(key: int) -> str\n\nA row a holder: pid, application, since when."},
+    {"lock_sql_invalid", lock_sql_invalid, METH_O,
+     "lock_sql_invalid(words: str) -> str\n\nA row for each INVALID index named in `words`: its "
+     "name, its table."},
     {"load_libpq", load_libpq, METH_O,
      "load_libpq(path: str | None) -> int\n\nThe version of the libpq at `path`, or of the "
      "system's. Raises OSError when there is none."},
@@ -175,7 +193,5 @@ static PyMethodDef methods[] = {
 
 int mig_py_add_sql(PyObject *module)
 {
-    if (PyModule_AddStringConstant(module, "LOCK_SQL_INVALID", mig_lock_sql_invalid) < 0)
-        return -1;
     return PyModule_AddFunctions(module, methods);
 }

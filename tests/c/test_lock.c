@@ -62,8 +62,9 @@ static void test_each_question_is_its_own(void)
     CHECK(strstr(sql, "l.classid = 4294967295 AND l.objid = 4294967294\n") != NULL);
     CHECK_INT(mig_lock_sql_holders(INT64_C(0x100000002), &arena, &sql, &error), MIG_OK);
     CHECK(strstr(sql, "l.classid = 1 AND l.objid = 2\n") != NULL);
-    CHECK_INT(mig_sqllex_classify(mig_lock_sql_invalid, strlen(mig_lock_sql_invalid), true).kind,
-              MIG_SQL_ONE);
+    CHECK_INT(mig_lock_sql_invalid("a it's", &arena, &sql, &error), MIG_OK);
+    CHECK(strstr(sql, "E'a it''s'") != NULL);
+    CHECK_INT(mig_sqllex_classify(sql, strlen(sql), true).kind, MIG_SQL_ONE);
     mig_arena_release(&arena);
 }
 
@@ -80,6 +81,8 @@ static void test_every_allocation_may_fail(void)
         mig_status status = mig_lock_sql_try(&table, true, 7, &arena, &sql, &error);
         if (status == MIG_OK)
             status = mig_lock_sql_holders(1, &arena, &sql, &error);
+        if (status == MIG_OK)
+            status = mig_lock_sql_invalid("a b", &arena, &sql, &error);
         mig_arena_release(&arena);
         CHECK_INT(allocator.live, 0);
         if (status == MIG_OK)

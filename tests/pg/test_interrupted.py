@@ -72,7 +72,7 @@ def test_the_server_stops_working_for_the_dead(tmp_path: Path, database_url: str
     assert project.state() == 0
 
 
-@pytest.mark.parametrize("way", field.WAYS)
+@pytest.mark.parametrize("way", field.ALL_WAYS)
 def test_what_an_autocommit_block_left_is_named_and_can_be_dropped(
     tmp_path: Path, database_url: str, way: str
 ) -> None:
@@ -87,10 +87,11 @@ def test_what_an_autocommit_block_left_is_named_and_can_be_dropped(
         for _ in range(2):
             done = project.run("upgrade", "head")
             named = "r0002 was interrupted before: it left the INVALID index public.single of t1"
-            assert named + "; --repair drops it" in done.said, done.said
-            assert done.code == 1
-            assert 'relation "single" already exists' in done.said
-        if way == DIRECT:
+            assert named + ". Nothing was run. To have it dropped first: --repair" in done.said
+            assert "or MIGRATE_EXT_REPAIR=true under alembic" in done.said
+            assert done.code == 255
+            assert connection.execute("TABLE alembic_version").fetchall() == [("r0001",)]
+        if way != ALEMBIC:
             done = project.run("upgrade", "head", "--repair")
         else:
             done = project.run("upgrade", "head", MIGRATE_EXT_REPAIR="true")
@@ -100,6 +101,51 @@ def test_what_an_autocommit_block_left_is_named_and_can_be_dropped(
             "SELECT indisvalid FROM pg_index WHERE indexrelid = 'public.single'::regclass"
         ).fetchone()
         assert valid == (True,)
+        assert connection.execute("TABLE alembic_version").fetchall() == [("r0003",)]
+
+
+AGAIN = UNIQUE.replace("True)", "True, if_not_exists=True)")
+DROPS = UNIQUE.replace(
+    "        op.create", "        op.drop_index('single', if_exists=True)\n        op.create"
+)
+
+
+@pytest.mark.parametrize("way", field.ALL_WAYS)
+def test_a_run_never_goes_on_over_an_index_that_is_not_valid(
+    tmp_path: Path, database_url: str, way: str
+) -> None:
+    project = Field(tmp_path / "p", database_url, way=way, count=3, body={2: AGAIN})
+    with project.connect() as connection:
+        connection.execute("CREATE SCHEMA other")  # what is invalid there is not of this run
+        connection.execute("CREATE TABLE other.t AS SELECT 1 AS a FROM generate_series(1, 2)")
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            connection.execute("CREATE UNIQUE INDEX CONCURRENTLY single ON other.t (a)")
+        assert project.run("upgrade", "r0001").code == 0
+        connection.execute("INSERT INTO t1 (a) VALUES ('x'), ('x')")
+        assert project.run("upgrade", "head").code == 1
+        done = project.run("upgrade", "head")
+        assert done.code == 255
+        assert "it left the INVALID index public.single of t1. Nothing was run." in done.said
+        assert connection.execute("TABLE alembic_version").fetchall() == [("r0001",)]
+        connection.execute("DELETE FROM t1")
+        done = project.run("upgrade", "head", MIGRATE_EXT_REPAIR="true", MIGRATE_EXT_LOCK="false")
+        assert done.code == 0, done.said
+        assert connection.execute("TABLE alembic_version").fetchall() == [("r0003",)]
+
+
+@pytest.mark.parametrize("way", field.ALL_WAYS)
+def test_a_migration_that_drops_the_index_itself_may_go_on(
+    tmp_path: Path, database_url: str, way: str
+) -> None:
+    project = Field(tmp_path / "p", database_url, way=way, count=3, body={2: DROPS})
+    assert project.run("upgrade", "r0001").code == 0
+    with project.connect() as connection:
+        connection.execute("INSERT INTO t1 (a) VALUES ('x'), ('x')")
+        assert project.run("upgrade", "head").code == 1
+        connection.execute("DELETE FROM t1")
+        done = project.run("upgrade", "head")
+        assert done.code == 0, done.said
+        assert "it left the INVALID index public.single of t1; --repair drops it" in done.said
         assert connection.execute("TABLE alembic_version").fetchall() == [("r0003",)]
 
 

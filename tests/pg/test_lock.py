@@ -144,6 +144,24 @@ def test_the_configuration_says_it_too(tmp_path: Path, database_url: str, way: s
 
 
 @pytest.mark.parametrize("way", field.WAYS)
+def test_reading_makes_no_version_table_and_waits_for_no_first_run(
+    tmp_path: Path, database_url: str, way: str
+) -> None:
+    project = Field(tmp_path / "project", database_url, way=way, count=2)
+    commands = (("current",), ("history", "-i"), ("show", "current"), ("check",))
+    with held(project) as connection:
+        connection.execute("BEGIN")
+        connection.execute("CREATE TABLE alembic_version (version_num text)")  # a first run
+        for command in commands:
+            done = project.run(*command, MIGRATE_EXT_LOCK_TIMEOUT="0")
+            assert done.code == (255 if command == ("check",) else 0), (command, done.said)
+            assert "another run" not in done.said
+        connection.execute("ROLLBACK")
+        row = connection.execute("SELECT to_regclass('alembic_version') IS NULL").fetchone()
+    assert row == (True,)
+
+
+@pytest.mark.parametrize("way", field.WAYS)
 def test_reading_waits_for_nobody(tmp_path: Path, database_url: str, way: str) -> None:
     project = Field(tmp_path / "project", database_url, way=way, count=2)
     (project.folder / "script.py.mako").write_text(
