@@ -214,6 +214,10 @@ def lab(tmp_path: Path, database_url: str) -> Iterator[Lab]:
     sys.modules.pop("world", None)
 
 
+# Of an object, as repr() and SQLAlchemy's names of nameless parameters show it.
+_ADDRESS = re.compile(r"0x[0-9a-f]+|(?<=%\()\d{9,}")
+
+
 class Watched(Lab):
     """A lab whose outcomes also tell what was done to the world."""
 
@@ -228,8 +232,8 @@ class Watched(Lab):
             del sys.modules["world"]
             outcome_attr = vars(sqlalchemy).pop("attr", None)
         shown = repr(outcome.raised).replace("immutabledict({})", "{}")
-        outcome.raised = re.sub("0x[0-9a-f]+", "0x", shown)  # addresses
-        noted = [re.sub("0x[0-9a-f]+", "0x", str(note)) for note in world.noted]
+        outcome.raised = _ADDRESS.sub("at", shown)
+        noted = [_ADDRESS.sub("at", str(note)) for note in world.noted]
         outcome.world = [*noted, repr(world.attr)[:20], str(type(outcome_attr))]
         return outcome
 
