@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from migrate_ext.cli import Options
     from migrate_ext.config import Config
     from migrate_ext.handover import Settings
+    from migrate_ext.limits import Limits
     from migrate_ext.plans import Items
 
 
@@ -355,11 +356,16 @@ class VersionTable:
             raise errors.Declined("version rows that no run leaves")
         return tuple(head for head in rows if head is not None)
 
-    def begin(self) -> None:
-        """Begin a transaction that has the lock until it ends."""
-        from migrate_ext import limits, lock  # only where something is written
+    def begin(self, limits: Limits | None = None, *, as_configured: bool = False) -> bool:
+        """Begin a transaction that has the lock until it ends; what :func:`migrate_ext.lock.begin` gives.
 
-        lock.begin(self.session, self.name, self.schema, limits.read(self.config.option))
+        limits: those of the run, if they were read.
+        """
+        from migrate_ext import limits as limiting  # only where something is written
+        from migrate_ext import lock
+
+        limits = limits or limiting.read(self.config.option)
+        return lock.begin(self.session, self.name, self.schema, limits, as_configured=as_configured)
 
     def commit(self, rows: frozenset[str | None], half_done: str | None = None) -> None:
         """Commit, and look for the COMMIT if nobody answers it; an error that is raised says in

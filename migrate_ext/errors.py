@@ -81,6 +81,11 @@ _NOT_THE_PROJECT = (
 )
 
 
+def primary_message(error: ServerError) -> str:
+    """What the server said, without severity, detail and place."""
+    return error.fields.get(ord("M")) or first_line(error)
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what `error` says; a SyntaxError without the place, which is told apart."""
     text = error.msg if isinstance(error, SyntaxError) else str(error)

@@ -18,20 +18,29 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from weakref import WeakSet
 
 from sqlalchemy import event
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from migrate_ext import _core, counters, drivers, leftovers, libpq, lock, outcome
-from migrate_ext.errors import CommandError, ServerError
+from migrate_ext.errors import CommandError, ServerError, first_line
 from migrate_ext.limits import Limits
 
 # What a transaction may fail with that can be repeated: lock_timeout, serialization, deadlock.
 _REPEATABLE = frozenset(("55P03", "40001", "40P01"))
 _IN_FAILED_TRANSACTION = "25P02"
-_LOST = "the lock of this run was lost; nothing more was done"
 _LONGEST_PAUSE = 4.0  # seconds between two tries of a migration
+
+
+_FUNCTIONS = (
+    "hashtextextended(text, bigint)",
+    "pg_try_advisory_lock(bigint)",
+    "pg_try_advisory_xact_lock(bigint)",
+    "pg_advisory_unlock(bigint)",
+)
+_may_lock: WeakSet[Engine] = WeakSet()  # engines whose role may execute these
 
 
 class Line:
@@ -42,6 +51,7 @@ class Line:
     """
 
     backend_pid: int
+    driver: Any  # its own connection
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -68,12 +78,15 @@ class Line:
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def open(self, sql: str) -> Any:
+    def open(self, sql: str) -> str | None:
         """Run one statement the driver's way, which begins its transaction; its first value.
 
         Raises what SQLAlchemy would.
         """
         counters.plain_waits += 2  # the driver waits for its BEGIN, too
+        return self._open(sql)
+
+    def _open(self, sql: str) -> str | None:
         try:
             cursor = self.dbapi.cursor()
             try:
@@ -83,7 +96,8 @@ class Line:
                 cursor.close()
         except self.connection.dialect.loaded_dbapi.Error as error:
             raise drivers.wrapped(self.connection, error, sql) from error
-        return next(iter(row.values())) if isinstance(row, dict) else row[0]
+        found: str | None = next(iter(row.values())) if isinstance(row, dict) else row[0]
+        return found
 
     def _execute(self, cursor: Any, sql: str) -> None:
         cursor.execute(sql)
@@ -169,10 +183,39 @@ class AsyncpgLine(Line):
         return False
 
     def ask(self, sql: str) -> list[tuple[str | None, ...]]:
+        async def ask(connection: Any) -> list[Any]:
+            if connection.is_in_transaction():
+                return await self._fetch(sql)
+            # A pooler may give the next message to another session, unless a transaction is open.
+            await connection.execute("BEGIN")
+            try:
+                return await self._fetch(sql)
+            finally:
+                if not connection.is_closed():
+                    await connection.execute("END")
+
+        return self._translated(ask, sql)
+
+    def _open(self, sql: str) -> str | None:
+        async def ask(connection: Any) -> list[Any]:
+            if not connection.is_in_transaction():
+                await self.dbapi._start_transaction()
+            return await self._fetch(sql)
+
+        return self._translated(ask, sql)[0][0]
+
+    async def _fetch(self, sql: str) -> list[Any]:
+        """Without a name, which would stay behind a pooler, nor from a cache of names."""
+        statement = await self.driver.prepare(sql, name="")
+        rows: list[Any] = await statement.fetch()
+        return rows
+
+    def _translated(self, ask: Callable[[Any], Any], sql: str) -> list[tuple[str | None, ...]]:
+        """What `ask` gives in the event loop. Raises what SQLAlchemy would."""
         asyncpg = sys.modules["asyncpg"]
         ours = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
         try:
-            rows: list[Any] = self.dbapi.run_async(lambda connection: connection.fetch(sql))
+            rows: list[Any] = self.dbapi.run_async(ask)
         except ours as error:  # SQLAlchemy's adapter translates what goes through its cursors only
             adapted: Any = self.connection.dialect.loaded_dbapi.OperationalError(str(error))
             adapted.sqlstate = getattr(error, "sqlstate", None)
@@ -262,6 +305,8 @@ class Guard:
         # transaction that is open for SQLAlchemy; False when it cannot.
         self.submit: Callable[[str, str], bool] | None = None
         self.is_retaken = False  # by a batch: the session has the lock as well as the transaction
+        self.is_exposed = False  # statements of others ran while the session had the lock
+        self.held_here: lock.HeldHere | None = None  # by this program itself: run nothing
 
     # the run
 
@@ -273,7 +318,11 @@ class Guard:
         event.listen(self.connection, "before_cursor_execute", self._sending, retval=True)
         event.listen(self.connection, "after_cursor_execute", self._sent)
         self.started = True
-        self._take()
+        try:
+            self._take()
+        except lock.HeldHere as error:
+            self._unlisten()
+            self.started, self.held_here = False, error
 
     def again(self) -> None:
         """Take the lock anew, after the transaction was rolled back: the run begins again."""
@@ -290,7 +339,23 @@ class Guard:
         waiting = lock.Waiting(self.limits, self.line.ask, self.line.sleep)
         if self.line.status == "open":
             self._join(waiting)
-        elif getattr(self.line.dbapi, "autocommit", False) is True:
+            return
+        try:
+            self._take_between(waiting)
+        except DBAPIError as error:
+            if drivers.sqlstate(error) != lock.NOT_ALLOWED or self.held:
+                raise
+            self._refused(first_line(error.orig or error))
+
+    def _refused(self, reason: str) -> None:
+        """The role may not take the lock."""
+        lock.refused(self.limits, reason)
+        self._drop("CONCURRENTLY ")
+        self.opened()
+
+    def _take_between(self, waiting: lock.Waiting) -> None:
+        """While no transaction is open."""
+        if self._commits_itself:
             self._take_for_session(waiting)
             if self.pooled:
                 raise CommandError(
@@ -309,9 +374,7 @@ class Guard:
 
         in_batch: together with the first statements, if that can be.
         """
-        if not self.started or self.held == "transaction":
-            return
-        if getattr(self.line.dbapi, "autocommit", False) is True:
+        if not self.started or self.held == "transaction" or self._commits_itself:
             return
         if not self.limits.lock:
             if self.limits.ddl_lock_timeout or self.limits.statement_timeout:
@@ -320,18 +383,38 @@ class Guard:
         if self.pooled:
             self._take_for_transaction()
             return
-        promote = (
-            f"(CASE WHEN pg_catalog.pg_try_advisory_xact_lock({self.key}) "
-            f"THEN pg_catalog.pg_advisory_unlock({self.key}) END)"
-        )
-        limits = self._limits("true")
+        promote, limits = f"({lock.promote(self.key)})", self._limits("true")
         if not (
             in_batch
+            and not self.is_exposed
             and self.submit is not None
-            and self.submit(f"SELECT 1{limits} WHERE {promote}", _LOST)
-        ) and self.line.open(f"SELECT {promote}::text{limits}") not in ("t", "true"):
-            raise CommandError(_LOST)
-        self.held = "transaction"
+            and self.submit(f"SELECT 1{limits} WHERE {promote}", lock.LOST)
+        ):
+            had = self.line.open(f"SELECT {promote}::text{limits}")
+            if had is None:
+                raise CommandError(lock.LOST)
+            if had not in lock.YES:
+                self._check_heads()
+        self.held, self.is_exposed = "transaction", False
+        self._keep()
+
+    def _check_heads(self) -> None:
+        """The lock was gone for a while: has another run made use of that?"""
+        if self.planned is None:
+            return
+        rows = frozenset(row[0] for row in self.line.ask(self.heads_sql))
+        if rows != self.planned:
+            raise CommandError(lock.LOST) if self.in_body else Moved
+
+    def _keep(self, backend_pid: int | None = None) -> None:
+        """Note whose the lock is. (Behind a pooler the server's session is soon somebody else's.)"""
+        if self.pooled:
+            return
+        lock.keep(backend_pid or self.line.backend_pid, self.line.driver)
+
+    @property
+    def _commits_itself(self) -> bool:
+        return getattr(self.line.dbapi, "autocommit", False) is True
 
     def needs_session(self, what: str) -> None:
         """`what` is about to end the transaction: the session must be able to hold the lock."""
@@ -352,12 +435,15 @@ class Guard:
                 raise
             # The lock has gone with the session; what failed before, or will, tells why.
 
-    def _finish(self) -> None:
+    def _unlisten(self) -> None:
         event.remove(self.connection, "begin", self._beginning)
         event.remove(self.connection, "commit", self._committing)
         event.remove(self.connection, "rollback", self._rolling_back)
         event.remove(self.connection, "before_cursor_execute", self._sending)
         event.remove(self.connection, "after_cursor_execute", self._sent)
+
+    def _finish(self) -> None:
+        self._unlisten()
         self.started = False
         status = self.line.status
         if self.restore and status in ("idle", "open"):
@@ -367,7 +453,7 @@ class Guard:
         elif self.held == "session" and status != "lost":
             if status != "idle" and self.line.has_failed:
                 self.connection.invalidate()  # the session's lock would survive the ROLLBACK
-            elif status == "open" and getattr(self.line.dbapi, "autocommit", False) is not True:
+            elif status == "open" and not self._commits_itself:
                 self.opened_again()
             else:
                 self.line.ask(f"SELECT pg_catalog.pg_advisory_unlock({self.key})::text")
@@ -392,6 +478,7 @@ class Guard:
                 return
             if tried.had:
                 self.held = "session"
+                self._keep()
                 return
             waiting.again(tried.key)
 
@@ -403,27 +490,28 @@ class Guard:
                 tried = lock.try_lock(self.line.ask, self.table, self.schema, for_session=False)
                 self.key = tried.key
             take = f"SELECT pg_catalog.pg_try_advisory_xact_lock({self.key})::text"
-            if self.line.open(take + self._limits("true")) in ("t", "true"):
+            if self.line.open(take + self._limits("true")) in lock.YES:
                 break
             self.line.dbapi.rollback()  # a waiter must not keep a session of the pool
             waiting.again(self.key)
         self.held = "transaction"
-        if self.planned is not None:
-            rows = frozenset(row[0] for row in self.line.ask(self.heads_sql))
-            if rows != self.planned:
-                raise Moved
+        self._check_heads()
 
     def _join(self, waiting: lock.Waiting) -> None:
         """The project has a transaction open already: take the lock in it."""
+        if not self._may_lock():
+            self._refused("permission denied for PostgreSQL's advisory lock functions")
+            return
         while True:
             tried = lock.try_lock(self.line.ask, self.table, self.schema, for_session=False)
             self.key = tried.key
             if tried.had:
                 self.held = "transaction"
                 which = "SELECT pg_catalog.pg_backend_pid()::text"
-                pid = self.line.ask(which + self._limits("true"))[0][0]
+                pid = int(self.line.ask(which + self._limits("true"))[0][0] or 0)
                 if self.limits.pooler == "auto":
-                    self.pooled = pid != str(self.line.backend_pid)
+                    self.pooled = pid != self.line.backend_pid
+                self._keep(pid)
                 return
             if tried.isolation != "read committed":
                 raise CommandError(
@@ -432,6 +520,19 @@ class Guard:
                     "Run the command again, or begin no transaction before context.configure"
                 )
             waiting.again(tried.key)
+
+    def _may_lock(self) -> bool:
+        """Whether the role may take the lock, asked once an engine: to try would end a transaction."""
+        engine = self.connection.engine
+        if engine not in _may_lock:
+            tests = " AND ".join(
+                f"pg_catalog.has_function_privilege('pg_catalog.{function}', 'EXECUTE')"
+                for function in _FUNCTIONS
+            )
+            if self.line.ask(f"SELECT ({tests})::text")[0][0] not in lock.YES:
+                return False
+            _may_lock.add(engine)
+        return True
 
     # limits
 
@@ -470,6 +571,7 @@ class Guard:
 
     def limit_session(self) -> None:
         """The beginning of an autocommit block."""
+        self.is_exposed = True
         self._all_is_committed()
         if self.started and not self.restore and self.line.status == "idle":
             self._limit()
@@ -539,9 +641,9 @@ class Guard:
     def _retake(self) -> None:
         """The session takes the lock that the transaction gives up, or has just given up."""
         if self._must_retake() and self.line.status in ("idle", "open"):
-            retake = f"SELECT pg_catalog.pg_try_advisory_lock({self.key})::text"
-            if self.line.ask(retake)[0][0] not in ("t", "true"):
-                raise CommandError(_LOST)
+            retake = f"SELECT {lock.retake(self.key)}::text"
+            if self.line.ask(retake)[0][0] not in lock.YES:
+                raise CommandError(lock.LOST)
             self.held = "session"
 
     def _must_retake(self) -> bool:
@@ -550,8 +652,8 @@ class Guard:
     def retake_in_batch(self) -> None:
         """A COMMIT will follow what is in flight: the session takes the lock as its last statement."""
         if self._must_retake() and self.submit is not None:
-            retake = f"SELECT 1 WHERE pg_catalog.pg_try_advisory_lock({self.key})"
-            self.is_retaken = self.submit(retake, _LOST)
+            retake = f"SELECT 1 WHERE {lock.retake(self.key)}"
+            self.is_retaken = self.submit(retake, lock.LOST)
 
     def _rolling_back(self, _: Connection) -> None:
         self.committing = None
@@ -569,7 +671,9 @@ class Guard:
             self.plan_is_there = isinstance(steps, (list, tuple))
             for step in steps:
                 if not self.started:
-                    raise Unlocked
+                    raise self.held_here or Unlocked
+                if self._commits_itself:
+                    self._look_for_lock()
                 self.step, self.in_body = step, False
                 if self.is_first:
                     self.is_first = False
@@ -578,6 +682,16 @@ class Guard:
                 yield step
 
         return found
+
+    def _look_for_lock(self) -> None:
+        """The session, in which each statement commits itself, must still have the lock."""
+        if self.held != "session" or self.is_first:
+            return
+        rows = self.line.ask(_core.lock_sql_holders(self.key))
+        if str(self.line.backend_pid) not in {row[0] for row in rows}:
+            if self.line.ask(f"SELECT {lock.retake(self.key)}::text")[0][0] not in lock.YES:
+                raise CommandError(lock.LOST)
+            self._check_heads()
 
     def _look_for_what_is_left(self, step: Any) -> None:
         """The first step of a run is the one that another may have left half done.

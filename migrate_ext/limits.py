@@ -5,7 +5,8 @@ environment variable (``MIGRATE_EXT_LOCK_TIMEOUT``), else a key of the project's
 (``migrate_ext_lock_timeout``):
 
 ``lock``
-    ``false``: no lock (``--no-lock``).
+    ``false``: no lock (``--no-lock``). ``true``: fail where the role may not take it; without it, go
+    on and say so.
 ``lock_timeout``
     seconds to wait for another run; without it, as long as it takes (``--lock-timeout``).
 ``pooler``
@@ -56,6 +57,7 @@ class Limits:
     __slots__ = (
         "ddl_lock_timeout",
         "lock",
+        "lock_is_required",
         "lock_timeout",
         "pooler",
         "repair",
@@ -66,6 +68,7 @@ class Limits:
 
     def __init__(self) -> None:
         self.lock = True
+        self.lock_is_required = False
         self.lock_timeout: float | None = None
         self.pooler = "auto"
         self.ddl_lock_timeout: str | None = None
@@ -102,6 +105,8 @@ def read(option: Callable[[str], str | None]) -> Limits:
         if value is None or not value.strip():
             continue
         setattr(limits, name, _checked(name, value.strip(), where))
+        if name == "lock":
+            limits.lock_is_required = limits.lock
     return limits
 
 

@@ -8,17 +8,24 @@ own session.
 
 from __future__ import annotations
 
+import _thread
 import random
 import sys
 import time
+from _weakref import ref  # weakref costs its import
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from migrate_ext import _core, libpq
-from migrate_ext.errors import CommandError, no_version_table
+from migrate_ext.errors import CommandError, ServerError, no_version_table, primary_message
 from migrate_ext.limits import Limits
 
 Ask = Callable[[str], list[tuple[str | None, ...]]]
+
+LOST = "the lock of this run was lost, and another run has changed the database or is about to; "
+LOST += "nothing more was done"
+NOT_ALLOWED = "42501"  # SQLSTATE: no EXECUTE on the functions
+YES = ("t", "true")
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.4  # seconds between two questions
 _SAY_AGAIN = 30.0  # seconds until a waiter says again for whom it waits
@@ -49,13 +56,82 @@ def try_lock(
     if kind not in ("table", "missing"):
         name = f"{schema}.{table}" if schema else table
         raise CommandError(no_version_table(name, f"has {kind}"))
-    yes = ("t", "true")
     return Tried(
         int(key or 0),
-        None if had is None else had in yes,
+        None if had is None else had in YES,
         isolation or "",
         kind == "table",
     )
+
+
+def promote(key: int) -> str:
+    """An expression that makes the session's lock the open transaction's. Its value: true; false
+    where the session had lost it, and nobody else had it; NULL where another has it.
+    """
+    return (
+        f"CASE WHEN pg_catalog.pg_try_advisory_xact_lock({key}) "
+        f"THEN pg_catalog.pg_advisory_unlock({key}) END"
+    )
+
+
+def retake(key: int) -> str:
+    """An expression that gives the session the lock that the transaction has: true."""
+    return f"pg_catalog.pg_try_advisory_lock({key})"
+
+
+def refused(limits: Limits, reason: str) -> None:
+    """The role may not take the lock: go on without, unless the settings ask for one.
+
+    reason: what the server said. Raises CommandError.
+    """
+    if limits.lock_is_required:
+        raise CommandError(
+            f"no lock against other runs: {reason}. GRANT EXECUTE on PostgreSQL's advisory lock "
+            "functions, or give no migrate_ext_lock (MIGRATE_EXT_LOCK)"
+        )
+    limits.lock = False
+    if not _said_refused:
+        _said_refused.append(reason)
+        say("warning", f"No lock against other runs: {reason}.")
+
+
+_said_refused: list[str] = []
+
+
+# -------------------------------------------------------------------------------------------------
+# The locks of this process. A transaction that keeps one after the run may be its own program's, so
+# that a wait for it would be for ever.
+
+
+class HeldHere(CommandError):
+    """Another connection of this thread has the lock."""
+
+
+_kept: dict[int, tuple[tuple[int, int], ref[object]]] = {}
+
+
+def keep(backend_pid: int, connection: object) -> None:
+    """The driver's `connection` has a lock; to be forgotten with it."""
+    _kept[backend_pid] = _who(), ref(connection)
+
+
+def _is_kept_here(backend_pid: int) -> bool:
+    who, connection = _kept.get(backend_pid, (None, lambda: None))
+    found: Any = connection()
+    if found is None or who != _who():
+        return False
+    return not (found.is_closed() if hasattr(found, "is_closed") else found.closed)
+
+
+def _who() -> tuple[int, int]:
+    """The thread, and the asyncio task, that runs: what would have to go on to end a transaction."""
+    asyncio, task = sys.modules.get("asyncio"), None
+    if asyncio is not None:
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # no event loop runs
+            pass
+    return _thread.get_ident(), id(task)
 
 
 class Waiting:
@@ -73,7 +149,9 @@ class Waiting:
         self.pause = _FIRST_WAIT
 
     def again(self, key: int) -> None:
-        """Until the next try. Raises CommandError when ``lock_timeout`` is over."""
+        """Until the next try. Raises CommandError when ``lock_timeout`` is over, and
+        :class:`HeldHere`.
+        """
         waited = time.monotonic() - self.started
         timeout = self.limits.lock_timeout
         if timeout is not None and waited >= timeout:
@@ -91,47 +169,82 @@ class Waiting:
         self.pause = min(self.pause * 1.5, _LONGEST_WAIT)
 
     def _holders(self, key: int) -> str:
+        rows = self.ask(_core.lock_sql_holders(key))
+        for pid, *_ in rows:
+            if _is_kept_here(int(pid or 0)):
+                raise HeldHere(
+                    "this program has the lock of this database itself, in a transaction that is "
+                    f"open on another connection (pid {pid}), and would wait for itself. Commit "
+                    "it first, or run on that connection, too"
+                )
         return "; ".join(
             f"pid {pid}"
             + (f", application {name!r}" if name else "")
             + (f", since {since}" if since else "")
-            for pid, name, since in self.ask(_core.lock_sql_holders(key))
+            for pid, name, since in rows
         )
 
 
-def begin(session: _core.Session, table: str, schema: str | None, limits: Limits) -> None:
-    """Begin a transaction of our own session that has the lock until it ends.
+def begin(
+    session: _core.Session,
+    table: str,
+    schema: str | None,
+    limits: Limits,
+    *,
+    as_configured: bool = False,
+) -> bool:
+    """Begin a transaction of our own session that has the lock until it ends; its isolation is READ
+    COMMITTED, for a snapshot from before the lock would show rows that are no more.
 
+    as_configured: or, where the database or the role says otherwise, begin none and return False.
     Raises CommandError as :func:`try_lock` and :class:`Waiting` do.
     """
-    if not limits.lock:
-        session.begin()
-        return
-    # A snapshot from before the lock would show rows that are no more.
-    fresh = f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SELECT {end_with_us('true')}; "
+    fresh = "" if as_configured else "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; "
+    fresh += f"SELECT {end_with_us('true')}; "
     waiting = Waiting(limits, session.query)
     while True:
         session.begin()
-        tried = try_lock(lambda sql: session.query(fresh + sql), table, schema, for_session=False)
+        if not limits.lock:
+            return True
+        try:
+            tried = try_lock(
+                lambda sql: session.query(fresh + sql), table, schema, for_session=False
+            )
+        except ServerError as error:
+            if error.sqlstate != NOT_ALLOWED:
+                raise
+            session.rollback()
+            refused(limits, primary_message(error))
+            continue
+        if as_configured and tried.isolation != "read committed":
+            session.rollback()
+            return False
         if tried.had:
-            return
+            return True
         session.rollback()  # nothing of ours may be open while we wait
         waiting.again(tried.key)
 
 
-def hold(session: _core.Session, table: str, schema: str | None, limits: Limits) -> bool:
-    """Take the lock for as long as our own session lasts; False behind a pooler that shares it.
+def hold(session: _core.Session, table: str, schema: str | None, limits: Limits) -> int | None:
+    """Take the lock for our own session; its key, 0 where the role may have none, None behind a
+    pooler that shares the session.
 
     Raises CommandError as :func:`try_lock` and :class:`Waiting` do.
     """
     waiting = Waiting(limits, session.query)
     while True:
         pid = session.backend_pid
-        tried = try_lock(session.query, table, schema, for_session=True, backend_pid=pid)
+        try:
+            tried = try_lock(session.query, table, schema, for_session=True, backend_pid=pid)
+        except ServerError as error:
+            if error.sqlstate != NOT_ALLOWED:
+                raise
+            refused(limits, primary_message(error))
+            return 0
         if tried.had:
             session.query(f"SELECT {end_with_us('false')}")
         if tried.had is not False:
-            return tried.had is True
+            return tried.key if tried.had else None
         waiting.again(tried.key)
 
 

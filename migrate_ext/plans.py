@@ -264,9 +264,11 @@ class Runner:
         self.waiting: list[tuple[str, Step, int, str | None]] = []
         self.unsaid: list[Step] = []  # steps whose line in the log waits for what was before
         self.rows: set[str] = set()  # of the version table, in the open transaction
+        self.stored: set[str] = set()  # of it, as they were committed last
         self.finished: list[str] = []
         self.committed: list[str] = []
         self.half_done: str | None = None  # a revision that has committed something of its own
+        self.key = 0  # of the lock that the session has between transactions; 0: none
         self.added = 0  # statements for batches
         self.before = self.session.sent, self.session.confirmed
 
@@ -299,8 +301,34 @@ class Runner:
 
         return outcome.of_run(self.committed, self.half_done)
 
-    def _commit(self, half_done: str | None = None) -> None:
-        """Commit what was sent, if all of it was: as :class:`migrate_ext.executor.Ledger`."""
+    def _begin(self, step: Step, *, is_exposed: bool = False) -> None:
+        """Begin a transaction, whose lock is that of the session.
+
+        is_exposed: statements of a migration ran while only the session had it.
+        """
+        from migrate_ext import lock
+
+        self.session.begin()
+        if not self.key:
+            return
+        if not is_exposed:
+            self._add(f"SELECT 1 WHERE ({lock.promote(self.key)})", step, 0, lock.LOST)
+            return
+        had = self.session.query(f"SELECT ({lock.promote(self.key)})::text")[0][0]
+        if had is None or (had not in lock.YES and set(self._heads() or ()) != self.stored):
+            raise errors.CommandError(lock.LOST)
+
+    def _commit(self, step: Step | None, *, half_done: bool = False) -> None:
+        """Commit what was sent, if all of it was: as :class:`migrate_ext.executor.Ledger`.
+
+        step: None for the last one of the run; else the session has the lock again. half_done: it is
+        committed by `step`, in its middle.
+        """
+        from migrate_ext import lock
+
+        if self.key and step is not None:
+            self._add(f"SELECT 1 WHERE {lock.retake(self.key)}", step, 0, lock.LOST)
+        self.flush()
         sent, confirmed = (
             self.session.sent - self.before[0],
             self.session.confirmed - self.before[1],
@@ -309,47 +337,45 @@ class Runner:
             raise errors.InternalError(
                 f"of {self.added} statements of the plan {sent} were sent and {confirmed} confirmed"
             )
-        self.table.commit(frozenset(self.rows), half_done)
-        self.committed = list(self.finished)
+        self.table.commit(frozenset(self.rows), step.revision if step and half_done else None)
+        self.committed, self.stored = list(self.finished), set(self.rows)
+        self.half_done = step.revision if step and half_done else None
 
     def _run(
         self, heads: tuple[str, ...], per_migration: bool, several: bool, limits: Limits
     ) -> str | None:
         from migrate_ext import direct, lock
 
-        self.rows = set(heads)
-
-        if several and limits.lock:
-            if not lock.hold(self.session, self.table.name, self.table.schema, limits):
-                return "a pooler that shares sessions"
-            if self._heads() != heads:
-                return "the heads moved"
-        elif not per_migration:
-            self.table.begin()
+        self.rows, self.stored = set(heads), set(heads)
+        if not several and self.table.begin(limits, as_configured=True):
             if limits.lock and self._heads() != heads:
                 self.session.rollback()
                 return "the heads moved"
-        direct.log_context()
-        if per_migration:
-            if not heads:
-                self.session.begin()
-                self.table.ensure_now()
-                self._commit()
+            direct.log_context()
         else:
-            if several and limits.lock:
-                self.session.begin()
-            if not heads:
-                self.table.ensure_now()
+            if limits.lock:
+                key = lock.hold(self.session, self.table.name, self.table.schema, limits)
+                if key is None:
+                    return "a pooler that shares sessions"
+                self.key = key
+                if self._heads() != heads:
+                    return "the heads moved"
+            direct.log_context()
+            self._begin(self.found[0])
+        is_open = True
+        if not heads:
+            self.table.ensure_now()
+            if per_migration:
+                self._commit(self.found[0])
+                is_open = False
         for step, operations in zip(self.found, self.operations, strict=True):
-            if per_migration:
-                self.session.begin()
+            if not is_open:
+                self._begin(step)
             self._step(step, operations)
-            if per_migration:
-                self.flush()
-                self._commit()
-        if not per_migration:
-            self.flush()
-            self._commit()
+            is_last = step is self.found[-1]
+            if is_last or per_migration:
+                self._commit(None if is_last else step)
+                is_open = False
         return None
 
     def _heads(self) -> tuple[str, ...] | None:
@@ -364,16 +390,13 @@ class Runner:
 
         self.unsaid.append(step)
         autocommit = False
-        self.half_done = None
         for line, sql in step.items:
             if line < 0:
                 autocommit = sql == "autocommit"
-                self.flush()
                 if autocommit:
-                    self._commit(step.revision)
-                    self.half_done = step.revision
+                    self._commit(step, half_done=True)
                 else:
-                    self.session.begin()
+                    self._begin(step, is_exposed=True)
             elif autocommit:
                 try:
                     self.session.query(sql)
@@ -405,7 +428,7 @@ class Runner:
         for (_, step, _, expected), (_, rows) in zip(waiting, results, strict=True):
             if expected is not None and rows != 1:
                 self._say(step)
-                raise errors.CommandError(f"{expected}; {rows} found")
+                raise errors.CommandError(expected.replace("{rows}", str(rows)))
         self._say(None)
 
     def _say(self, last: Step | None) -> None:
@@ -424,7 +447,7 @@ def _expectation(operation: _core._VersionOperation, table: str) -> str | None:
         what = f"deleting '{operation[1]}'"
     else:
         what = f"updating '{operation[1]}' to '{operation[-1]}'"
-    return f"Online migration expected to match one row when {what} in '{table}'"
+    return f"Online migration expected to match one row when {what} in '{table}'; {{rows}} found"
 
 
 def _placed(error: errors.ServerError, sql: str, step: Step, line: int) -> errors.ServerError:

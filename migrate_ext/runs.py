@@ -48,6 +48,8 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
     except outcome.Terminated as error:
         _look_for_commit(guard, error)
         raise outcome.ended(error, guard.outcome()) from error
+    except lock.HeldHere as error:
+        raise alembic.util.CommandError(str(error)) from error
     except CommandError as error:
         told = alembic.util.CommandError(str(error))
         guard.confirmed()
@@ -203,13 +205,13 @@ def _option_of(context: MigrationContext) -> Callable[[str], str | None]:
 def _repeat(context: MigrationContext, guard: Guard, migrate: Callable[[], None]) -> None:
     tries = 0
     if _runs_steps(context):
-        guard.start()
+        _start(context, guard)
     while True:
         try:
             migrate()
             return
         except guards.Unlocked:
-            guard.start()
+            _start(context, guard)
             continue
         except guards.Repair:
             if not context._in_external_transaction:
@@ -231,6 +233,13 @@ def _repeat(context: MigrationContext, guard: Guard, migrate: Callable[[], None]
             lock.say("warning", f"{what}. Repeating, {tries} of {guard.limits.retries}.")
             guard.pause(tries)
         guard.again()
+
+
+def _start(context: MigrationContext, guard: Guard) -> None:
+    guard.start()
+    if guard.held_here is not None:
+        # Only a run with nothing to do goes on, and making the version table is something.
+        context.opts = {**context.opts, "dont_mutate": True}
 
 
 def _rewind(context: MigrationContext) -> None:
