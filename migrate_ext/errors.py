@@ -76,6 +76,7 @@ _NOT_THE_PROJECT = (
     "site-packages",
     "dist-packages",
     "importlib",
+    ".pyx",
     os.path.dirname(os.__file__) + os.sep,
     os.path.dirname(__file__) + os.sep,
 )
@@ -84,6 +85,13 @@ _NOT_THE_PROJECT = (
 def primary_message(error: ServerError) -> str:
     """What the server said, without severity, detail and place."""
     return error.fields.get(ord("M")) or first_line(error)
+
+
+def without_severity(error: BaseException) -> str:
+    """What the server said, or a driver after it, without the first word, which is localised."""
+    fields = error.fields if isinstance(error, ServerError) else {}
+    severity = fields.get(ord("S")) or getattr(getattr(error, "diag", None), "severity", None)
+    return str(error).removeprefix(f"{severity or 'ERROR'}:  ")
 
 
 def first_line(error: BaseException) -> str:

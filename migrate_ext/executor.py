@@ -26,13 +26,14 @@ from alembic import util as alembic_util
 from sqlalchemy.engine import Connection
 from sqlalchemy.util import await_only
 
-from migrate_ext import _core, counters, drivers, errors
+from migrate_ext import _core, counters, drivers, errors, outcome
 from migrate_ext.timing import Times
 
 # Objects between two collections of garbage during a run. Its modules and tables make hundreds of
 # thousands, and Python's own 700 would be a tenth of its time.
 _COLLECT_AFTER = 20_000
 _DRAIN_SECONDS = 10.0  # for a server that was asked to stop (MIG_DRAIN_MS)
+_IDLE_TOO_LONG = ("25P03", "57P05")  # SQLSTATEs: in a transaction, and outside
 _DISCARDS_PLANS = ("ALTER", "DROP")
 _LOGGER = logging.getLogger("alembic.runtime.migration")
 
@@ -142,6 +143,7 @@ class Executor(logging.Filter):
         self._unsettled_of_migrations = 0
         self._discards_plans = False
         self._emitting = False
+        self.confirmed = ""  # the last revision that all answers have come for
         self._announces = _LOGGER.isEnabledFor(logging.INFO)
 
     # while Alembic runs its loop
@@ -317,6 +319,8 @@ class Executor(logging.Filter):
                 self._unsettled += 1  # it is not given back yet
                 self._break(errors.InternalError("a result came that belongs to no statement"))
             self.ledger.seen += 1
+            if statement.is_last and statement.place is not None:
+                self.confirmed = statement.place.revision
             if self.times is not None:
                 self._time(statement)
             self._unsettled -= 1
@@ -377,10 +381,13 @@ class Executor(logging.Filter):
             self.abandon()
             raise error
         self._confirm(error.partial)
-        failed = next(item for item in self._queue if isinstance(item, Statement))
+        left = [item for item in self._queue if isinstance(item, Statement)]
+        # A session that was idle for too long ended before the last statement, whatever waited.
+        failed = left[-1 if error.sqlstate in _IDLE_TOO_LONG else 0]
         self._clear()
         wrapped = drivers.error(self.connection, error, failed.rendered)
-        note(wrapped, failed.place, failed.line)
+        lost = wrapped.connection_invalidated or outcome.is_end(error.sqlstate)
+        note(wrapped, failed.place, failed.line, self.confirmed if lost else "")
         if wrapped.connection_invalidated:
             self.session.close()
         raise wrapped from wrapped.orig
@@ -392,11 +399,14 @@ class Executor(logging.Filter):
         raise error
 
 
-def note(error: BaseException, place: Place | None, line: int | None) -> None:
-    """Attach to `error` which revision, file, line and position it belongs to."""
+def note(error: BaseException, place: Place | None, line: int | None, confirmed: str = "") -> None:
+    """Attach to `error` which revision, file, line and position it belongs to; confirmed: of a lost
+    connection, the last revision that all answers had come for.
+    """
     if place is None or hasattr(error, "migration_step"):
         return
     step = place.note(line, drivers.position(getattr(error, "orig", error)))
+    step += f"; the last one confirmed is {confirmed}" if confirmed else ""
     error.__dict__["migration_step"] = step
     if sys.version_info >= (3, 11):
         error.add_note(f"[migrate_ext: in {step}]")

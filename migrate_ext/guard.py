@@ -21,7 +21,7 @@ from typing import Any
 from weakref import WeakSet
 
 from sqlalchemy import event
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection, Engine, ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
 from migrate_ext import _core, counters, drivers, leftovers, libpq, lock, outcome
@@ -117,7 +117,7 @@ class LibpqLine(Line):
 
     @property
     def status(self) -> str:
-        if self.session.closed:
+        if self.driver.closed:
             return "lost"
         # PQtransactionStatus by both drivers' public names: idle, active, in a transaction, failed.
         found = int(
@@ -298,6 +298,8 @@ class Guard:
         self.committed: list[str] = []
         # A revision that has committed something of its own, while its version row is not.
         self.half_done: str | None = None
+        self.standing: list[str] = []  # statements that it has committed
+        self.is_refused = False  # the last COMMIT
         self.unseen: str | None = None  # one that has ended its transaction past SQLAlchemy
         self.ending = ""  # what the statement on its way does to the transaction
         self.is_mixed = False  # there are others with a COMMIT in its string
@@ -317,6 +319,7 @@ class Guard:
         event.listen(self.connection, "rollback", self._rolling_back)
         event.listen(self.connection, "before_cursor_execute", self._sending, retval=True)
         event.listen(self.connection, "after_cursor_execute", self._sent)
+        event.listen(self.connection.engine, "handle_error", self._failing)
         self.started = True
         try:
             self._take()
@@ -441,6 +444,7 @@ class Guard:
         event.remove(self.connection, "rollback", self._rolling_back)
         event.remove(self.connection, "before_cursor_execute", self._sending)
         event.remove(self.connection, "after_cursor_execute", self._sent)
+        event.remove(self.connection.engine, "handle_error", self._failing)
 
     def _finish(self) -> None:
         self._unlisten()
@@ -593,7 +597,20 @@ class Guard:
         """A COMMIT that was on its way has arrived."""
         if self.committing is not None:
             self.committed, self.committing = self.committing, None
-            self.half_done = self.step_name if self.in_body else None
+            half_done = self.step_name if self.in_body else None
+            if half_done is None or half_done != self.half_done:
+                self.standing = []
+            self.half_done = half_done
+
+    def _failing(self, error: ExceptionContext) -> None:
+        """A COMMIT of SQLAlchemy's that the server answered with an error: it rolled back."""
+        if error.connection is not self.connection or error.statement is not None:
+            return
+        lost = error.is_disconnect or outcome.is_end(drivers.sqlstate(error.original_exception))
+        dbapi: Any = self.connection.dialect.loaded_dbapi
+        if not lost and isinstance(error.original_exception, dbapi.Error):
+            self.is_refused = self.committing is not None
+            self.committing = None
 
     def _all_is_committed(self) -> None:
         self.committing = list(self.done)
@@ -631,6 +648,8 @@ class Guard:
             self.confirmed()
         elif self.line.status == "idle":  # a statement that has committed itself
             self._all_is_committed()
+            if self.half_done is not None and isinstance(statement, str):
+                self.standing.append(statement)
 
     def _ended_unseen(self) -> None:
         """The project has ended the transaction past SQLAlchemy (a raw cursor), nobody saw how."""
@@ -771,7 +790,9 @@ class Guard:
             return (
                 f"{self.unseen} ended its transaction by itself: 'current' tells what is committed."
             )
-        return outcome.of_run(self.committed, self.half_done)
+        return outcome.of_run(
+            self.committed, self.half_done, self.standing, refused=self.is_refused
+        )
 
 
 def _name(step: Any) -> str:

@@ -15,7 +15,7 @@ from migrate_ext.limits import Limits
 
 TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 CHECK_SECONDS = 10.0  # for the end of a transaction whose COMMIT is in doubt
@@ -27,23 +27,47 @@ def is_end(sqlstate: str | None) -> bool:
     return sqlstate is not None and sqlstate.startswith(_ENDED)
 
 
-def of_run(committed: list[str], half_done: str | None = None) -> str:
+def of_run(
+    committed: list[str],
+    half_done: str | None = None,
+    standing: Sequence[str] = (),
+    *,
+    refused: bool = False,
+) -> str:
     """What was committed of a run that failed, and what to do; empty when nothing was.
 
     committed: revisions. half_done: one that committed something of its own, not its version row.
+    standing: statements of its that are known to be committed. refused: the server did not commit
+    when it was asked to.
     """
     said = []
+    if refused:
+        said.append("The server refused COMMIT, and rolled its transaction back.")
     if committed:
         said.append(f"Committed: {_some(committed)}.")
     if half_done:
         said.append(
-            f"{half_done} was left half done: what it did in and before its autocommit "
-            "block, or its own COMMIT, is committed, its version row is not. If it left an INVALID index, the next "
-            "run names it, and with --repair drops it first."
+            f"{half_done} was left half done: what it did in and before its autocommit block, or "
+            "its own COMMIT, is committed, its version row is not."
         )
-    if said:
+        if standing:
+            said.append(f"Among that is: {'; '.join(map(_short, standing[-_SHOWN:]))}.")
+        said.append(
+            "If it left an INVALID index, the next run names it, and with --repair drops it first. "
+            f"All else was rolled back. The same command begins {half_done} anew: undo first what "
+            "is committed of it, unless it can be done twice."
+        )
+    elif committed:
         said.append("All else was rolled back; the same command goes on from there.")
     return " ".join(said)
+
+
+_SHOWN = 3  # statements that stand
+
+
+def _short(sql: str) -> str:
+    text = " ".join(sql.split()).rstrip(";")
+    return text if len(text) <= 120 else f"{text[:117]}..."
 
 
 def _some(names: list[str]) -> str:

@@ -266,9 +266,12 @@ class Runner:
         self.rows: set[str] = set()  # of the version table, in the open transaction
         self.stored: set[str] = set()  # of it, as they were committed last
         self.finished: list[str] = []
+        self.confirmed = ""  # the last revision that all answers have come for
         self.committed: list[str] = []
         self.half_done: str | None = None  # a revision that has committed something of its own
+        self.standing: list[str] = []  # statements that it has committed
         self.key = 0  # of the lock that the session has between transactions; 0: none
+        self.is_committing = self.is_refused = False
         self.added = 0  # statements for batches
         self.before = self.session.sent, self.session.confirmed
 
@@ -292,14 +295,18 @@ class Runner:
             raise
 
     def _count(self, error: BaseException) -> None:
-        """A COMMIT that was in doubt may have been found committed."""
-        if getattr(error, "committed", False):
+        """Whether a COMMIT was refused, and one in doubt was found committed."""
+        committed = getattr(error, "committed", None)
+        if committed:
             self.committed = self.finished
+        self.is_refused = self.is_committing and committed is None
 
     def _outcome(self) -> str:
         from migrate_ext import outcome
 
-        return outcome.of_run(self.committed, self.half_done)
+        return outcome.of_run(
+            self.committed, self.half_done, self.standing, refused=self.is_refused
+        )
 
     def _begin(self, step: Step, *, is_exposed: bool = False) -> None:
         """Begin a transaction, whose lock is that of the session.
@@ -337,9 +344,12 @@ class Runner:
             raise errors.InternalError(
                 f"of {self.added} statements of the plan {sent} were sent and {confirmed} confirmed"
             )
+        self.is_committing = True
         self.table.commit(frozenset(self.rows), step.revision if step and half_done else None)
+        self.is_committing = False
         self.committed, self.stored = list(self.finished), set(self.rows)
         self.half_done = step.revision if step and half_done else None
+        self.standing = []
 
     def _run(
         self, heads: tuple[str, ...], per_migration: bool, several: bool, limits: Limits
@@ -400,6 +410,7 @@ class Runner:
             elif autocommit:
                 try:
                     self.session.query(sql)
+                    self.standing.append(sql)
                 except errors.ServerError as error:
                     raise _placed(error, sql, step, line) from None
             else:
@@ -418,13 +429,21 @@ class Runner:
 
     def flush(self) -> None:
         """Send what waits and wait for it."""
+        from migrate_ext import outcome
+
         waiting, self.waiting = self.waiting, []
         try:
             results = self.session.run_batch([sql for sql, _, _, _ in waiting])
         except errors.ServerError as error:
             sql, step, line, _ = waiting[max(error.index, 0)]
             self._say(step)
+            if error.sqlstate is None or outcome.is_end(error.sqlstate):
+                last = waiting[-1][1]
+                error.migration_step = _unanswered(step, last, self.confirmed)
+                raise
             raise _placed(error, sql, step, line) from None
+        if waiting:
+            self.confirmed = self.finished[-1] if self.finished else ""
         for (_, step, _, expected), (_, rows) in zip(waiting, results, strict=True):
             if expected is not None and rows != 1:
                 self._say(step)
@@ -448,6 +467,13 @@ def _expectation(operation: _core._VersionOperation, table: str) -> str | None:
     else:
         what = f"updating '{operation[1]}' to '{operation[-1]}'"
     return f"Online migration expected to match one row when {what} in '{table}'; {{rows}} found"
+
+
+def _unanswered(first: Step, last: Step, confirmed: str) -> str:
+    """Where a run was when its connection was lost: what was sent together was not answered."""
+    which = first.revision if first is last else f"one of {first.revision} to {last.revision}"
+    after = f"; the last one confirmed is {confirmed}" if confirmed else ""
+    return f"{first.name} of revision {which}{after}"
 
 
 def _placed(error: errors.ServerError, sql: str, step: Step, line: int) -> errors.ServerError:

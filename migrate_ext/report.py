@@ -117,7 +117,7 @@ def _database_error(error: BaseException, original: BaseException) -> int:
     )
     if statement is None and state is None and not outcome and not connected:
         return _connect_error(original)
-    message = _one_paragraph(str(original)).removeprefix("ERROR:  ")
+    message = _one_paragraph(errors.without_severity(original))
     _say(f"FAILED: {_where(error)}{message}")
     if statement is not None:
         _say(f"[SQL: {_excerpt(statement, original)}]")

@@ -350,6 +350,8 @@ def end_transaction(
         _look_for_commit(guard, error)
         if isinstance(error, outcome.Terminated) and not guard.started:
             raise outcome.ended(error, guard.outcome()) from error
+        if guard.is_refused and not guard.started:
+            outcome.tell(error, guard.outcome())
         raise
     guard.confirmed()
 
@@ -378,7 +380,9 @@ def _look_for_commit(guard: Guard, error: BaseException) -> None:
         outcome.tell(error, text)
         if committed:
             guard.confirmed()
-    elif not isinstance(error, sqlalchemy.exc.DBAPIError):
+    elif isinstance(error, sqlalchemy.exc.DBAPIError):
+        guard.is_refused = True
+    else:
         guard.confirmed()
     guard.committing = None
 

@@ -37,7 +37,10 @@ def main(seconds: float, tests: tuple[str, ...]) -> int:
             )
             if done.returncode != 0:
                 print(done.stdout + done.stderr)
-                print(f"{test}: seed {seed}, after {programs} programs without a difference")
+                print(
+                    f"{test}: pytest ended with {done.returncode}; seed {seed}, "
+                    f"after {programs} programs without a difference"
+                )
                 return 1
             programs += EXAMPLES
             print(

@@ -62,7 +62,7 @@ def hints(text: str) -> str:
 # That there is no lock, where a statement failed, what was committed.
 _BESIDE = re.compile(
     r"^(INFO .*No lock against other runs on .*|\[migrate_ext: .*"
-    r"|ERROR \[alembic\.runtime\.migration\] .* the same command goes on from there\.)\n",
+    r"|ERROR \[alembic\.runtime\.migration\] .* (?:the same command goes on from there|unless it can be done twice)\.)\n",
     re.M,
 )
 
