@@ -21,7 +21,7 @@ from typing import Any
 from weakref import WeakSet
 
 from sqlalchemy import event
-from sqlalchemy.engine import Connection, Engine, ExceptionContext
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from migrate_ext import _core, counters, drivers, leftovers, libpq, lock, outcome
@@ -319,7 +319,6 @@ class Guard:
         event.listen(self.connection, "rollback", self._rolling_back)
         event.listen(self.connection, "before_cursor_execute", self._sending, retval=True)
         event.listen(self.connection, "after_cursor_execute", self._sent)
-        event.listen(self.connection.engine, "handle_error", self._failing)
         self.started = True
         try:
             self._take()
@@ -444,7 +443,6 @@ class Guard:
         event.remove(self.connection, "rollback", self._rolling_back)
         event.remove(self.connection, "before_cursor_execute", self._sending)
         event.remove(self.connection, "after_cursor_execute", self._sent)
-        event.remove(self.connection.engine, "handle_error", self._failing)
 
     def _finish(self) -> None:
         self._unlisten()
@@ -602,15 +600,16 @@ class Guard:
                 self.standing = []
             self.half_done = half_done
 
-    def _failing(self, error: ExceptionContext) -> None:
-        """A COMMIT of SQLAlchemy's that the server answered with an error: it rolled back."""
-        if error.connection is not self.connection or error.statement is not None:
-            return
-        lost = error.is_disconnect or outcome.is_end(drivers.sqlstate(error.original_exception))
-        dbapi: Any = self.connection.dialect.loaded_dbapi
-        if not lost and isinstance(error.original_exception, dbapi.Error):
-            self.is_refused = self.committing is not None
-            self.committing = None
+    def commit(self) -> None:
+        """Takes the place of the connection's ``_commit_impl``: an error that is the server's answer
+        says that it has rolled back.
+        """
+        try:
+            Connection._commit_impl(self.connection)
+        except DBAPIError as error:
+            if not error.connection_invalidated and not outcome.is_end(drivers.sqlstate(error)):
+                self.is_refused, self.committing = True, None
+            raise
 
     def _all_is_committed(self) -> None:
         self.committing = list(self.done)

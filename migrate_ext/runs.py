@@ -43,7 +43,7 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
     context._migrate_ext_listeners = listeners  # type: ignore[attr-defined]
     context._migrate_ext_guard = guard  # type: ignore[attr-defined]
     try:
-        with _terminable(guard.connection), _unseen(guard.connection, listeners):
+        with _terminable(guard.connection), _unseen(guard.connection, listeners), _seen(guard):
             _repeat(context, guard, migrate)
     except outcome.Terminated as error:
         _look_for_commit(guard, error)
@@ -115,6 +115,16 @@ def _unseen(connection: Connection, listeners: bool) -> Iterator[None]:
         yield
     finally:
         del connection.__dict__["_invoke_before_exec_event"]
+
+
+@contextmanager
+def _seen(guard: Guard) -> Iterator[None]:
+    """Within this block `guard` sees what becomes of each COMMIT."""
+    guard.connection.__dict__["_commit_impl"] = guard.commit
+    try:
+        yield
+    finally:
+        del guard.connection.__dict__["_commit_impl"]
 
 
 def _hidden_reason(error: BaseException) -> str:

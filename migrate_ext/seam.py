@@ -440,7 +440,11 @@ def _replaced(connection: Connection) -> str | None:
             return f"connection: {name} is replaced"
         # On the object, too, save by what a run of ours puts there.
         found = vars(connection).get(name)
-        if found is not None and type(getattr(found, "__self__", None)) not in (_Lending, _Run):
+        if found is not None and type(getattr(found, "__self__", None)) not in (
+            _Lending,
+            _Run,
+            Guard,
+        ):
             return f"connection: {name} is replaced"
     dialect = connection.dialect
     for name in _DIALECTS:
@@ -530,6 +534,7 @@ class _Lending:
     def __enter__(self) -> None:
         if self.execute is not None and "execute" not in self.connection.__dict__:
             self.connection.__dict__["execute"] = self.execute
+        self.commit = self.connection.__dict__.get("_commit_impl")  # the lock's
         self.connection.__dict__.update(
             _revalidate_connection=self._revalidate,
             _execute_context=self._execute_context,
@@ -539,6 +544,8 @@ class _Lending:
     def __exit__(self, *_: object) -> None:
         for name in ("_revalidate_connection", "_execute_context", "_commit_impl"):
             del self.connection.__dict__[name]
+        if self.commit is not None:
+            self.connection.__dict__["_commit_impl"] = self.commit
         if self.connection.__dict__.get("execute") == self.execute:
             self.connection.__dict__.pop("execute", None)
 
@@ -600,7 +607,10 @@ class _Lending:
                 Connection._rollback_impl(self.connection)
                 raise
         counters.plain_waits += 1
-        Connection._commit_impl(self.connection)
+        if self.commit is not None:
+            self.commit()
+        else:
+            Connection._commit_impl(self.connection)
 
     def _is_autocommit(self) -> bool:
         return bool(getattr(self.proxied.dbapi_connection, "autocommit", False))
