@@ -307,7 +307,6 @@ class Guard:
         # transaction that is open for SQLAlchemy; False when it cannot.
         self.submit: Callable[[str, str], bool] | None = None
         self.is_retaken = False  # by a batch: the session has the lock as well as the transaction
-        self.is_exposed = False  # statements of others ran while the session had the lock
         self.held_here: lock.HeldHere | None = None  # by this program itself: run nothing
 
     # the run
@@ -388,16 +387,16 @@ class Guard:
         promote, limits = f"({lock.promote(self.key)})", self._limits("true")
         if not (
             in_batch
-            and not self.is_exposed
             and self.submit is not None
-            and self.submit(f"SELECT 1{limits} WHERE {promote}", lock.LOST)
+            # If it was lost, and another run has come and gone, the version row will not match.
+            and self.submit(f"SELECT 1{limits} WHERE {promote} IS NOT NULL", lock.LOST)
         ):
             had = self.line.open(f"SELECT {promote}::text{limits}")
             if had is None:
                 raise CommandError(lock.LOST)
             if had not in lock.YES:
                 self._check_heads()
-        self.held, self.is_exposed = "transaction", False
+        self.held = "transaction"
         self._keep()
 
     def _check_heads(self) -> None:
@@ -573,7 +572,6 @@ class Guard:
 
     def limit_session(self) -> None:
         """The beginning of an autocommit block."""
-        self.is_exposed = True
         self._all_is_committed()
         if self.started and not self.restore and self.line.status == "idle":
             self._limit()

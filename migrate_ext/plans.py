@@ -319,7 +319,8 @@ class Runner:
         if not self.key:
             return
         if not is_exposed:
-            self._add(f"SELECT 1 WHERE ({lock.promote(self.key)})", step, 0, lock.LOST)
+            sql = f"SELECT 1 WHERE ({lock.promote(self.key)}) IS NOT NULL"
+            self._add(sql, step, 0, lock.LOST)
             return
         had = self.session.query(f"SELECT ({lock.promote(self.key)})::text")[0][0]
         if had is None or (had not in lock.YES and set(self._heads() or ()) != self.stored):

@@ -22,7 +22,7 @@ from sqlalchemy import event
 from sqlalchemy.dialects.postgresql import MACADDR8
 from sqlalchemy.ext.compiler import deregister
 
-from migrate_ext import _core, counters
+from migrate_ext import _core, counters, lock
 
 DRIVERS = ("psycopg", "psycopg2")
 
@@ -116,6 +116,7 @@ def test_an_error_is_the_one_that_alembic_gives(lab: Lab, kind: str) -> None:
     step += {
         "syntax": ", character 17 of the statement)",
         "missing table": ", character 13 of the statement)",
+        "cut": "); the last one confirmed is r0001",
     }.get(kind, ")")
     assert outcome.error.__dict__["migration_step"] == step
     if sys.version_info >= (3, 11):
@@ -200,17 +201,32 @@ def test_one_transaction_per_migration_waits_twice_or_four_times(lab: Lab, locke
     assert waits() - before <= most * 30 + 12
 
 
-def test_a_lock_that_was_lost_between_two_transactions_stops_the_run(lab: Lab) -> None:
-    def unlock(connection: sqlalchemy.Connection) -> None:
-        with connection.connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_unlock_all()")
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_a_lock_that_was_lost_between_two_transactions_stops_the_run_if_another_has_it(
+    lab: Lab, is_taken: bool
+) -> None:
+    taken = _core.lock_sql_try("alembic_version", None, True)
+    with psycopg.connect(lab.bare, autocommit=True) as other:
 
-    lab.connected = lambda connection: event.listen(connection, "commit", unlock)
-    lab.configure = {"transaction_per_migration": True}
-    lab.write([create(0), create(1)])
-    outcome = lab.run(True)
-    assert str(outcome.error) == "the lock of this run was lost; nothing more was done"
-    assert [row for row in outcome.database if "alembic_version" in row][-1][-1] == "(r0001)"
+        def unlock(connection: sqlalchemy.Connection) -> None:
+            with connection.connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock_all()")
+
+        def take(connection: sqlalchemy.Connection) -> None:
+            if is_taken:
+                other.execute(taken)
+
+        def listen(connection: sqlalchemy.Connection) -> None:
+            event.listen(connection, "commit", unlock)
+            event.listen(connection, "begin", take)
+
+        lab.connected = listen
+        lab.configure = {"transaction_per_migration": True}
+        lab.write([create(0), create(1)])
+        outcome = lab.run(True)
+    assert str(outcome.error) == (lock.LOST if is_taken else "None")
+    version = [row for row in outcome.database if "alembic_version" in row][-1][-1]
+    assert version == ("(r0001)" if is_taken else "(r0002)")
 
 
 @pytest.mark.parametrize("apart", [False, True])
