@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from migrate_ext.cli import main
+from migrate_ext.cli import program
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    program()

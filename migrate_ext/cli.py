@@ -9,6 +9,7 @@ Alembic's own command line runs in this process with the same arguments: :mod:`m
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # signal's own costs the import of enum
 import os
 import sys
 
@@ -17,6 +18,7 @@ from migrate_ext import errors
 TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
 # command -> (options without a value, options with one, least and most positional arguments)
 _FLAGS: dict[str, tuple[dict[str, str], dict[str, str], int, int]] = {
@@ -283,6 +285,15 @@ def _run_own(line: CommandLine, prog: str) -> bool:
             starting.run(line.after, quiet=line.quiet)
             return True
     return False
+
+
+def program(prog: str = "migrate-ext") -> NoReturn:
+    """Run the command line of this process, and end it. A Ctrl-C that comes when the work is done
+    would end it without a word, as killed.
+    """
+    code = main(prog=prog)
+    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+    raise SystemExit(code)
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "migrate-ext") -> int:

@@ -44,7 +44,7 @@ def of_run(
     if refused:
         said.append("The server refused COMMIT, and rolled its transaction back.")
     if committed:
-        said.append(f"Committed: {_some(committed)}.")
+        said.append(f"Committed: {some(committed)}.")
     if half_done:
         said.append(
             f"{half_done} was left half done: what it did in and before its autocommit block, or "
@@ -70,7 +70,8 @@ def _short(sql: str) -> str:
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
+    """Revisions, in the order in which they ran, for a person."""
     if len(names) < 4:
         return ", ".join(names)
     return f"{names[0]} to {names[-1]} ({len(names)} migrations)"

@@ -36,6 +36,10 @@ _HINTS = (
 _AROUND = 1000  # characters of a long statement that are shown, on each side of the error
 
 _CONNECT_HINTS = (
+    (
+        ("too many clients", "too many connections", "connection slots"),
+        "the server has no connection left: end some, raise max_connections, or use a pooler",
+    ),
     (("password", "role "), "check user and password in the URL; @ : / ? in them are %-encoded"),
     (("database ",), "create the database, or correct its name in the URL"),
     (("",), "check host and port in the URL, and that the server is running"),

@@ -16,7 +16,7 @@ from alembic.runtime.migration import HeadMaintainer, MigrationContext, _ProxyTr
 from sqlalchemy.engine import Connection
 from sqlalchemy.util import await_only
 
-from migrate_ext import drivers, lock, outcome
+from migrate_ext import drivers, lock, outcome, uncommitted
 from migrate_ext import guard as guards
 from migrate_ext import limits as limiting
 from migrate_ext.errors import CommandError, first_line
@@ -45,6 +45,7 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
     try:
         with _terminable(guard.connection), _unseen(guard.connection, listeners), _seen(guard):
             _repeat(context, guard, migrate)
+        _watch(context, guard)
     except outcome.Terminated as error:
         _look_for_commit(guard, error)
         raise outcome.ended(error, guard.outcome()) from error
@@ -115,6 +116,15 @@ def _unseen(connection: Connection, listeners: bool) -> Iterator[None]:
         yield
     finally:
         del connection.__dict__["_invoke_before_exec_event"]
+
+
+def _watch(context: MigrationContext, guard: Guard) -> None:
+    """The run is over: will somebody commit it?"""
+    if guard.line.status == "open":
+        is_env_pys = context._in_external_transaction
+        cause = uncommitted.BY_ENV_PY if is_env_pys else uncommitted.BY_A_MIGRATION
+        left = [revision for revision in guard.done if revision not in guard.committed]
+        uncommitted.watch(guard.connection, left, cause)
 
 
 @contextmanager

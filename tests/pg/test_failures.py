@@ -430,3 +430,15 @@ def test_ctrl_c_cancels_on_the_server_and_rolls_back(project: Project, bind: str
     assert Done(130, stdout, stderr).said.startswith("Interrupted: the open transaction was rolled")
     assert "Traceback" not in stderr
     assert project.database() == before
+
+
+def test_a_server_without_a_free_connection_is_not_said_to_be_missing(
+    offline: Project, database_url: str
+) -> None:
+    role = f"role_{secrets.token_hex(6)}"
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x' CONNECTION LIMIT 0")
+        url = make_url(database_url).set(username=role, password="x")
+        done = offline.run("current", DATABASE_URL=url.render_as_string(hide_password=False))
+        connection.execute(f"DROP ROLE {role}")
+    done.failed(1, "too many connections", "hint: the server has no connection left")

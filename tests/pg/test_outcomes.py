@@ -173,3 +173,36 @@ def test_the_severity_of_a_server_that_speaks_another_language_is_no_part_of_its
     error = errors.ServerError("FEHLER:  Relation »t« existiert nicht\nZEILE 1: SELECT\n")
     error.fields = {ord("S"): "FEHLER", ord("V"): "ERROR", ord("M"): "Relation »t« existiert nicht"}
     assert errors.without_severity(error) == "Relation »t« existiert nicht\nZEILE 1: SELECT\n"
+
+
+POOL = """
+import os, sqlalchemy as sa
+from alembic import context
+engine = sa.create_engine(os.environ["DATABASE_URL"], pool_size=1, max_overflow=0)
+try:
+    with engine.connect() as connection:
+        context.configure(connection=connection, transaction_per_migration={each})
+        with context.begin_transaction():
+            context.run_migrations()
+finally:
+    locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+    with engine.connect() as connection:
+        print("locks in the pool:", connection.execute(sa.text(locks)).scalar(), flush=True)
+"""
+
+
+@pytest.mark.parametrize("each", [False, True])
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+@pytest.mark.parametrize("close", ["connection.close()", "close()", "invalidate()"])
+def test_a_migration_that_closes_its_connection_leaves_the_pool_usable(
+    tmp_path: Path, database_url: str, driver: str, each: bool, close: str
+) -> None:
+    body = f"    op.get_bind().{close}\n    op.execute('CREATE TABLE late ()')"
+    mode = "each" if each else "one"
+    project = run_of(tmp_path, database_url, ALEMBIC, driver, mode, {3: body})
+    (project.folder / "env.py").write_text(POOL.format(each=each))
+    done = project.run("upgrade", "head")
+    assert done.code == 1, done.said
+    assert "locks in the pool: 0" in done.said
+    assert "AttributeError" not in done.said
+    assert committed(done) == at(project) == ("r0002" if each else "base")

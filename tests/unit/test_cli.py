@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import subprocess
+import sys
 
 import pytest
 from alembic.config import CommandLine
@@ -189,3 +191,15 @@ def test_help_names_our_own_options(capsys: pytest.CaptureFixture[str]) -> None:
         said = capsys.readouterr().out
         for word in words:
             assert word in said, argv
+
+
+def test_ctrl_c_when_the_work_is_done_is_not_the_end_of_the_program() -> None:
+    """Else Python, which no longer handles signals by then, is killed without a word."""
+    code = (
+        "import atexit, signal, sys; from migrate_ext.cli import program; "
+        "atexit.register(lambda: print(signal.getsignal(signal.SIGINT).name)); "
+        "sys.argv[1:] = ['--version']; program()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("\nSIG_IGN\n")

@@ -11,18 +11,18 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def main() -> int:
-    """Run the command line in the project's root; returns the exit code."""
+    """Run the command line in the project's root; ends the process, or returns its exit code."""
     inherited = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = ROOT + (os.pathsep + inherited if inherited else "")
     # The folder of this script is on the path already, and is not wanted there.
     sys.path[0] = ROOT
     os.chdir(ROOT)
     try:
-        from migrate_ext.cli import main as migrate
+        from migrate_ext.cli import program
     except ImportError as error:
         print(f"FAILED: {error}. Install the project first: pip install -e .", file=sys.stderr)
         return 1
-    return migrate(prog="migrate.py")
+    program(prog="migrate.py")
 
 
 if __name__ == "__main__":
