@@ -31,6 +31,7 @@ from migrate_ext.limits import Limits
 # What a transaction may fail with that can be repeated: lock_timeout, serialization, deadlock.
 _REPEATABLE = frozenset(("55P03", "40001", "40P01"))
 _IN_FAILED_TRANSACTION = "25P02"
+_EXISTS = "42P07"  # a relation of that name
 _LONGEST_PAUSE = 4.0  # seconds between two tries of a migration
 
 
@@ -74,6 +75,10 @@ class Line:
     def ask(self, sql: str) -> list[tuple[str | None, ...]]:
         """Run one statement outside the driver's notion of a transaction."""
         raise NotImplementedError
+
+    def run(self, sql: str) -> None:
+        """Run one statement that gives no rows, and may want to be in no transaction."""
+        self.ask(sql)
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -195,6 +200,13 @@ class AsyncpgLine(Line):
                     await connection.execute("END")
 
         return self._translated(ask, sql)
+
+    def run(self, sql: str) -> None:
+        async def run(connection: Any) -> list[Any]:
+            await connection.execute(sql)
+            return []
+
+        self._translated(run, sql)
 
     def _open(self, sql: str) -> str | None:
         async def ask(connection: Any) -> list[Any]:
@@ -623,6 +635,11 @@ class Guard:
         if self.held == "transaction" and self.line.status == "idle":
             self._ended_unseen()
         text = statement if isinstance(statement, str) else ""
+        if self.limits.repair and self.line.status == "idle":
+            left = leftovers.same_index(self.line.ask, text) if self._may_be_left else None
+            if left is not None:
+                self.line.run(f"DROP INDEX CONCURRENTLY {left}")
+                lock.say("warning", f"Dropped the index {left}, which an earlier run had made")
         standard = "\\" not in text or self.line.has_standard_strings
         self.ending = _core.transaction_end(text, standard)
         self.committing, self.is_mixed = None, False  # else of a COMMIT that failed
@@ -647,6 +664,21 @@ class Guard:
             self._all_is_committed()
             if self.half_done is not None and isinstance(statement, str):
                 self.standing.append(statement)
+
+    @property
+    def _may_be_left(self) -> bool:
+        """The present step may have been begun by an earlier run."""
+        return self.in_body and not self.done
+
+    def hint(self, error: BaseException) -> str:
+        """What to do about an index that an earlier run had made, and that `error` is about."""
+        statement = getattr(error, "statement", None)
+        if drivers.sqlstate(error) != _EXISTS or self.line.status != "idle" or not statement:
+            return ""
+        if not self._may_be_left:
+            return ""
+        left = leftovers.same_index(self.line.ask, statement)
+        return leftovers.hint(self.step_name, left) if left is not None else ""
 
     def _ended_unseen(self) -> None:
         """The project has ended the transaction past SQLAlchemy (a raw cursor), nobody saw how."""
@@ -744,7 +776,7 @@ class Guard:
         """Drop what :class:`Repair` asked for; how: ``CONCURRENTLY`` where that can be."""
         names, self.to_drop = self.to_drop, []
         for name in names:
-            self.line.ask(f"DROP INDEX {how}IF EXISTS {name}")
+            self.line.run(f"DROP INDEX {how}IF EXISTS {name}")
             lock.say("warning", f"Dropped the INVALID index {name}")
 
     def _body(self, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -37,6 +37,7 @@ _HARMLESS = frozenset(
 )
 # The oldest server for which SQLAlchemy renders the same as for the newest.
 _OLDEST_SERVER = 120000
+_EXISTS = "42P07"  # SQLSTATE: a relation of that name
 _POSITION = ord("P")  # PG_DIAG_STATEMENT_POSITION
 # Statements sent together: so many are confirmed before "Running upgrade ..." appears for them.
 _PART = 128
@@ -272,6 +273,7 @@ class Runner:
         self.standing: list[str] = []  # statements that it has committed
         self.key = 0  # of the lock that the session has between transactions; 0: none
         self.is_committing = self.is_refused = False
+        self.hint = ""
         self.added = 0  # statements for batches
         self.before = self.session.sent, self.session.confirmed
 
@@ -304,9 +306,10 @@ class Runner:
     def _outcome(self) -> str:
         from migrate_ext import outcome
 
-        return outcome.of_run(
+        told = outcome.of_run(
             self.committed, self.half_done, self.standing, refused=self.is_refused
         )
+        return f"{told} {self.hint}".strip()
 
     def _begin(self, step: Step, *, is_exposed: bool = False) -> None:
         """Begin a transaction, whose lock is that of the session.
@@ -413,6 +416,8 @@ class Runner:
                     self.session.query(sql)
                     self.standing.append(sql)
                 except errors.ServerError as error:
+                    if error.sqlstate == _EXISTS and not self.finished:
+                        self._look_for_index(sql, step)
                     raise _placed(error, sql, step, line) from None
             else:
                 self._add(sql, step, line, None)
@@ -421,6 +426,13 @@ class Runner:
             self._add(sql, step, 0, _expectation(operation, self.table.name))
         direct.change_rows(self.rows, operations)
         self.finished.append(step.revision)
+
+    def _look_for_index(self, sql: str, step: Step) -> None:
+        from migrate_ext import leftovers
+
+        left = leftovers.same_index(self.session.query, sql)
+        if left is not None:
+            self.hint = leftovers.hint(step.revision, left)
 
     def _add(self, sql: str, step: Step, line: int, expected: str | None) -> None:
         self.added += 1

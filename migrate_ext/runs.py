@@ -58,7 +58,7 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
         raise told from error
     except BaseException as error:
         _look_for_commit(guard, error)
-        outcome.tell(error, _hidden_reason(error) + guard.outcome())
+        outcome.tell(error, f"{_hidden_reason(error)}{guard.outcome()} {guard.hint(error)}".strip())
         raise
     finally:
         context._migrations_fn = find

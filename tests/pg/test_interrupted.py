@@ -110,11 +110,15 @@ DROPS = UNIQUE.replace(
 )
 
 
-@pytest.mark.parametrize("way", field.ALL_WAYS)
+@pytest.mark.parametrize(
+    ("way", "driver"),
+    [*((way, "psycopg") for way in field.ALL_WAYS), (DIRECT, "asyncpg"), (ALEMBIC, "psycopg2")],
+)
 def test_a_run_never_goes_on_over_an_index_that_is_not_valid(
-    tmp_path: Path, database_url: str, way: str
+    tmp_path: Path, database_url: str, way: str, driver: str
 ) -> None:
-    project = Field(tmp_path / "p", database_url, way=way, count=3, body={2: AGAIN})
+    url = field.with_driver(database_url, driver)
+    project = Field(tmp_path / "p", url, way=way, count=3, body={2: AGAIN})
     with project.connect() as connection:
         connection.execute("CREATE SCHEMA other")  # what is invalid there is not of this run
         connection.execute("CREATE TABLE other.t AS SELECT 1 AS a FROM generate_series(1, 2)")

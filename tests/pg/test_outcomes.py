@@ -107,6 +107,25 @@ def test_a_migration_that_is_half_done_is_named_with_what_stands(
         assert "the same command goes on from there" in done.said
     again = project.run("upgrade", "head")
     assert ('"later" already exists' in again.said) == (mode == "one"), again.said
+    if mode == "each":
+        return
+    assert "r0002 was interrupted before: it left the index later, which is the one" in again.said
+    (project.folder / "versions" / "r0003.py").write_text(
+        (project.folder / "versions" / "r0003.py").read_text().replace(FAILS, "    pass")
+    )
+    with project.connect() as connection:  # not exactly the one: it is not touched
+        connection.execute("DROP INDEX later")
+        connection.execute("CREATE INDEX later ON t1 (a DESC)")
+        other = project.run("upgrade", "head", MIGRATE_EXT_REPAIR="true")
+        assert other.code == 1
+        assert '"later" already exists' in other.said
+        assert "interrupted before" not in other.said
+        connection.execute("DROP INDEX later")
+        connection.execute("CREATE INDEX later ON t1 (a)")
+    repaired = project.run("upgrade", "head", MIGRATE_EXT_REPAIR="true")
+    assert repaired.code == 0, repaired.said
+    assert "Dropped the index later, which an earlier run had made" in repaired.said
+    assert at(project) == "r0004"
 
 
 @pytest.mark.parametrize(("way", "driver", "mode"), RUNS)
