@@ -83,15 +83,15 @@ class Line:
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def open(self, sql: str) -> str | None:
-        """Run one statement the driver's way, which begins its transaction; its first value.
+    def open(self, sql: str) -> tuple[str | None, ...]:
+        """Run one statement the driver's way, which begins its transaction; its first row.
 
         Raises what SQLAlchemy would.
         """
         counters.plain_waits += 2  # the driver waits for its BEGIN, too
         return self._open(sql)
 
-    def _open(self, sql: str) -> str | None:
+    def _open(self, sql: str) -> tuple[str | None, ...]:
         try:
             cursor = self.dbapi.cursor()
             try:
@@ -101,8 +101,7 @@ class Line:
                 cursor.close()
         except self.connection.dialect.loaded_dbapi.Error as error:
             raise drivers.wrapped(self.connection, error, sql) from error
-        found: str | None = next(iter(row.values())) if isinstance(row, dict) else row[0]
-        return found
+        return tuple(row.values() if isinstance(row, dict) else row)
 
     def _execute(self, cursor: Any, sql: str) -> None:
         cursor.execute(sql)
@@ -208,13 +207,13 @@ class AsyncpgLine(Line):
 
         self._translated(run, sql)
 
-    def _open(self, sql: str) -> str | None:
+    def _open(self, sql: str) -> tuple[str | None, ...]:
         async def ask(connection: Any) -> list[Any]:
             if not connection.is_in_transaction():
                 await self.dbapi._start_transaction()
             return await self._fetch(sql)
 
-        return self._translated(ask, sql)[0][0]
+        return self._translated(ask, sql)[0]
 
     async def _fetch(self, sql: str) -> list[Any]:
         """Without a name, which would stay behind a pooler, nor from a cache of names."""
@@ -276,7 +275,7 @@ class Repair(Exception):
 class Guard:
     """The lock, and the limits, of one run; and what of it was committed.
 
-    connection: the one that the run uses. heads_sql: reads the version rows.
+    connection: the one that the run uses. make_heads_sql: gives what reads the version rows.
     """
 
     def __init__(
@@ -286,14 +285,14 @@ class Guard:
         limits: Limits,
         table: str,
         schema: str | None,
-        heads_sql: str,
+        make_heads_sql: Callable[[], str],
     ) -> None:
         self.connection = connection
         self.line = line
         self.limits = limits
         self.table = table
         self.schema = schema
-        self.heads_sql = heads_sql
+        self.make_heads_sql = make_heads_sql
         self.held = ""  # "", "session" or "transaction"
         self.pooled = limits.pooler == "transaction"
         self.key = 0
@@ -320,6 +319,10 @@ class Guard:
         self.submit: Callable[[str, str], bool] | None = None
         self.is_retaken = False  # by a batch: the session has the lock as well as the transaction
         self.held_here: lock.HeldHere | None = None  # by this program itself: run nothing
+
+    @functools.cached_property
+    def heads_sql(self) -> str:
+        return self.make_heads_sql()
 
     # the run
 
@@ -362,6 +365,8 @@ class Guard:
 
     def _refused(self, reason: str) -> None:
         """The role may not take the lock."""
+        if self.line.has_failed:
+            self.line.dbapi.rollback()  # it was begun to ask in
         lock.refused(self.limits, reason)
         self._drop("CONCURRENTLY ")
         self.opened()
@@ -376,7 +381,7 @@ class Guard:
                     "shares sessions: no lock could hold. Give the server's own URL, or --no-lock"
                 )
             self._limit()
-        else:
+        elif self.pooled or self.to_drop or not self._take_at_once(waiting):
             if not self.pooled:
                 self._take_for_session(waiting)
             self._drop("CONCURRENTLY ")
@@ -403,7 +408,7 @@ class Guard:
             # If it was lost, and another run has come and gone, the version row will not match.
             and self.submit(f"SELECT 1{limits} WHERE {promote} IS NOT NULL", lock.LOST)
         ):
-            had = self.line.open(f"SELECT {promote}::text{limits}")
+            had, *_ = self.line.open(f"SELECT {promote}::text{limits}")
             if had is None:
                 raise CommandError(lock.LOST)
             if had not in lock.YES:
@@ -479,6 +484,29 @@ class Guard:
 
     # taking it
 
+    def _take_at_once(self, waiting: lock.Waiting) -> bool:
+        """With the first statement of the transaction. False, with none open, where its isolation is
+        not READ COMMITTED: its snapshot would be from before the lock.
+        """
+        sql = (
+            f"SELECT tried.*, pg_catalog.pg_backend_pid()::text{self._limits('true')} FROM ("
+            f"{_core.lock_sql_try(self.table, self.schema, False)}) tried(key, had, isolation, kind)"
+        )
+        while True:
+            row = self.line.open(sql)
+            tried = lock.tried(row, self.table, self.schema)
+            self.key = tried.key
+            if self.limits.pooler == "auto":
+                self.pooled = row[4] != str(self.line.backend_pid)
+            if tried.had and tried.isolation == "read committed":
+                self.held = "transaction"
+                self._keep()
+                return True
+            self.line.dbapi.rollback()
+            if tried.had:
+                return False
+            waiting.again(tried.key)
+
     def _take_for_session(self, waiting: lock.Waiting) -> None:
         pid = 0 if self.limits.pooler == "none" else self.line.backend_pid
         while True:
@@ -503,7 +531,7 @@ class Guard:
                 tried = lock.try_lock(self.line.ask, self.table, self.schema, for_session=False)
                 self.key = tried.key
             take = f"SELECT pg_catalog.pg_try_advisory_xact_lock({self.key})::text"
-            if self.line.open(take + self._limits("true")) in lock.YES:
+            if self.line.open(take + self._limits("true"))[0] in lock.YES:
                 break
             self.line.dbapi.rollback()  # a waiter must not keep a session of the pool
             waiting.again(self.key)

@@ -51,8 +51,12 @@ def try_lock(
     Raises :class:`~migrate_ext.errors.CommandError` when what has the version table's name cannot
     be one.
     """
-    sql = _core.lock_sql_try(table, schema, for_session, backend_pid)
-    key, had, isolation, kind = ask(sql)[0]
+    return tried(ask(_core.lock_sql_try(table, schema, for_session, backend_pid))[0], table, schema)
+
+
+def tried(row: tuple[str | None, ...], table: str, schema: str | None) -> Tried:
+    """What the first values of a row say, which is the answer. Raises CommandError as above."""
+    key, had, isolation, kind, *_ = row
     if kind not in ("table", "missing"):
         name = f"{schema}.{table}" if schema else table
         raise CommandError(no_version_table(name, f"has {kind}"))

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 import alembic.util
 import sqlalchemy
 from alembic.runtime.migration import HeadMaintainer, MigrationContext, _ProxyTransaction
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.util import await_only
 
 from migrate_ext import drivers, lock, outcome, uncommitted
@@ -45,6 +46,7 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
     try:
         with _terminable(guard.connection), _unseen(guard.connection, listeners), _seen(guard):
             _repeat(context, guard, migrate)
+        (_at_head.discard if guard.done else _at_head.add)(guard.connection.engine)
         _watch(context, guard)
     except outcome.Terminated as error:
         _look_for_commit(guard, error)
@@ -178,14 +180,18 @@ def _guard_for(context: MigrationContext) -> Guard | None:
             _said.add(line)
             lock.say("info", f"No lock against other runs on {line}.")
         return None
-    heads = sqlalchemy.select(context._version.c.version_num)
+
+    def heads_sql() -> str:
+        heads = sqlalchemy.select(context._version.c.version_num)
+        return str(heads.compile(dialect=connection.dialect))
+
     return Guard(
         connection,
         line,
         limits,
         context.version_table,
         context.version_table_schema,
-        str(heads.compile(dialect=connection.dialect)),
+        heads_sql,
     )
 
 
@@ -225,6 +231,8 @@ def _option_of(context: MigrationContext) -> Callable[[str], str | None]:
 def _repeat(context: MigrationContext, guard: Guard, migrate: Callable[[], None]) -> None:
     tries = 0
     if _runs_steps(context):
+        if _has_nothing_to_do(context, guard, migrate):
+            return
         _start(context, guard)
     while True:
         try:
@@ -253,6 +261,30 @@ def _repeat(context: MigrationContext, guard: Guard, migrate: Callable[[], None]
             lock.say("warning", f"{what}. Repeating, {tries} of {guard.limits.retries}.")
             guard.pause(tries)
         guard.again()
+
+
+# Engines whose last run had nothing to do. A program that runs once for each tenant looks first, and
+# takes the lock only where there is something.
+_at_head: WeakSet[Engine] = WeakSet()
+
+
+def _has_nothing_to_do(
+    context: MigrationContext, guard: Guard, migrate: Callable[[], None]
+) -> bool:
+    """Do `migrate` without the lock, and without any step, where that may be all."""
+    engine, opts = guard.connection.engine, context.opts
+    if engine not in _at_head:
+        return False
+    context.opts = {**opts, "dont_mutate": True}
+    try:
+        migrate()
+    except guards.Unlocked:
+        if not context._in_external_transaction:
+            _rewind(context)  # its snapshot is from before the lock
+        return False
+    finally:
+        context.opts = opts
+    return bool(guard.planned)  # else the version table is to be made
 
 
 def _start(context: MigrationContext, guard: Guard) -> None:

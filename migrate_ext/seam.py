@@ -633,7 +633,6 @@ class _Run:
         self.exec = context.impl._exec
         self.looked_at: tuple[object, ...] = ()
         self.overridden: str | None = None
-        self.look()
         self.code: CodeType | None = None  # of the plain function that is running
         self.versions: dict[str, str | None] = {}
         self.is_watched = not context.impl.transactional_ddl or bool(

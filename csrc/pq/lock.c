@@ -95,8 +95,8 @@ mig_status mig_lock_sql_try(const mig_version_table *table, bool for_session, in
             "WITH version_table AS MATERIALIZED (\n"
             "SELECT c.oid, n.nspname FROM pg_catalog.pg_class c\n"
             "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace\n"
-            "WHERE c.relname = %s AND c.relkind IN ('r', 'p', 'f', 'v', 'm')\n"
-            "AND %s%s),\n"
+            "WHERE %s%s%s AND c.relkind IN ('r', 'p', 'f', 'v', 'm')\n"
+            "AND n.nspname %s %s),\n"
             "lock AS MATERIALIZED (\n"
             "SELECT pg_catalog.hashtextextended(('migrate_ext ' || pg_catalog.quote_ident(coalesce("
             "(SELECT nspname FROM version_table), %s, '')) || '.' || pg_catalog.quote_ident(%s))\n"
@@ -108,10 +108,11 @@ mig_status mig_lock_sql_try(const mig_version_table *table, bool for_session, in
             "AND a.attname = 'version_num' AND NOT a.attisdropped) THEN 'no version_num'\n"
             "ELSE 'table' END FROM version_table t), 'missing')\n"
             "FROM lock",
-            name,
-            by_path ? "pg_catalog.pg_table_is_visible(c.oid) AND n.nspname <> 'pg_catalog'"
-                    : "n.nspname = ",
-            by_path ? "" : schema, by_path ? "pg_catalog.current_schema()" : schema, name, take);
+            /* Not by name and pg_table_is_visible: there may be one in each of thousands of
+               schemas. */
+            by_path ? "c.oid = pg_catalog.to_regclass(pg_catalog.quote_ident(" : "c.relname = ",
+            name, by_path ? "))" : "", by_path ? "<>" : "=", by_path ? "'pg_catalog'" : schema,
+            by_path ? "pg_catalog.current_schema()" : schema, name, take);
     return *sql != NULL ? MIG_OK : mig_fail(error, MIG_ENOMEM, "out of memory");
 }
 
