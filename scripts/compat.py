@@ -46,6 +46,19 @@ DRIVER_TESTS = tuple(
     for name in "libpq batch batched_sql run_ahead failures async lock identity".split()
 )
 HISTORY_TESTS = ("tests/dropin/histories.py", "-Wignore", "-rP")  # which shows their tables
+TRACER_TESTS = ("tests/dropin/tracers.py", "-Wignore", "-rPs")
+TRACERS = (
+    "opentelemetry-sdk==1.45.1",
+    "opentelemetry-instrumentation-psycopg==0.66b1",
+    "opentelemetry-instrumentation-psycopg2==0.66b1",
+    "opentelemetry-instrumentation-sqlalchemy==0.66b1",
+    "ddtrace==4.16.0",
+    "sentry-sdk==2.75.0",
+    "elastic-apm==6.26.2",
+    "newrelic==14.1.0",
+    "google-cloud-sqlcommenter==2.0.0",
+    "setuptools>=77,<81",  # whose pkg_resources the last one imports
+)
 PLUGIN_TESTS = ("tests/dropin",)  # of the entry point, which Alembic before 1.18 does not load
 THIS = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -127,6 +140,7 @@ CASES: tuple[Suite | Own, ...] = (
             ("SkyPilot 0.14.1, psycopg", "skypilot==0.14.1"),
         )
     ),
+    Own("Tracing libraries", (*TRACERS, "alembic==1.20.1"), THIS, TRACER_TESTS),
     # `make test` has the wheels. Here, over the system's libpq: two that are compiled, one by ctypes.
     Own("Drivers: psycopg[c], psycopg2", ("psycopg[c]", "psycopg2"), THIS, DRIVER_TESTS),
     Own("Drivers: psycopg in Python", ("psycopg", "psycopg2-binary"), THIS, DRIVER_TESTS),
