@@ -118,9 +118,7 @@ class Config:
     def version_locations(self, script_location: str) -> list[str]:
         """Absolute paths of the folders with revision files, as Alembic orders them."""
         paths = [_folder(path) for path in self.paths("version_locations")]
-        return [
-            os.path.abspath(path) for path in paths or [os.path.join(script_location, "versions")]
-        ]
+        return [_absolute(path) for path in paths or [os.path.join(script_location, "versions")]]
 
 
 def _read_ini(path: str) -> ini.Ini | ConfigParser:
@@ -207,6 +205,14 @@ def _folder(path: str) -> str:
     if not os.path.isdir(path):
         raise Declined(f"configuration: no folder {path}")
     return path
+
+
+def _absolute(path: str) -> str:
+    """Without ``..``; what that leads to behind a link depends on Alembic's version."""
+    found = os.path.abspath(path)
+    if ".." in path and os.path.realpath(path) != os.path.realpath(found):
+        raise Declined("configuration: .. behind a link")
+    return found
 
 
 def default_files(named: list[str]) -> tuple[str, str]:

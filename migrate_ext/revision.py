@@ -164,7 +164,15 @@ class RevisionMap(_AlembicMap):
 
     @util.memoized_property
     def _revision_map(self) -> Any:
-        found = list(self._generator())
+        found: list[Revision] = []
+        names: set[str] = set()
+        generated = iter(self._generator())
+        for node in generated:
+            found.append(node)
+            names.add(node.revision)
+            if len(names) < len(found):  # Alembic warns before it looks at the next file
+                counters.plain("revision map: a revision is there twice")
+                return _alembics_map(self, itertools.chain(found, generated))
         graph = _build(self, found)
         if graph is None:
             return _alembics_map(self, found)
@@ -333,7 +341,7 @@ def _fail_again(map_: _AlembicMap, error: Exception) -> None:
     map_._generator = fail
 
 
-def _alembics_map(map_: _AlembicMap, found: list[Revision]) -> Any:
+def _alembics_map(map_: _AlembicMap, found: Iterable[Revision]) -> Any:
     """What Alembic's own ``_revision_map`` makes of revisions that were generated already."""
     generator = map_._generator
     map_._generator = lambda: found
@@ -560,6 +568,7 @@ def _read_folder(
             isinstance(answer, tuple)
             and answer[0] is not None
             and _is_revision_file(real_path.name)
+            and real_path.suffix == ".py"
         ):
             script = cls.__new__(cls)
             _read(script, answer[0], str(real_path), answer)

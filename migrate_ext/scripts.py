@@ -19,22 +19,19 @@ if TYPE_CHECKING:
     from migrate_ext.config import Config
 
 
-def is_revision_file(name: str) -> bool:
-    """Alembic's ``(?!\\.\\#|__init__)(.*\\.py)$``."""
-    line = name.removesuffix("\n")
-    return line.endswith(".py") and "\n" not in line and not name.startswith((".#", "__init__"))
-
-
 def load(path: str) -> ModuleType:
     """Run a revision file as Alembic does: not in ``sys.modules``, under its file's name.
 
-    Raises :class:`~migrate_ext.errors.BrokenFile` when it raises anything; the text names file and
-    line.
+    Raises :class:`~migrate_ext.errors.BrokenFile` when it raises anything, or has a name that Alembic
+    lists and cannot load; the text names file and line.
     """
     # Only files that cannot be read pay for these.
     import re
     from importlib import util
+    from pathlib import PurePath
 
+    if PurePath(path).suffix != ".py":
+        raise errors.BrokenFile(path, ImportError("this name has no suffix .py"))
     spec = util.spec_from_file_location(re.sub(r"\W", "_", os.path.basename(path)), path)
     assert spec is not None and spec.loader is not None
     module = util.module_from_spec(spec)
@@ -64,14 +61,19 @@ def identifiers(module: ModuleType) -> _core._Scanned:
 
 
 def folders(root: str, recursive: bool) -> Iterator[str]:
-    """Folders of revision files, `root` and what is below it, as ``Script._list_py_dir`` has them."""
-    if not recursive:
-        if not root.endswith("__pycache__"):
-            yield root
+    """Folders of revision files, `root` and what is below it, as ``Script._list_py_dir`` has them.
+
+    It passes over a ``__pycache__``, but not over what is below one, and there does not sort.
+    """
+    if not (recursive or root.endswith("__pycache__")):
+        yield root  # without listing it
         return
     for folder, below, _ in os.walk(root):
-        if not folder.endswith("__pycache__"):
-            yield folder
+        if folder.endswith("__pycache__"):
+            continue
+        yield folder
+        if not recursive:
+            return
         below.sort()
 
 

@@ -59,6 +59,16 @@ static int docstrings_dropped(void)
     return level >= 2;
 }
 
+/*
+ * Whether Alembic can load a file of this name: by its suffix, as pathlib has it. A `.py` is none,
+ * and `..py` one for some versions of Python.
+ */
+static bool has_suffix(const char *name)
+{
+    const char *end = strrchr(name, '.');
+    return end != NULL && strcmp(end, ".py") == 0 && name + strspn(name, ".") < end;
+}
+
 /* No Python here: runs without the GIL. */
 static void scan_bytes(const char *source, size_t length, mig_arena *arena, answer *a)
 {
@@ -222,7 +232,9 @@ static bool work(worker *w)
         a->line = 0;
         a->reason = "the folder cannot be opened";
         a->status = MIG_EDECLINED;
-        if (j->directory >= 0)
+        if (j->directory >= 0 && !has_suffix(j->paths[i]))
+            a->reason = "not the name of a Python file";
+        else if (j->directory >= 0)
             a->status = read_file(j->directory, j->paths[i], &w->buffer, &length, &a->reason);
         if (a->status == MIG_OK)
             scan_bytes(w->buffer.bytes, length, &w->arena, a);
