@@ -9,19 +9,25 @@ static const char BODY[] = "migrate_ext plan 1\n# a comment\nkey a b\nrevision "
                            "upgrade\nsql 12\n\tCREATE\n\t\n\tx\nautocommit\nsql 3\n\ty\n"
                            "transaction\ndowngrade\n";
 
-/* BODY and its end; the caller frees. */
-static char *sealed(size_t *length)
+/* A body and its end; the caller frees. */
+static char *seal(const char *body, size_t size, size_t *length)
 {
     char hex[MIG_SHA256_HEX + 1];
     mig_sha256 hash;
-    char *text = malloc(sizeof BODY + MIG_SHA256_HEX + 8);
+    char *text = malloc(size + MIG_SHA256_HEX + 8);
     if (text == NULL)
         return NULL;
     mig_sha256_init(&hash);
-    mig_sha256_add(&hash, BODY, sizeof BODY - 1);
+    mig_sha256_add(&hash, body, size);
     mig_sha256_hex(&hash, hex);
-    *length = (size_t)sprintf(text, "%send %s\n", BODY, hex);
+    memcpy(text, body, size);
+    *length = size + (size_t)sprintf(text + size, "end %s\n", hex);
     return text;
+}
+
+static char *sealed(size_t *length)
+{
+    return seal(BODY, sizeof BODY - 1, length);
 }
 
 static void test_hashes_of_the_standard(void)
@@ -70,6 +76,57 @@ static void test_what_is_in_it(void)
     free(text);
 }
 
+static mig_status read_sealed(const char *body, size_t size, mig_error *error)
+{
+    size_t length = 0;
+    char *text = seal(body, size, &length);
+    mig_status status = MIG_ENOMEM;
+    mig_arena arena;
+    mig_planfile plan;
+    mig_arena_init(&arena, &mig_alloc_system);
+    if (CHECK(text != NULL))
+        status = mig_planfile_read(text, length, &arena, &plan, error);
+    mig_arena_release(&arena);
+    free(text);
+    return status;
+}
+
+/* In each field, before it and behind it, and in each word: instead of a byte, and beside it.
+ * Python and libpq would read on to another place than we do. */
+static void test_a_zero_byte_anywhere_is_refused(void)
+{
+    enum { SIZE = sizeof BODY - 1 };
+    char body[SIZE + 1];
+    mig_error error;
+    CHECK_INT(read_sealed(BODY, SIZE, &error), MIG_OK);
+    for (size_t at = 0; at < SIZE; at++) {
+        memcpy(body, BODY, SIZE);
+        body[at] = '\0';
+        CHECK_MSG(read_sealed(body, SIZE, &error) == MIG_EINVAL, "instead of byte %zu", at);
+        memcpy(body, BODY, at);
+        memcpy(body + at + 1, BODY + at, SIZE - at);
+        CHECK_MSG(read_sealed(body, SIZE + 1, &error) == MIG_EINVAL, "before byte %zu", at);
+    }
+}
+
+static void test_a_zero_byte_in_the_end_is_refused(void)
+{
+    size_t length = 0;
+    char *text = sealed(&length);
+    mig_arena arena;
+    mig_planfile plan;
+    mig_error error;
+    mig_arena_init(&arena, &mig_alloc_system);
+    for (size_t at = sizeof BODY - 1; CHECK(text != NULL) && at < length; at++) {
+        char was = text[at];
+        text[at] = '\0';
+        CHECK_INT(mig_planfile_read(text, length, &arena, &plan, &error), MIG_EINVAL);
+        text[at] = was;
+    }
+    mig_arena_release(&arena);
+    free(text);
+}
+
 static void test_memory_that_cannot_be_had(void)
 {
     size_t length = 0;
@@ -95,6 +152,8 @@ int main(void)
 {
     test_hashes_of_the_standard();
     test_what_is_in_it();
+    test_a_zero_byte_anywhere_is_refused();
+    test_a_zero_byte_in_the_end_is_refused();
     test_memory_that_cannot_be_had();
     return check_report();
 }

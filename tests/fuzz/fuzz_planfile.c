@@ -1,6 +1,6 @@
 /*
  * Any bytes as the body of a plan file whose hash is right: read, or refused. As they stand, they
- * are refused.
+ * are refused, and so is a zero byte anywhere.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -30,7 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         size_t items = 0;
         for (size_t i = 0; i < plan.function_count; i++)
             items += plan.functions[i].count;
-        if (items != plan.item_count)
+        if (items != plan.item_count || memchr(text, '\0', size) != NULL)
             abort();
         text[size / 2] = (char)(text[size / 2] ^ 1);
         if (mig_planfile_read(text, length, &arena, &plan, &error) == MIG_OK)
