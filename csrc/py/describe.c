@@ -169,8 +169,8 @@ PyObject *mig_py_graph_describe(PyObject *object, PyObject *args, PyObject *kwar
         return NULL;
     o.current = o.current == NULL ? PyTuple_New(0) : Py_NewRef(o.current);
     /* Tuples of our own: comparing and stripping may run Python, which could change a list. */
-    list = PySequence_Tuple(indexes);
-    records = list != NULL ? PySequence_Tuple(given) : NULL;
+    list = mig_py_tuple(indexes);
+    records = list != NULL ? mig_py_tuple(given) : NULL;
     if (o.current == NULL || records == NULL)
         goto done;
     if ((size_t)PyTuple_GET_SIZE(records) != self->graph->count) {

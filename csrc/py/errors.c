@@ -121,7 +121,7 @@ PyObject *mig_py_raise_graph(PyObject *errors, mig_status status, const mig_grap
     case MIG_GRAPH_MULTIPLE_HEADS:
         names = texts_of(error);
         if (names != NULL)
-            Py_SETREF(names, PyList_AsTuple(names));
+            Py_SETREF(names, mig_py_tuple(names));
         if (names == NULL)
             return NULL;
         return mig_py_raise_named(errors, "MultipleHeads",

@@ -74,7 +74,7 @@ static int is_sequence(PyObject *value)
  */
 static int as_names(PyObject *value, PyObject **keep, mig_name **items, size_t *count)
 {
-    *keep = is_sequence(value) ? PySequence_Tuple(value) : PyTuple_Pack(1, value);
+    *keep = is_sequence(value) ? mig_py_tuple(value) : PyTuple_Pack(1, value);
     if (*keep == NULL)
         return -1;
     *count = (size_t)PyTuple_GET_SIZE(*keep);
@@ -286,7 +286,7 @@ static void release_builder(builder *b)
 /* (revision, down_revision, branch_labels, depends_on, ...) */
 static int read_record(builder *b, size_t i, PyObject *record)
 {
-    PyObject *tuple = PySequence_Tuple(record);
+    PyObject *tuple = mig_py_tuple(record);
     if (tuple == NULL)
         return -1;
     b->keep[i * 4] = tuple;
@@ -324,7 +324,7 @@ static int read_record(builder *b, size_t i, PyObject *record)
 static int build(graph_object *self, PyObject *records)
 {
     /* A tuple of our own: reading a record may run Python, which could change a list. */
-    PyObject *list = PySequence_Tuple(records);
+    PyObject *list = mig_py_tuple(records);
     if (list == NULL)
         return -1;
     builder b = {.count = (size_t)PyTuple_GET_SIZE(list)};
@@ -362,8 +362,9 @@ done:
     return result;
 }
 
-static PyObject *new_graph(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+static PyObject *new_graph(PyObject *cls, PyObject *args, PyObject *kwargs)
 {
+    PyTypeObject *type = (PyTypeObject *)cls;
     static char *names[] = {"records", "errors", NULL};
     PyObject *records, *errors = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:Graph", names, &records, &errors))
@@ -383,6 +384,8 @@ static PyObject *new_graph(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     mig_py_state_of_type(type)->counters.graph_builds++;
     return mig_py_show((PyObject *)self);
 }
+
+MIG_PY_KEYWORDS(new_graph)
 
 /* Attributes of a revision ------------------------------------------------------------------- */
 
@@ -665,7 +668,7 @@ static PyObject *version_operations(PyObject *self, PyObject *args)
     PyObject *rows, *given;
     if (!PyArg_ParseTuple(args, "OO:version_operations", &rows, &given))
         return NULL;
-    PyObject *list = PySequence_Tuple(given); /* as in build */
+    PyObject *list = mig_py_tuple(given); /* as in build */
     if (list == NULL)
         return NULL;
     question q;
@@ -739,6 +742,9 @@ static PyGetSetDef attributes[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
+MIG_PY_KEYWORDS(mig_py_graph_describe)
+MIG_PY_KEYWORDS(iterate)
+
 static PyMethodDef methods[] = {
     {"revision", revision, METH_O, "revision(index) -> str"},
     {"down_revisions", down_revisions, METH_O, "down_revisions(index) -> tuple[str, ...]"},
@@ -750,7 +756,7 @@ static PyMethodDef methods[] = {
      "normalized_dependencies(index) -> tuple[str, ...]"},
     {"labelled", labelled, METH_NOARGS, "labelled() -> list[int]: revisions that have labels"},
     {"labels", labels, METH_O, "labels(index) -> tuple[str, ...]"},
-    {"describe", (PyCFunction)(void (*)(void))mig_py_graph_describe, METH_VARARGS | METH_KEYWORDS,
+    {"describe", MIG_PY_HELD(mig_py_graph_describe),
      "describe(indexes, records, current=(), *, branches=False, doc=False, parents=False, "
      "indicators=True) -> str\n\nRevisions as the commands print them, a line each; records: what "
      "scan_files gave."},
@@ -761,8 +767,7 @@ static PyMethodDef methods[] = {
     {"get_revisions", get_revisions, METH_O, "RevisionMap.get_revisions, as indexes."},
     {"get_revision", get_revision, METH_O, "RevisionMap.get_revision, as an index."},
     {"all_current", all_current, METH_O, "RevisionMap._get_all_current, as indexes."},
-    {"iterate", (PyCFunction)(void (*)(void))iterate, METH_VARARGS | METH_KEYWORDS,
-     "RevisionMap.iterate_revisions, as indexes."},
+    {"iterate", MIG_PY_HELD(iterate), "RevisionMap.iterate_revisions, as indexes."},
     {"stamp", stamp, METH_VARARGS,
      "stamp(destinations, heads) -> steps (from, to, is_upgrade, branch_move)"},
     {"version_operations", version_operations, METH_VARARGS,
@@ -775,7 +780,7 @@ static PyMethodDef methods[] = {
 
 static PyType_Slot slots[] = {
     {Py_tp_doc, "Graph(records, errors=None)\n--\n\nThe revision graph of a sequence of records."},
-    {Py_tp_new, (void *)new_graph},
+    {Py_tp_new, (void *)new_graph_held},
     {Py_tp_dealloc, (void *)dealloc},
     {Py_tp_traverse, (void *)traverse},
     {Py_tp_getset, attributes},

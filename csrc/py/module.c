@@ -11,6 +11,38 @@ mig_py_state *mig_py_state_of_type(PyTypeObject *type)
     return (mig_py_state *)PyType_GetModuleState(type);
 }
 
+PyObject *mig_py_tuple(PyObject *value)
+{
+    if (PyTuple_CheckExact(value))
+        return Py_NewRef(value);
+    PyObject *list =
+        PyList_CheckExact(value) ? Py_NewRef(value) : mig_py_hide(PySequence_List(value));
+    PyObject *tuple = NULL;
+    while (list != NULL && tuple == NULL) {
+        Py_ssize_t count = PyList_GET_SIZE(list);
+        tuple = PyTuple_New(count);
+        if (tuple == NULL)
+            break;
+        if (PyList_GET_SIZE(list) != count) /* a callback of the collector has changed it */
+            Py_CLEAR(tuple);
+        for (Py_ssize_t i = 0; tuple != NULL && i < count; i++)
+            PyTuple_SET_ITEM(tuple, i, Py_NewRef(PyList_GET_ITEM(list, i)));
+    }
+    Py_XDECREF(list);
+    return tuple;
+}
+
+PyObject *mig_py_call_held(PyCFunctionWithKeywords function, PyObject *self, PyObject *args,
+                           PyObject *kwargs)
+{
+    PyObject *held = NULL;
+    if (kwargs != NULL && (held = mig_py_hide(PyDict_Copy(kwargs))) == NULL)
+        return NULL;
+    PyObject *result = function(self, args, held);
+    Py_XDECREF(held);
+    return result;
+}
+
 static PyObject *counters(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     const mig_py_counters *c = &mig_py_state_of(module)->counters;

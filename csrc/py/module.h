@@ -62,6 +62,29 @@ static inline PyObject *mig_py_show(PyObject *object)
     return object;
 }
 
+/*
+ * module.c: a new reference to a tuple of the items of `value`, which nobody can change, or NULL
+ * with an exception set. PySequence_Tuple shows its tuple while it fills it, and PyList_AsTuple
+ * reads on where a callback of the collector has emptied the list.
+ */
+PyObject *mig_py_tuple(PyObject *value);
+
+/*
+ * Functions with keyword arguments borrow them from a dict that the collector knows. `name_held` is
+ * `name` with the arguments in a dict that it does not know, so that Python code which runs before
+ * their last use cannot remove them. MIG_PY_KEYWORDS defines it, MIG_PY_HELD is its entry in a
+ * PyMethodDef.
+ */
+PyObject *mig_py_call_held(PyCFunctionWithKeywords function, PyObject *self, PyObject *args,
+                           PyObject *kwargs);
+#define MIG_PY_KEYWORDS(name)                                                                      \
+    static PyObject *name##_held(PyObject *self, PyObject *args, PyObject *kwargs)                 \
+    {                                                                                              \
+        return mig_py_call_held((PyCFunctionWithKeywords)(void (*)(void))name, self, args,         \
+                                kwargs);                                                           \
+    }
+#define MIG_PY_HELD(name) (PyCFunction)(void (*)(void)) name##_held, METH_VARARGS | METH_KEYWORDS
+
 /* errors.c: raises the exception for `error` (a class of migrate_ext.errors); returns NULL. */
 PyObject *mig_py_raise(const mig_error *error);
 /* errors.c: a new reference to migrate_ext.errors.<name>, or NULL with an exception set. */

@@ -105,7 +105,7 @@ static bool hash_file(const char *path, char hex[MIG_SHA256_HEX + 1])
 
 static PyObject *hash_files(PyObject *Py_UNUSED(module), PyObject *argument)
 {
-    PyObject *paths = PySequence_Tuple(argument);
+    PyObject *paths = mig_py_tuple(argument);
     PyObject *list = paths != NULL ? mig_py_hide(PyList_New(PyTuple_GET_SIZE(paths))) : NULL;
     for (Py_ssize_t i = 0; list != NULL && i < PyTuple_GET_SIZE(paths); i++) {
         char hex[MIG_SHA256_HEX + 1];

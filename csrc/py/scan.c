@@ -335,7 +335,7 @@ static PyObject *scan_files(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "O&O:scan_files", PyUnicode_FSConverter, &directory_name,
                           &sequence))
         return NULL;
-    PyObject *names = PySequence_Tuple(sequence), *answers = NULL;
+    PyObject *names = mig_py_tuple(sequence), *answers = NULL;
     if (names != NULL) {
         int directory = open(PyBytes_AS_STRING(directory_name), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         answers = scan_names(module, directory, names);
@@ -398,7 +398,7 @@ static PyObject *list_folder(DIR *folder)
         Py_CLEAR(list);
     }
     if (list != NULL && PyList_Sort(list) == 0)
-        names = PyList_AsTuple(list);
+        names = mig_py_tuple(list);
     Py_XDECREF(list);
     return names;
 }
@@ -411,7 +411,7 @@ static PyObject *scan_folder(PyObject *module, PyObject *argument)
     DIR *folder = opendir(PyBytes_AS_STRING(path));
     Py_DECREF(path);
     if (folder == NULL) /* as os.walk: there is nothing in it */
-        return Py_BuildValue("(()[])");
+        return Py_BuildValue("(NN)", PyTuple_New(0), PyList_New(0));
     names = list_folder(folder);
     if (names != NULL)
         answers = scan_names(module, dirfd(folder), names);

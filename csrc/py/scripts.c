@@ -113,7 +113,7 @@ static PyObject *new_scripts(PyObject *Py_UNUSED(module), PyObject *args)
         PyErr_Format(PyExc_TypeError, "cannot create instances of %R", cls);
         return NULL;
     }
-    PyObject *answers_now = PySequence_Tuple(answers); /* one that nobody can change */
+    PyObject *answers_now = mig_py_tuple(answers); /* one that nobody can change */
     PyObject *nothing = PyTuple_New(0), *scripts = NULL;
     Py_ssize_t count = PyTuple_GET_SIZE(files);
     bool collects = PyGC_Disable() != 0;
@@ -193,7 +193,7 @@ static int attach_one(mig_py_graph *self, uint32_t i, PyObject *node, PyObject *
 PyObject *mig_py_graph_attach(PyObject *object, PyObject *given)
 {
     mig_py_graph *self = (mig_py_graph *)object;
-    PyObject *nodes = PySequence_Tuple(given), *map = NULL, *names[PLACES] = {NULL};
+    PyObject *nodes = mig_py_tuple(given), *map = NULL, *names[PLACES] = {NULL};
     bool collects = PyGC_Disable() != 0;
     if (nodes == NULL || !intern(place_names, names, PLACES))
         goto done;

@@ -247,8 +247,8 @@ static PyObject *session_connect(PyObject *cls, PyObject *args, PyObject *kwargs
         library = NULL;
     if (library != NULL && !PyUnicode_FSConverter(library, &library))
         return NULL;
-    /* A copy: another thread could change the dict while we wait. */
-    params = PyDict_Copy(given);
+    /* A copy that is hidden: another thread could change the dict while we wait. */
+    params = mig_py_hide(PyDict_Copy(given));
     if (params == NULL || read_params(params, &keywords, &values) < 0)
         goto done;
     mig_status status;
@@ -326,7 +326,8 @@ static int session_traverse(session_object *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* Results in flight cannot be drained here: breaks the connection. */
+/* Results in flight cannot be drained here: breaks the connection. What the owner's code raises is
+ * reported, as what a __del__ raises is; an exception that is set stays set. */
 static void break_flight(session_object *self)
 {
     mig_session *session = &self->session;
@@ -335,16 +336,24 @@ static void break_flight(session_object *self)
     if (self->lease.owner == NULL) {
         mig_session_break(session);
     } else if (mig_py_lease_try_lock(&self->lease)) { /* else it is being closed */
-        if (mig_py_lease_is_good(&self->lease) > 0)
+        PyObject *kind, *value, *traceback;
+        PyErr_Fetch(&kind, &value, &traceback);
+        int good = mig_py_lease_is_good(&self->lease);
+        if (good > 0)
             mig_session_break(session);
         mig_py_lease_unlock(&self->lease);
+        if (good < 0)
+            PyErr_WriteUnraisable(self->lease.owner);
+        PyErr_Restore(kind, value, traceback);
     }
 }
 
 static int session_clear(session_object *self)
 {
     if (self->ready) {
+        bool before = keep_others_out(self); /* the owner's code, in a cycle that is collected */
         break_flight(self);
+        self->busy = before;
         mig_batch_release(&self->batch);
         mig_session_release(&self->session);
     }
@@ -473,14 +482,16 @@ static PyObject *raise_of_batch(session_object *self, const mig_batch *batch, mi
 {
     if (status != MIG_ESERVER || batch->failed == MIG_BATCH_NONE)
         return raise(self, error);
+    bool busy = keep_others_out(self);
     PyObject *before = results_of(batch, batch->failed);
-    PyObject *partial = before != NULL ? PyList_AsTuple(before) : NULL;
+    PyObject *partial = before != NULL ? mig_py_tuple(before) : NULL;
     if (partial != NULL)
         (void)mig_py_raise_server(error, &self->session.diagnostics,
                                   (Py_ssize_t)(batch->failed - batch->head), partial,
                                   decoding(self));
     Py_XDECREF(partial);
     Py_XDECREF(before);
+    self->busy = busy;
     return NULL;
 }
 
@@ -781,14 +792,16 @@ static PyObject *session_version_sql(session_object *self, PyObject *args, PyObj
     mig_version_operation operation;
     PyObject *given;
     const char *sql;
+    int taken;
     mig_arena arena;
     mig_error error;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "Os|z:version_sql", names, &given, &table.table,
                                      &table.schema) ||
-        read_operation(given, &operation) < 0 || refuse_if_busy(self) < 0)
+        read_operation(given, &operation) < 0 || look(self, &taken) < 0)
         return NULL;
     mig_arena_init(&arena, &mig_alloc_system);
     mig_status status = mig_version_sql(&self->session, &table, &operation, &arena, &sql, &error);
+    end_look(self, taken);
     PyObject *result = status == MIG_OK ? text_or_none(sql) : raise(self, &error);
     mig_arena_release(&arena);
     return result;
@@ -806,7 +819,7 @@ static PyObject *session_version_apply(session_object *self, PyObject *args, PyO
                                      &table.table, &table.schema))
         return NULL;
     /* A tuple: nobody can change it while we wait. */
-    items = PySequence_Tuple(given);
+    items = mig_py_tuple(given);
     if (items == NULL)
         return NULL;
     size_t count = (size_t)PyTuple_GET_SIZE(items);
@@ -919,15 +932,22 @@ static PyObject *get_library_version(session_object *self, void *Py_UNUSED(closu
     return PyLong_FromLong(self->session.pq.version);
 }
 
-#define KEYWORDS(function) ((PyCFunction)(void (*)(void))(function)), METH_VARARGS | METH_KEYWORDS
+MIG_PY_KEYWORDS(session_connect)
+MIG_PY_KEYWORDS(session_borrow)
+MIG_PY_KEYWORDS(session_submit)
+MIG_PY_KEYWORDS(session_version_heads)
+MIG_PY_KEYWORDS(session_version_create)
+MIG_PY_KEYWORDS(session_version_create_sql)
+MIG_PY_KEYWORDS(session_version_purge)
+MIG_PY_KEYWORDS(session_version_sql)
+MIG_PY_KEYWORDS(session_version_apply)
+
 #define PLAIN(function) ((PyCFunction)(void (*)(void))(function))
 
 static PyMethodDef session_methods[] = {
-    {"connect", (PyCFunction)(void (*)(void))session_connect,
-     METH_VARARGS | METH_KEYWORDS | METH_CLASS,
+    {"connect", MIG_PY_HELD(session_connect) | METH_CLASS,
      "connect(params: dict[str, str], library: str | None = None) -> Session"},
-    {"borrow", (PyCFunction)(void (*)(void))session_borrow,
-     METH_VARARGS | METH_KEYWORDS | METH_CLASS,
+    {"borrow", MIG_PY_HELD(session_borrow) | METH_CLASS,
      "borrow(pgconn_ptr: int, library: str, owner: object) -> Session\n\n"
      "owner: the driver's object that has the attribute pgconn_ptr."},
     {"close", PLAIN(session_close), METH_NOARGS, "close() -> None"},
@@ -940,7 +960,7 @@ static PyMethodDef session_methods[] = {
      "run_batch(statements: Sequence[str]) -> list[tuple[str, int]]\n\n"
      "Command tag and affected rows (-1: none) of each. Raises ServerError with index and "
      "partial."},
-    {"submit", KEYWORDS(session_submit),
+    {"submit", MIG_PY_HELD(session_submit),
      "submit(sql: str, begin: str | None = None, send: bool = True, prompt: bool = False, "
      "changes_nothing: bool = False) -> list[tuple[str, int]] | str | None\n\n"
      "Queue a statement, after `begin` (the driver's BEGIN), and go on as poll() does, unless "
@@ -965,21 +985,20 @@ static PyMethodDef session_methods[] = {
     {"notices", PLAIN(session_notices), METH_NOARGS,
      "notices() -> list[dict[int, str]]\n\nThose since the last call, by PG_DIAG_* code."},
     {"parameter", PLAIN(session_parameter), METH_VARARGS, "parameter(name: str) -> str | None"},
-    {"version_heads", KEYWORDS(session_version_heads),
+    {"version_heads", MIG_PY_HELD(session_version_heads),
      "version_heads(table: str, schema: str | None = None) -> tuple[str | None, ...] | None\n\n"
      "None: there is no such table."},
-    {"version_create", KEYWORDS(session_version_create),
+    {"version_create", MIG_PY_HELD(session_version_create),
      "version_create(table: str, schema: str | None = None, primary_key: bool = True) -> None"},
-    {"version_create_sql", (PyCFunction)(void (*)(void))session_version_create_sql,
-     METH_VARARGS | METH_KEYWORDS | METH_STATIC,
+    {"version_create_sql", MIG_PY_HELD(session_version_create_sql) | METH_STATIC,
      "version_create_sql(table: str, schema: str | None = None, primary_key: bool = True) -> str"
      "\n\nWhat version_create sends."},
-    {"version_purge", KEYWORDS(session_version_purge),
+    {"version_purge", MIG_PY_HELD(session_version_purge),
      "version_purge(table: str, schema: str | None = None) -> None"},
-    {"version_sql", KEYWORDS(session_version_sql),
+    {"version_sql", MIG_PY_HELD(session_version_sql),
      "version_sql(operation: tuple[str, ...], table: str, schema: str | None = None) -> str\n\n"
      "The statement of one operation of version_apply, unsent."},
-    {"version_apply", KEYWORDS(session_version_apply),
+    {"version_apply", MIG_PY_HELD(session_version_apply),
      "version_apply(operations: Sequence[tuple[str, ...]], table: str, schema: str | None = None) "
      "-> None\n\nRaises CommandError, with Alembic's text, when a row is missing or doubled."},
     {NULL, NULL, 0, NULL},

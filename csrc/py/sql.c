@@ -164,20 +164,24 @@ static PyObject *load_libpq(PyObject *Py_UNUSED(module), PyObject *argument)
     return PyLong_FromLong(version);
 }
 
+MIG_PY_KEYWORDS(statement_kind)
+MIG_PY_KEYWORDS(transaction_end)
+MIG_PY_KEYWORDS(lock_sql_try)
+
 static PyMethodDef methods[] = {
     {"parse_url", parse_url, METH_O,
      "parse_url(url: str) -> dict[str, str]\n\nA SQLAlchemy URL as libpq's keywords and values. "
      "Raises ValueError, or Declined for an option that only a driver knows."},
     {"redact_url", redact_url, METH_O,
      "redact_url(url: str) -> str\n\nThe URL as SQLAlchemy prints it, without its password."},
-    {"statement_kind", (PyCFunction)(void (*)(void))statement_kind, METH_VARARGS | METH_KEYWORDS,
+    {"statement_kind", MIG_PY_HELD(statement_kind),
      "statement_kind(sql: str, standard_conforming_strings: bool = True) -> tuple[str, str]\n\n"
      "'one', 'several', 'none' or 'unsure', and the first word in upper case."},
-    {"transaction_end", (PyCFunction)(void (*)(void))transaction_end, METH_VARARGS | METH_KEYWORDS,
+    {"transaction_end", MIG_PY_HELD(transaction_end),
      "transaction_end(sql: str, standard_conforming_strings: bool = True) -> str\n\n'commit' or "
      "'rollback': what the first statement that "
      "ends the transaction does; '' when there is none."},
-    {"lock_sql_try", (PyCFunction)(void (*)(void))lock_sql_try, METH_VARARGS | METH_KEYWORDS,
+    {"lock_sql_try", MIG_PY_HELD(lock_sql_try),
      "lock_sql_try(table: str, schema: str | None, for_session: bool, backend_pid: int = 0) -> "
      "str\n\nOne row: key, 't', 'f' or NULL, isolation level, what the version table is."},
     {"lock_sql_holders", lock_sql_holders, METH_O,

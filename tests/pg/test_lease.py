@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import psycopg2
@@ -136,6 +137,21 @@ def test_a_psycopg2_whose_lock_cannot_be_found_is_not_borrowed_from(database_url
     with pytest.raises(Declined, match="lock"):
         Session.borrow(*lent, other())
     connection.close()
+
+
+@pytest.mark.parametrize("driver", [psycopg, psycopg2])
+def test_no_statement_is_quoted_by_a_connection_that_its_driver_closed(
+    database_url: str, driver: Any
+) -> None:
+    connection = driver.connect(database_url)
+    lent = libpq.of_driver(connection)
+    assert lent is not None
+    session = Session.borrow(*lent, libpq.owner(connection))
+    update = ("update", "it's", "b")
+    assert "'it''s'" in session.version_sql(update, "versions")
+    connection.close()
+    with pytest.raises(ValueError, match="the session is closed"):
+        session.version_sql(update, "versions")
 
 
 def test_a_cancelled_statement_leaves_the_lock_of_psycopg2_free(database_url: str) -> None:
