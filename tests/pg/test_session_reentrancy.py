@@ -1,0 +1,181 @@
+"""Python code that runs in the middle of a call of a session: the rest is in tests/unit/test_reentrancy.py."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import meddling
+import psycopg
+import pytest
+
+from migrate_ext import _core, errors, libpq
+from migrate_ext._core import Session
+
+CALLS = [name for name in meddling.calls_of() if name.startswith("Session.")]
+
+
+@pytest.fixture
+def versions_url(database_url: str) -> str:
+    """A database with a version table."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute("CREATE TABLE versions (version_num varchar(32) NOT NULL PRIMARY KEY)")
+        connection.execute("INSERT INTO versions VALUES ('a')")
+    return database_url
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_with_python_code_in_its_middle(
+    name: str, tmp_path: Path, versions_url: str
+) -> None:
+    meddling.run(name, tmp_path, versions_url)
+
+
+def test_what_runs_while_an_error_is_made_cannot_use_its_session(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its diagnostics are those of the error, until the error has them."""
+    refused: list[str] = []
+
+    class Meddling(errors.ServerError):
+        def __init__(self, text: str) -> None:
+            super().__init__(text)
+            if not refused:
+                refused.append("not refused")
+                with pytest.raises(RuntimeError) as error:
+                    session.query("SELECT 1/0")
+                refused[0] = str(error.value)
+
+    monkeypatch.setattr(errors, "ServerError", Meddling)
+    for ask in ("run_batch", "query", "submit"):
+        session = Session.connect(_core.parse_url(database_url), libpq.find())
+        session.begin()
+        refused.clear()
+        with pytest.raises(Meddling) as raised:
+            if ask == "query":
+                session.query("SELECT nosuch")
+            elif ask == "run_batch":
+                session.run_batch(["SELECT 1", "SELECT nosuch"])
+            else:
+                session.submit("SELECT nosuch")
+                session.wait()
+        assert (raised.value.sqlstate, "nosuch" in str(raised.value)) == ("42703", True)
+        assert "waiting for the server" in refused[0]
+        session.close()
+
+
+class Owner:
+    """Asked for its connection, it meddles."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self.connection = connection
+        self.session: Session | None = None
+        self.fails = False
+        self.told: list[str] = []
+
+    @property
+    def pgconn_ptr(self) -> int | None:
+        if self.fails:
+            raise LookupError("from the owner")
+        if self.session is not None:
+            for ask in (self.session.close, self.session.wait):
+                try:
+                    ask()
+                except RuntimeError as error:
+                    self.told.append(str(error))
+        return self.connection.pgconn.pgconn_ptr
+
+
+@pytest.fixture
+def owner(database_url: str) -> Iterator[Owner]:
+    with closing(psycopg.connect(database_url)) as connection:
+        connection.execute("SELECT 1")
+        yield Owner(connection)
+
+
+def in_flight(owner: Owner) -> Session:
+    lent = libpq.of_driver(owner.connection)
+    assert lent is not None
+    session = Session.borrow(*lent, owner)
+    assert session.submit("SELECT pg_advisory_lock(1)") == []
+    return session
+
+
+@pytest.fixture
+def lock(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """Another connection, which holds the advisory lock 1."""
+    with psycopg.connect(database_url, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(1)")
+        yield other
+
+
+def test_what_an_owner_raises_while_its_session_ends_is_reported(
+    owner: Owner, lock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no exception of the code that happens to drop the session."""
+    told: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda said: told.append(repr(said.exc_value)))
+    session = in_flight(owner)
+    owner.fails = True
+    del session
+    assert told == ["LookupError('from the owner')"]
+
+
+def test_a_session_that_the_collector_takes_away_cannot_be_used_by_its_owner(
+    owner: Owner, lock: object
+) -> None:
+    mine = Owner(owner.connection)
+    told = mine.told
+    gc.freeze()
+    session = in_flight(mine)
+    gc.collect()
+    gc.unfreeze()  # now the session comes first: its owner is not cleared yet
+    mine.session = session
+    del mine, session
+    gc.collect()
+    assert told == ["the session is waiting for the server in another call"] * 2
+    with pytest.raises(psycopg.OperationalError):  # what was in flight is nobody's
+        owner.connection.execute("SELECT 1")
+
+
+def test_a_session_that_waits_in_another_thread_refuses_every_call(
+    database_url: str, lock: psycopg.Connection[Any]
+) -> None:
+    session = Session.connect(_core.parse_url(database_url), libpq.find())
+    state = (session.server_version, session.backend_pid, session.library_version)
+    answers: list[object] = []
+    sql = "SELECT 'x' FROM pg_advisory_lock(1)"
+    thread = threading.Thread(target=lambda: answers.extend(session.query(sql)))
+    thread.start()
+    waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND pid = %s"
+    while not lock.execute(waiting, (session.backend_pid,)).fetchall():
+        assert thread.is_alive()
+    refuse = {
+        "query": ("SELECT 1",),
+        "run_batch": (["SELECT 1"],),
+        "submit": ("SELECT 1",),
+        "parameter": ("client_encoding",),
+        "version_heads": ("versions",),
+        "version_create": ("versions",),
+        "version_purge": ("versions",),
+        "version_sql": (("insert", "a"), "versions"),
+        "version_apply": ([("insert", "a")], "versions"),
+    }
+    tell = ["server_version", "backend_pid", "library_version"]
+    tell += ["closed", "unsettled", "sent", "confirmed", "full", "writing"]
+    for name in (n.removeprefix("Session.") for n in CALLS):
+        if name in tell:
+            getattr(session, name)
+        elif name not in ("connect", "borrow", "version_create_sql"):
+            with pytest.raises(RuntimeError, match="in another call"):
+                getattr(session, name)(*refuse.get(name, ()))
+    assert state == tuple(getattr(session, name) for name in tell[:3])
+    assert thread.is_alive()
+    lock.execute("SELECT pg_advisory_unlock(1)")
+    thread.join(60)
+    assert answers == [("x",)]
+    session.close()
