@@ -159,38 +159,22 @@ class _Map(dict[Any, "Revision | None"]):
         locals()[_name] = _changing(_name)
 
 
+class _Refused(itertools.chain[Revision]):
+    """Revisions that no graph could be made of: Alembic builds their map."""
+
+
 class RevisionMap(_AlembicMap):
     """Alembic's ``RevisionMap``, built and walked in time linear in revisions and edges."""
 
     @util.memoized_property
     def _revision_map(self) -> Any:
-        found: list[Revision] = []
-        names: set[str] = set()
-        generated = iter(self._generator())
-        for node in generated:
-            found.append(node)
-            names.add(node.revision)
-            if len(names) < len(found):  # Alembic warns before it looks at the next file
-                counters.plain("revision map: a revision is there twice")
-                return _alembics_map(self, itertools.chain(found, generated))
-        graph = _build(self, found)
-        if graph is None:
-            return _alembics_map(self, found)
-        map_: dict[Any, Revision | None] = {**graph.attach(found)}
-        sets: dict[int, frozenset[str]] = {}  # the graph has one tuple for each set of labels
-        for index in graph.labelled():
-            node, labels = found[index], graph.labels(index)
-            if id(labels) not in sets:
-                sets[id(labels)] = frozenset(labels)
-            node.branch_labels.update(sets[id(labels)])
-            for label in node._orig_branch_labels:
-                map_[label] = node
-        map_[None] = map_[()] = None
-        self.heads = graph.heads
-        self._real_heads = graph.real_heads
-        self.bases = graph.bases
-        self._real_bases = graph.real_bases
-        return _Map(map_, graph, found, _ends(self))
+        generated = self._generator()
+        if isinstance(generated, _Refused):
+            return _alembics_map(self, generated)
+        found, rest = _until_twice(generated)
+        if rest is None and (made := _make(self, found)) is not None:
+            return made
+        return _alembics_map(self, itertools.chain(found, rest or ()))
 
     def iterate_revisions(self, *args: Any, **kw: Any) -> Iterator[Revision]:
         return _as_it_is("iterate_revisions")(self, *args, **kw)  # type: ignore[no-any-return]
@@ -303,6 +287,46 @@ def _build(map_: _AlembicMap, found: Sequence[Revision]) -> _core.Graph | None:
         return None
 
 
+def _until_twice(
+    generated: Iterable[Revision],
+) -> tuple[list[Revision], Iterator[Revision] | None]:
+    """The revisions, and None; or those up to the first that is there twice, and the rest: Alembic
+    warns of that one before it looks at the next file.
+    """
+    found: list[Revision] = []
+    names: set[str] = set()
+    rest = iter(generated)
+    for node in rest:
+        found.append(node)
+        names.add(node.revision)
+        if len(names) < len(found):
+            counters.plain("revision map: a revision is there twice")
+            return found, rest
+    return found, None
+
+
+def _make(map_: _AlembicMap, found: list[Revision]) -> _Map | None:
+    """The map of `found` with its graph, or None where Alembic must build it."""
+    graph = _build(map_, found)
+    if graph is None:
+        return None
+    items: dict[Any, Revision | None] = {**graph.attach(found)}
+    sets: dict[int, frozenset[str]] = {}  # the graph has one tuple for each set of labels
+    for index in graph.labelled():
+        node, labels = found[index], graph.labels(index)
+        if id(labels) not in sets:
+            sets[id(labels)] = frozenset(labels)
+        node.branch_labels.update(sets[id(labels)])
+        for label in node._orig_branch_labels:
+            items[label] = node
+    items[None] = items[()] = None
+    map_.heads = graph.heads
+    map_._real_heads = graph.real_heads
+    map_.bases = graph.bases
+    map_._real_bases = graph.real_bases
+    return _Map(items, graph, found, _ends(map_))
+
+
 def _is_untouched(map_: _AlembicMap) -> bool:
     """Whether all that Alembic's answers call is what it was when this module was loaded."""
     return (
@@ -316,12 +340,11 @@ def _is_untouched(map_: _AlembicMap) -> bool:
 
 def _native(map_: _AlembicMap) -> _Map | None:
     """The map with its graph, if a question may go to it."""
-    try:
-        made = map_._revision_map  # builds it
-    except Exception as error:
-        counters.plain("revision map: it cannot be built")
-        _fail_again(map_, error)
-        return None
+    made = map_.__dict__.get("_revision_map")
+    if made is None:
+        if not _is_untouched(map_):
+            return None  # whoever builds the map counts it
+        made = _build_now(map_)
     if type(made) is not _Map:
         return None
     if made.is_changed or _ends(map_) != made.ends or not _is_untouched(map_):
@@ -330,15 +353,34 @@ def _native(map_: _AlembicMap) -> _Map | None:
     return made
 
 
-def _fail_again(map_: _AlembicMap, error: Exception) -> None:
-    """Let Alembic's answer meet the same `error` when it comes to need the map: it may not."""
+def _build_now(map_: _AlembicMap) -> _Map | None:
+    """Build the map for a question; None: Alembic builds it, if its answer comes to need it.
+
+    Then what it warns of and fails with comes at its own time, and the revisions are not generated twice.
+    """
     generator = map_._generator
+    failure: Exception | None = None
+    refused = _Refused()
+    try:
+        found, rest = _until_twice(generator())
+        made = _make(map_, found) if rest is None else None
+    except Exception as error:
+        counters.plain("revision map: it cannot be built")
+        failure = error
+    else:
+        if made is not None:
+            map_.__dict__["_revision_map"] = made
+            return made
+        refused = _Refused(found, rest or ())
 
-    def fail() -> Any:
+    def again() -> Any:
         map_._generator = generator
-        raise error
+        if failure is not None:
+            raise failure
+        return refused
 
-    map_._generator = fail
+    map_._generator = again
+    return None
 
 
 def _alembics_map(map_: _AlembicMap, found: Iterable[Revision]) -> Any:
