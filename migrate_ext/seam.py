@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import os
 import pkgutil
 import re
@@ -167,9 +168,14 @@ def run_in_alembic(run: direct.Run, settings: Settings) -> None:
 
     from_config = AlembicScriptDirectory.from_config
     AlembicScriptDirectory.from_config = ScriptDirectory.from_config  # type: ignore[method-assign]
+    # Alembic reads its configuration before env.py sets up logging, so nobody sees what it logs then.
+    logger = logging.getLogger("alembic.config")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
     try:
         command_line(run.options.argv, run.options.prog)
     finally:
+        logger.setLevel(level)
         AlembicScriptDirectory.from_config = from_config  # type: ignore[method-assign]
 
 

@@ -244,12 +244,14 @@ static void begin(question *q, PyObject *self)
 /* 0, or -1 with the exception for `status` set. */
 static int settle(question *q, mig_status status)
 {
-    if (q->error.ambiguous_downgrade &&
-        PyErr_WarnEx(PyExc_UserWarning,
-                     "downgrade -1 from multiple heads is ambiguous; this usage will be "
-                     "disallowed in a future release.",
-                     1) < 0)
+    if (q->error.ambiguous_downgrade) {
+        /* Its warning names the place that it comes from: only Alembic can give it. */
+        PyObject *declined = mig_py_error_class("Declined");
+        if (declined != NULL)
+            PyErr_SetString(declined, "downgrade -1 from multiple heads");
+        Py_XDECREF(declined);
         return -1;
+    }
     if (status == MIG_OK)
         return 0;
     mig_py_raise_graph(q->self->errors, status, &q->error, q->lower, q->upper);

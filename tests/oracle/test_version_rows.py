@@ -1,13 +1,18 @@
-"""Version rows that no run leaves: what Alembic makes of them, ours makes of them, by both ways in."""
+"""Version rows that no run leaves: what Alembic makes of them, and says of them, ours does and says, by both ways in."""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import psycopg
 import pytest
 from field import Field
+from project import ROOT, run_forked
+
+from migrate_ext.verify.compare import compare
+from migrate_ext.verify.sides import DROP_IN, OURS, Outcome, Step
 
 ROWS = {
     "NULL": ("TABLE", "(NULL)"),
@@ -60,20 +65,23 @@ def left(url: str) -> tuple[object, ...]:
 def test_odd_version_rows_are_what_alembic_makes_of_them(
     tmp_path: Path, database_url: str, case: str, command: tuple[str, ...]
 ) -> None:
-    """The same outcome, the same rows, the same tables."""
+    """The same exit code, rows, tables and texts; where Alembic has a traceback, ours tells its error."""
     url = re.sub(r"\+\w+", "", database_url)
-    found = []
-    for way in "stock", "alembic", "migrate_ext":
+    found, outcomes = [], []
+    for program in "alembic", "drop-in", "migrate_ext":
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-        project = Field(
-            tmp_path / way, database_url, way="alembic" if way == "stock" else way, count=2
-        )
-        variables = {"MIGRATE_EXT": "0"} if way == "stock" else {}
-        assert project.run("upgrade", "head", **variables).code == 0
+        way = "migrate_ext" if program == "migrate_ext" else "alembic"
+        settings = "prepend_sys_path = ."
+        project = Field(tmp_path / program, database_url, way=way, count=2, settings=settings)
+        variables = {**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": database_url}
+        assert run_forked(program, project.folder, ("upgrade", "head"), variables)[0] == 0
         prepare(url, *ROWS[case])
-        done = project.run(*command, **variables)
-        found.append((done.code == 0, left(url)))
-        assert way == "stock" or done.code == 0 or "FAILED" in done.said or way == "alembic"
-    assert found[1] == found[0]
-    assert found[2] == found[0]
+        code, *said = run_forked(program, project.folder, command, variables)
+        stdout, stderr = (text.replace(str(project.folder), "<project>") for text in said)
+        found.append(left(url))
+        outcomes.append(Outcome(code, stdout, stderr, 0.0, {}, ()))
+    assert found == [found[0]] * 3
+    for program, ours in zip((DROP_IN, OURS), outcomes[1:], strict=True):
+        verdict = compare(Step(command), program, outcomes[0], ours)
+        assert verdict.what == "", verdict.how
