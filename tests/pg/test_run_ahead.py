@@ -106,6 +106,8 @@ def test_an_error_is_the_one_that_alembic_gives(lab: Lab, kind: str) -> None:
         outcome, theirs = lab.run(True), lab.run(False)
         assert [step[0] for step in theirs.raised][0] == outcome.raised[0][0]
         assert outcome.raised[1][2] == "57P01" and outcome.raised[0][-1] is True
+        assert "server closed the connection unexpectedly" in str(theirs.error)
+        assert theirs.raised[1][2] is None and "server closed" not in str(outcome.error)
         assert (outcome.log, outcome.database) == (theirs.log, theirs.database)
     else:
         outcome = lab.agree()
