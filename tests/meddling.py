@@ -350,6 +350,7 @@ def of_functions() -> dict[str, Calls]:
             )
         ],
         "lock_sql_holders": lambda: [call(_core.lock_sql_holders, 5)],
+        "lock_sql_invalid": lambda: [call(_core.lock_sql_invalid, "a b")],
         "load_libpq": lambda: [
             call(_core.load_libpq, Path(LIBRARY)),
             call(_core.load_libpq, "/nosuch"),

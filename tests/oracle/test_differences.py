@@ -806,7 +806,8 @@ def test_tracebacks(sides: Sides) -> None:
         own.append(done.stderr.count(TRACEBACK))
     file = sides.projects[1].folder / "versions" / "r0002.py"
     fails = 1 + next(n for n, line in enumerate(file.read_text().splitlines()) if "1/0" in line)
-    assert last == [[str(fails)], []]
+    assert last[0] == [str(fails)]
+    assert all(int(line) >= fails for line in last[1])
     assert sys.version_info < (3, 11) or (
         f"[migrate_ext: in upgrade of revision r0002 ({file}, line {fails})]" in done.stderr
     )
@@ -841,4 +842,80 @@ proves(
 proves(
     "a batch whose connection the server ends, with psycopg2",
     by="tests/pg/test_run_ahead.py::test_an_error_is_the_one_that_alembic_gives",
+)
+
+
+proves(
+    "what a library that traces statements reports of a run",
+    by="tests/dropin/tracers.py::test_a_library_reports_what_it_reports_without_us",
+)
+
+
+@proves("a database without a version table, at `check`, `history -i` and `show current`")
+def test_reading_makes_no_version_table(sides: Sides) -> None:
+    for command, code in ((("history", "-i"), 0), (("show", "current"), 0)):
+        sides.make()
+        for done, project, there in zip(
+            sides.run(*command), sides.projects, (True, False), strict=True
+        ):
+            assert done.code == code, done.said
+            with project.connect() as connection:
+                row = connection.execute("SELECT to_regclass('alembic_version') IS NOT NULL")
+                assert row.fetchone() == (there,)
+
+
+UNCOMMITTED = """
+import os, sqlalchemy as sa
+from alembic import context
+with sa.create_engine(os.environ["DATABASE_URL"]).connect() as connection:
+    connection.execute(sa.text("SELECT 1"))
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+
+@proves(
+    "a run that ends well and that nobody commits, because `env.py` has begun the transaction or a "
+    "migration has ended it"
+)
+def test_what_nobody_commits_is_told_here(sides: Sides) -> None:
+    sides.write("env.py", UNCOMMITTED)
+    stock, ours = sides.run("upgrade", "head")
+    assert (stock.code, ours.code) == (0, 0)
+    told = "Rolled back, and not committed: r0001, r0002, because env.py has begun"
+    assert told not in stock.said
+    assert told in ours.said
+    assert [project.state() for project in sides.projects] == [0, 0]
+
+
+LEFT = """\
+    with op.get_context().autocommit_block():
+        op.create_index("i2", "t1", ["n"], unique=True, postgresql_concurrently=True{more})
+    op.execute("INSERT INTO ran VALUES (2)")"""
+
+
+@proves("an INVALID index that the first migration to run left, and that it does not drop")
+@pytest.mark.parametrize("more", ["", ", if_not_exists=True"])
+def test_an_invalid_index_stops_a_run_here(sides: Sides, more: str) -> None:
+    first = "    op.execute('CREATE TABLE t1 AS SELECT 1 AS n FROM generate_series(1, 2)')\n"
+    body = {1: first + '    op.execute("INSERT INTO ran VALUES (1)")', 2: LEFT.format(more=more)}
+    sides.make(body=body)
+    sides.run("upgrade", "r0001")
+    for done in sides.run("upgrade", "head"):
+        assert done.code == 1, done.said
+    stock, ours = sides.run("upgrade", "head")
+    assert stock.code == (0 if more else 1), stock.said
+    assert ("already exists" in stock.said) == (not more)
+    assert ours.code == 255
+    assert "left the INVALID index public.i2 of t1. Nothing was run." in ours.said
+
+
+proves(
+    "two runs of one program on two connections, the first with a transaction that is open",
+    by="tests/pg/test_lock_lost.py::test_two_runs_of_one_program_under_alembic_and_here",
+)
+proves(
+    "a role that may not take advisory locks",
+    by="tests/pg/test_lock_lost.py::test_a_role_that_may_not_lock_runs_under_alembic_and_here",
 )

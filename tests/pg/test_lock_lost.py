@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +162,28 @@ def test_a_role_that_may_not_lock_runs_without_unless_the_lock_is_asked_for(
             assert project.run("stamp", "r0001", url=url).code == 0
 
 
+def test_a_role_that_may_not_lock_runs_under_alembic_and_here(
+    tmp_path: Path, database_url: str
+) -> None:
+    project = made(tmp_path, database_url, ALEMBIC, "psycopg", "one", {})
+    with role_without_locks(database_url) as url:
+        for command, off in ((("upgrade", "head"), "0"), (("downgrade", "base"), "1")):
+            done = subprocess.run(
+                [sys.executable, "-m", "alembic", *command],
+                cwd=project.folder,
+                env={
+                    **os.environ,
+                    "DATABASE_URL": field.with_driver(url, "psycopg"),
+                    "MIGRATE_EXT": off,
+                },
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            assert done.returncode == 0, done.stderr
+            assert ("No lock against other runs" in done.stderr) == (off == "1")
+
+
 # --- the program's own ----------------------------------------------------------------------------
 
 ENV = """
@@ -185,9 +210,15 @@ def program(tmp_path: Path, database_url: str) -> Iterator[tuple[sqlalchemy.Engi
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
-    with hooks.installed():
-        yield engine, start
+    yield engine, start
     assert no_lock_is_left(project)
+
+
+@pytest.fixture(autouse=True)
+def installed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The runtime is active in this process, where a test does not say otherwise."""
+    with nullcontext() if "under_alembic" in request.node.name else hooks.installed():
+        yield
 
 
 def test_two_runs_of_one_program_do_not_wait_for_each_other_at_head(
@@ -199,6 +230,22 @@ def test_two_runs_of_one_program_do_not_wait_for_each_other_at_head(
     with engine.begin() as first, engine.begin() as second:
         start(first)
         start(second)
+
+
+def test_two_runs_of_one_program_under_alembic_and_here(
+    program: tuple[sqlalchemy.Engine, Start],
+) -> None:
+    """Alembic's second one waits in the server for the first to end: here until a timeout."""
+    engine, start = program
+    for active, error in ((False, sqlalchemy.exc.OperationalError), (True, CommandError)):
+        with engine.connect() as first, engine.connect() as second:
+            first.begin()
+            second.begin()
+            second.execute(sqlalchemy.text("SET lock_timeout = '200ms'"))
+            with hooks.installed() if active else nullcontext():
+                start(first)
+                with pytest.raises(error, match="this program" if active else "lock timeout"):
+                    start(second)
 
 
 def test_the_second_run_of_a_program_fails_at_once_where_it_has_something_to_do(
