@@ -67,7 +67,7 @@ PLAIN = [
     "x = 1 if sa else 2",
     "(y := 1)\nop.execute(f'SELECT {y}')",
     "return\nprint(1)",
-    "if False:\n    print(1)\nif not True or ():\n    print(1)",
+    "if False:\n    print(1)",
     "while 0:\n    print(1)",
     "if 1:\n    if True:\n        return\nprint(1)",
     "if sa:\n    return\nelse:\n    return 1\nprint(1)",
