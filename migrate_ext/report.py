@@ -7,10 +7,11 @@ for it, 1. ``--raiseerr`` shows the traceback instead.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 
-from migrate_ext import errors, logs
+from migrate_ext import _core, errors, logs
 
 # Words of a command error -> what to do next. The errors themselves are Alembic's.
 _HINTS = (
@@ -93,7 +94,7 @@ def _command_error(error: BaseException, quiet: bool) -> int:
         from alembic.util import messaging  # Alembic says it in its own way
 
     try:
-        messaging.err(_without_passwords(str(error)), quiet=quiet)
+        messaging.err(_without_secrets(str(error)), quiet=quiet)
     except SystemExit:
         pass
     for words, hint in _HINTS:
@@ -153,10 +154,54 @@ def _one_paragraph(text: str) -> str:
     return "\n".join(line for line in text.strip().splitlines() if line.strip())
 
 
-def _without_passwords(text: str) -> str:
-    """Libraries quote the URL when they cannot read it. (Our own example of one stays.)"""
-    text = re.sub(r"(://[^\s:/@]*:)(?!password@)\S*@", r"\1***@", text)
-    return re.sub(r"(\b\w*(?:password|secret|token|passwd)\w*=)[^\s&]+", r"\1***", text)
+_NAMES = r"\w*(?:pass|pwd|secret|token|sslkey|oauth|credential|api_?key)\w*"
+# As libpq, SQL and Python quote; one that was cut off has no end.
+_QUOTED = r"""'(?:[^'\\]|\\.|'')*(?:'|\Z)|"(?:[^"\\]|\\.|"")*(?:"|\Z)"""
+# A URL: its scheme; user, address and options. (Our own example of one stays.)
+_URL = re.compile(r"\b([A-Za-z][\w.+-]*://)(?!user:password@)(\S+)")
+# password=x, password = 'x y', {'password': 'x y'}
+_SECRET = re.compile(
+    rf"""(\b{_NAMES}(?:\s*=\s*|['"]\s*:\s*))({_QUOTED}|\S+)""", re.IGNORECASE | re.DOTALL
+)
+
+
+def _without_secrets(text: str) -> str:
+    """`text` as it may be printed: libraries quote URLs and connection strings that they cannot read.
+
+    Of a URL's options those are shown that are known to be harmless (``csrc/pq/url.c``), and no
+    password. Elsewhere ``name=value`` is SQL, or anybody's text: there a value is hidden for its name.
+    """
+    for value in os.environ.values():
+        password = _userinfo(value)[2]
+        if any(map(str.isspace, password)):  # it would be taken for the URL's end
+            text = text.replace(password, "***")
+    text = _URL.sub(lambda found: found[1] + _hidden_in_url(found[2]), text)
+    return _SECRET.sub(lambda found: found[1] + _hidden(found[2]), text)
+
+
+def _userinfo(url: str) -> tuple[str, str, str]:
+    """User name, colon and password. The password may hold any character; the last ``@`` ends it."""
+    return url.partition("://")[2].rpartition("@")[0].partition(":")
+
+
+def _hidden_in_url(rest: str) -> str:
+    """What follows ``://``, to be printed."""
+    user, colon, _ = _userinfo(f"://{rest}")
+    _, at, address = rest.rpartition("@")
+    before, mark, query = address.partition("?")
+    shown = [_hidden_option(*pair.partition("=")) for pair in query.split("&")] if mark else []
+    return (f"{user}{colon and ':***'}@" if at else "") + before + mark + "&".join(shown)
+
+
+def _hidden_option(name: str, equals: str, value: str) -> str:
+    plain = [text.encode("ascii", "replace").decode().replace("\0", "?") for text in (name, value)]
+    return name + equals + (value if _core.is_harmless_option(*plain) else "***")
+
+
+def _hidden(value: str) -> str:
+    if value == "***":
+        return value
+    return f"{value[0]}***{value[0]}" if value[0] in "'\"" else "***"
 
 
 def _say(text: str) -> None:
@@ -164,4 +209,4 @@ def _say(text: str) -> None:
         sys.stdout.flush()
     if sys.stderr is None:
         return
-    print(_without_passwords(text), file=sys.stderr)
+    print(_without_secrets(text), file=sys.stderr)

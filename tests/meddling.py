@@ -349,6 +349,7 @@ def of_functions() -> dict[str, Calls]:
                 _core.lock_sql_try, table="it's", schema="\xfc", for_session=True, backend_pid=1
             )
         ],
+        "is_harmless_option": lambda: [call(_core.is_harmless_option, "host", "h")],
         "lock_sql_holders": lambda: [call(_core.lock_sql_holders, 5)],
         "lock_sql_invalid": lambda: [call(_core.lock_sql_invalid, "a b")],
         "load_libpq": lambda: [

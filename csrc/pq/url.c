@@ -136,6 +136,21 @@ static bool among(slice s, const char *const *names, size_t count)
     return false;
 }
 
+static bool is_harmless(slice key, slice value)
+{
+    /* libpq takes such a name of a database for a URL or a connection string. */
+    if (equals(key, "dbname"))
+        for (size_t i = 0; i < value.length; i++)
+            if (value.text[i] == '=' || value.text[i] == ':')
+                return false;
+    return among(key, HARMLESS_OPTIONS, sizeof HARMLESS_OPTIONS / sizeof HARMLESS_OPTIONS[0]);
+}
+
+bool mig_url_is_harmless(const char *key, const char *value)
+{
+    return is_harmless((slice){key, strlen(key)}, (slice){value, strlen(value)});
+}
+
 static const char *find_byte(const char *from, const char *to, char byte)
 {
     const char *found = from < to ? memchr(from, byte, (size_t)(to - from)) : NULL;
@@ -786,7 +801,7 @@ mig_status mig_url_redact(const char *text, size_t length, mig_arena *arena, con
         *to++ = i == 0 ? '?' : '&';
         to = quote_plus(to, key);
         *to++ = '=';
-        if (among(key, HARMLESS_OPTIONS, sizeof HARMLESS_OPTIONS / sizeof HARMLESS_OPTIONS[0]))
+        if (is_harmless(key, p.options[i].value))
             to = quote_plus(to, p.options[i].value);
         else
             to = put(to, constant("***"));

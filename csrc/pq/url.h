@@ -16,6 +16,8 @@
 #ifndef MIG_PQ_URL_H
 #define MIG_PQ_URL_H
 
+#include <stdbool.h>
+
 #include "core/arena.h"
 #include "core/status.h"
 
@@ -30,6 +32,9 @@ typedef struct mig_url {
  * knows, or a database's name that SQLAlchemy 2.0 and 2.1 read differently. */
 mig_status mig_url_parse(const char *text, size_t length, mig_arena *arena, mig_url *url,
                          mig_error *error);
+
+/* Whether an option of a URL or a connection string may be printed with this value. */
+bool mig_url_is_harmless(const char *key, const char *value);
 
 /* The URL of any database as SQLAlchemy prints it, `***` for the password. */
 mig_status mig_url_redact(const char *text, size_t length, mig_arena *arena, const char **redacted,

@@ -1,4 +1,5 @@
-/* Functions over text and libraries, without a session: parse_url, redact_url, statement_kind,
+/* Functions over text and libraries, without a session: parse_url, redact_url,
+ * is_harmless_option, statement_kind,
  * transaction_end, lock_sql_try, lock_sql_holders, lock_sql_invalid, load_libpq. */
 #include "py/module.h"
 
@@ -34,6 +35,14 @@ static PyObject *parse_url(PyObject *Py_UNUSED(module), PyObject *argument)
 done:
     mig_arena_release(&arena);
     return params;
+}
+
+static PyObject *is_harmless_option(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    const char *option, *value;
+    if (!PyArg_ParseTuple(args, "ss:is_harmless_option", &option, &value))
+        return NULL;
+    return PyBool_FromLong(mig_url_is_harmless(option, value));
 }
 
 static PyObject *redact_url(PyObject *Py_UNUSED(module), PyObject *argument)
@@ -174,6 +183,9 @@ static PyMethodDef methods[] = {
      "Raises ValueError, or Declined for an option that only a driver knows."},
     {"redact_url", redact_url, METH_O,
      "redact_url(url: str) -> str\n\nThe URL as SQLAlchemy prints it, without its password."},
+    {"is_harmless_option", is_harmless_option, METH_VARARGS,
+     "is_harmless_option(option: str, value: str) -> bool\n\nWhether an option of a URL or a "
+     "connection string may be printed with this value."},
     {"statement_kind", MIG_PY_HELD(statement_kind),
      "statement_kind(sql: str, standard_conforming_strings: bool = True) -> tuple[str, str]\n\n"
      "'one', 'several', 'none' or 'unsure', and the first word in upper case."},

@@ -155,9 +155,15 @@ def hidden(url: str) -> str:
     before, mark, query = url.partition("?")
     found = [option.partition("=") for option in query.split("&")] if mark else []
     shown = [
-        f"{key}={value if unquote_plus(key) in HARMLESS else '***'}" for key, _, value in found
+        f"{key}={value if unquote_plus(key) in HARMLESS and not is_url(key, value) else '***'}"
+        for key, _, value in found
     ]
     return before + mark + "&".join(shown)
+
+
+def is_url(key: str, value: str) -> bool:
+    """libpq takes such a name of a database for a URL or a connection string."""
+    return unquote_plus(key) == "dbname" and not {"=", ":"}.isdisjoint(unquote_plus(value))
 
 
 HARMLESS = frozenset(
@@ -179,6 +185,11 @@ def test_a_password_in_the_query_is_hidden_though_sqlalchemy_shows_it() -> None:
         _core.redact_url(url)
         == "postgresql://h/d?oauth_client_secret=***&options=***&password=***&x=***"
     )
+
+
+def test_a_database_that_is_a_url_itself_is_hidden() -> None:
+    assert _core.redact_url("postgresql://h/?dbname=a%3A//u:p@h") == "postgresql://h/?dbname=***"
+    assert _core.redact_url("postgresql://h/?dbname=password%3Dx") == "postgresql://h/?dbname=***"
 
 
 @pytest.mark.parametrize(
