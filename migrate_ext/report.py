@@ -186,8 +186,10 @@ def _userinfo(url: str) -> tuple[str, str, str]:
 
 def _hidden_in_url(rest: str) -> str:
     """What follows ``://``, to be printed."""
-    user, colon, _ = _userinfo(f"://{rest}")
+    user, colon, password = _userinfo(f"://{rest}")
     _, at, address = rest.rpartition("@")
+    if "?" in password or "?" in user:  # or the @ is an option's: nobody knows where the address is
+        return "***"
     before, mark, query = address.partition("?")
     shown = [_hidden_option(*pair.partition("=")) for pair in query.split("&")] if mark else []
     return (f"{user}{colon and ':***'}@" if at else "") + before + mark + "&".join(shown)
