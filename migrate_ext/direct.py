@@ -267,7 +267,8 @@ class Run:
             heads = table.heads()
             if options.command == "current":
                 if verbose:
-                    place = f"Current revision(s) for {_core.redact_url(url)}:\n"
+                    shown = _core.redact_url(with_driver(url, _default_driver()) or url)
+                    place = f"Current revision(s) for {shown}:\n"
                 if "check_heads" in options.flags and set(heads) != set(scripts.graph.heads):
                     raise errors.CommandError("Database is not on all head revisions")
             text = self._text(scripts, heads)
@@ -459,6 +460,29 @@ def database_url(settings: Settings) -> str:
     if separator and scheme.split("+")[0] == "postgres":
         return "postgresql" + scheme[len("postgres") :] + separator + rest
     return url
+
+
+def with_driver(url: str, default: str) -> str | None:
+    """A PostgreSQL URL for SQLAlchemy, with a driver that is installed if it names none and the
+    `default` is not; None where no driver is.
+    """
+    from importlib.util import find_spec  # few commands need a driver
+
+    scheme, _, rest = url.partition("://")
+    if "+" in scheme:
+        return url
+    for driver in (default, "psycopg", "psycopg2"):
+        if find_spec(driver) is not None:
+            return url if driver == default else f"{scheme}+{driver}://{rest}"
+    return None
+
+
+def _default_driver() -> str:
+    """SQLAlchemy's, without importing it."""
+    from migrate_ext import plans
+
+    version = plans.installed().get("sqlalchemy", "").partition("-")[2].split(".")
+    return "psycopg2" if version[:2] in (["1", "4"], ["2", "0"]) else "psycopg"
 
 
 def log_context() -> None:

@@ -273,18 +273,12 @@ def _engine_url(settings: Settings) -> sqlalchemy.URL:
             f"{name} is for {url.get_backend_name()}; this environment needs PostgreSQL: "
             f"{errors.URL_FORM}"
         )
-    if "+" not in url.drivername:
-        default = url.get_driver_name()
-        for driver in (default, "psycopg", "psycopg2"):
-            if importlib.util.find_spec(driver) is not None:
-                if driver != default:
-                    url = url.set(drivername=f"postgresql+{driver}")
-                break
-        else:
-            raise errors.CommandError(
-                "no PostgreSQL driver is installed; pip install 'psycopg[binary]'"
-            )
-    return url
+    drivername = direct.with_driver(f"{url.drivername}://", url.get_driver_name())
+    if drivername is None:
+        raise errors.CommandError(
+            "no PostgreSQL driver is installed; pip install 'psycopg[binary]'"
+        )
+    return url.set(drivername=drivername.removesuffix("://"))
 
 
 def metadata(settings: Settings) -> sqlalchemy.MetaData:

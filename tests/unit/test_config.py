@@ -272,3 +272,26 @@ def test_an_ordinary_pyproject_is_not_parsed() -> None:
     text = '[project]\ndependencies = ["alembic==1.18"]\n[tool.ruff]\nx = ["alembic"]\n[tool.poetry.dependencies]\nalembic = "1"\n'
     assert not config._may_name_us(text.encode())
     assert not config._may_name_us((ROOT / "pyproject.toml").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("sqlalchemy", "missing", "shown"),
+    [
+        ("SQLAlchemy-2.0.58", "psycopg2", "postgresql+psycopg://h/d"),
+        ("sqlalchemy-2.1.9", "psycopg", "postgresql+psycopg2://h/d"),
+        ("SQLAlchemy-2.0.58", "", "postgresql://h/d"),
+        ("sqlalchemy-2.1.9", "psycopg2", "postgresql://h/d"),
+    ],
+)
+def test_a_url_without_a_driver_is_shown_with_the_one_that_is_used(
+    monkeypatch: pytest.MonkeyPatch, sqlalchemy: str, missing: str, shown: str
+) -> None:
+    """As Alembic shows the engine's, which the seam makes by the same rule."""
+    from migrate_ext import direct, plans
+
+    found = {**plans.installed(), "sqlalchemy": f"{sqlalchemy}.dist-info"}
+    monkeypatch.setattr(plans, "installed", lambda: found)
+    if missing:
+        monkeypatch.setitem(sys.modules, missing, None)
+    assert direct.with_driver("postgresql://h/d", direct._default_driver()) == shown
+    assert direct.with_driver("postgresql+asyncpg://h/d", "psycopg") == "postgresql+asyncpg://h/d"
