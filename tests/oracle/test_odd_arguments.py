@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from project import ROOT, copy_project
-from twins import Twins
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from project import ROOT, copy_project, run_forked
+from sqlalchemy.engine import URL
+from twins import AlembicTwin, Twin, Twins
 
 from migrate_ext import hooks
 
@@ -41,6 +46,106 @@ def test_arguments_that_are_not_utf8_get_alembics_answer(
 ) -> None:
     ours = twins.agree(*command)
     assert "Traceback" not in ours.stderr
+
+
+class DropIn(Twin):
+    """``alembic`` with the runtime."""
+
+    def process(self, command: tuple[str, ...], variables: dict[str, str]) -> tuple[int, str, str]:
+        return run_forked("drop-in", self.folder, command, variables)
+
+
+PARTS = st.sampled_from(
+    [
+        ODD,
+        "\udcff",
+        "a",
+        "head",
+        "heads",
+        "base",
+        ":",
+        "@",
+        "+1",
+        "-1",
+        "-",
+        "+",
+        "\n",
+        "\x01",
+        "é",
+        " ",
+        "",
+    ]
+    + ["aaaa1111", "x" * 3000, "%", "{}", "'", '"', "\\", "*", "--", "1e3"]
+)
+ARGUMENT = st.lists(PARTS, max_size=4).map("".join)
+TEMPLATES = st.sampled_from(
+    [
+        ("show", "{}"),
+        ("history", "-r", "{}"),
+        ("history", "-r{}"),
+        ("heads", "{}"),
+        ("current", "{}"),
+        ("upgrade", "{}", "--sql"),
+        ("downgrade", "{}", "--sql"),
+        ("downgrade", "{}:base", "--sql"),
+        ("stamp", "{}", "--sql"),
+        ("stamp", "{}", "head", "--sql"),
+        ("revision", "-m", "{}", "--rev-id", "made"),
+        ("revision", "-m", "m", "--rev-id", "x{}"),  # an empty one is any
+        ("merge", "-m", "{}", "--rev-id", "made", "head", "base"),
+        ("-x", "{}", "heads"),
+        ("edit", "{}"),
+        ("{}",),
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory, server_url: URL) -> Iterator[tuple[Twin, ...]]:
+    """The sample project three times: stock ``alembic``, ``alembic`` with us, ``migrate-ext``."""
+    made = []
+    for kind in (AlembicTwin, DropIn, Twin):
+        folder = tmp_path_factory.mktemp(kind.__name__) / "project"
+        copy_project(folder)
+        made.append(kind(folder, server_url.render_as_string(hide_password=False)))
+    yield tuple(made)
+
+
+@given(template=TEMPLATES, argument=ARGUMENT)
+@settings(
+    max_examples=int(os.environ.get("MIGRATE_EXT_EXAMPLES", "60")),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+def test_any_argument_gets_alembics_answer(
+    three: tuple[Twin, ...], template: tuple[str, ...], argument: str
+) -> None:
+    command = tuple(word.replace("{}", argument) for word in template)
+    before = {path.name for twin in three for path in (twin.folder / "versions").glob("*.py")}
+    theirs, dropin, ours = (twin.run(*command, EDITOR="true") for twin in three)
+    for outcome in (theirs, dropin, ours):  # a template that cannot be written tells a file's name
+        outcome.stdout = re.sub(r"see \S+\.txt", "see <file>", outcome.stdout)
+        outcome.stderr = re.sub(r"see \S+\.txt", "see <file>", outcome.stderr)
+    for twin in three:
+        for path in (twin.folder / "versions").glob("*.py"):
+            if path.name not in before:
+                path.unlink()
+    assert (dropin.code, dropin.stdout, dropin.files) == (theirs.code, theirs.stdout, theirs.files)
+    # Where it has no words, ours may have some.
+    assert last_line(dropin.stderr).startswith(last_line(theirs.stderr))
+    assert ours.files == theirs.files
+    if "Traceback" in theirs.stderr:
+        assert "FAILED: " in ours.stdout + ours.stderr
+        assert "Traceback" not in ours.stderr
+        return
+    if theirs.code == 2:  # usage: it lists the commands, of which we have more
+        assert ours.code == 2
+        return
+    assert (ours.code, ours.stdout, ours.stderr) == (theirs.code, theirs.stdout, theirs.stderr)
+
+
+def last_line(text: str) -> str:
+    return text.rstrip().rpartition("\n")[2]
 
 
 QUESTIONS = [
@@ -78,31 +183,39 @@ def test_programs_that_ask_for_a_name_that_is_no_utf8_get_alembics_error(
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device here")
+@pytest.mark.parametrize("module", ["alembic", "migrate_ext"])
 @pytest.mark.parametrize(
     "command", [("history",), ("history", "-i"), ("current", "-v"), ("heads",)]
 )
 def test_output_that_cannot_be_written_is_an_error_and_the_command_runs_once(
-    tmp_path: Path, database_url: str, command: tuple[str, ...]
+    tmp_path: Path, database_url: str, command: tuple[str, ...], module: str
 ) -> None:
     copy_project(tmp_path / "project")
     stats = tmp_path / "stats"
     variables = {
         **os.environ,
+        "PYTHONUNBUFFERED": "",  # else Alembic does not notice
         "DATABASE_URL": database_url,
         "PYTHONPATH": str(ROOT),
         "MIGRATE_EXT_STATS": str(stats),
     }
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "migrate_ext", *command],
-            cwd=tmp_path / "project",
-            env=variables,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-        )
-    assert done.returncode != 0
+
+    def run(module: str, active: str) -> subprocess.CompletedProcess[str]:
+        with open("/dev/full", "w") as full:
+            return subprocess.run(
+                [sys.executable, "-m", module, *command],
+                cwd=tmp_path / "project",
+                env={**variables, "MIGRATE_EXT": active},
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=60,
+            )
+
+    stock, done = run("alembic", "0"), run(module, "1")
+    # Python's own: at its end it finds that the rest is not written.
+    assert done.returncode == stock.returncode == 120
     assert "No space left on device" in done.stderr
     assert done.stderr.count("Context impl PostgresqlImpl") <= 1
-    assert '"plain_reasons": {}' in stats.read_text()
+    if module == "migrate_ext":
+        assert '"plain_reasons": {}' in stats.read_text()
