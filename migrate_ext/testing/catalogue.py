@@ -52,10 +52,20 @@ _RARE = (
     "pg_ts_config",
     "pg_ts_dict",
 )
+
+
+def _privileges(acl: str, kind: str, owner: str) -> str:
+    """What GRANT and REVOKE have made of an object, where it is not what every new one has."""
+    default = f'acldefault(({kind})::"char", {owner})'
+    return f"""coalesce((SELECT ' -- privileges ' || coalesce(string_agg(x::text, ' ' ORDER BY x::text), 'none')
+      FROM unnest({acl}) x HAVING {acl} IS NOT NULL AND array_agg(x::text ORDER BY x::text) IS DISTINCT FROM
+      (SELECT array_agg(y::text ORDER BY y::text) FROM unnest({default}) y)), '')"""
+
+
 # Each line with its owner: the relation that it is a part of, or the object itself. First what every database has.
 _USUAL_LINES = (
     # schemas and extensions
-    f"""SELECT n.oid, format('CREATE SCHEMA %I;', n.nspname) || coalesce(' -- ' || n.nspacl::text, '')
+    f"""SELECT n.oid, format('CREATE SCHEMA %I;', n.nspname) || {_privileges("n.nspacl", "'n'", "n.nspowner")}
     FROM pg_namespace n WHERE {_ours("pg_namespace", "n.oid")}""",
     "SELECT oid, format('CREATE EXTENSION %I;', extname) FROM pg_extension",
     # tables, sequences, views
@@ -69,7 +79,7 @@ _USUAL_LINES = (
       || CASE WHEN c.relrowsecurity THEN ' -- ROW LEVEL SECURITY' ELSE '' END
       || CASE WHEN c.relforcerowsecurity THEN ' -- FORCE ROW LEVEL SECURITY' ELSE '' END
       || CASE WHEN c.relreplident NOT IN ('d', 'n') THEN ' -- REPLICA IDENTITY ' || c.relreplident::text ELSE '' END
-      || coalesce(' -- privileges ' || c.relacl::text, '')
+      || {_privileges("c.relacl", "CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END", "c.relowner")}
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c') AND {_ours("pg_class", "c.oid")}""",
     # columns
@@ -84,7 +94,7 @@ _USUAL_LINES = (
       || CASE WHEN a.attstorage <> t.typstorage THEN ' -- STORAGE ' || a.attstorage::text ELSE '' END
       || CASE WHEN a.attoptions IS NULL THEN '' ELSE coalesce((SELECT ' -- OPTIONS ' || string_agg(o, ', ')
         FROM unnest(a.attoptions) o WHERE NOT starts_with(o, 'pg_attver=')), '') END
-      || coalesce(' -- privileges ' || a.attacl::text, '')
+      || {_privileges("a.attacl", "'c'", "c.relowner")}
     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
     WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'f', 'c') AND {_ours("pg_class", "c.oid")}""",
@@ -145,18 +155,19 @@ _OTHER_LINES = (
       WHEN 'r' THEN format('CREATE TYPE %s AS RANGE (%s);', {_NAME.format("t.typname")}, (SELECT
         rngsubtype::regtype FROM pg_range WHERE rngtypid = t.oid))
       ELSE format('CREATE TYPE %s;', {_NAME.format("t.typname")}) END
-      || coalesce(' -- privileges ' || t.typacl::text, '')
+      || {_privileges("t.typacl", "'T'", "t.typowner")}
     FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
     WHERE t.typtype IN ('e', 'd', 'r', 'b') AND t.typelem = 0 AND {_ours("pg_type", "t.oid")}""",
     # functions and aggregates
     f"""SELECT p.oid, CASE WHEN p.prokind = 'a' THEN format('CREATE AGGREGATE %s(%s);', {_NAME.format("p.proname")},
       pg_get_function_identity_arguments(p.oid)) ELSE pg_get_functiondef(p.oid) || ';' END
-      || coalesce(' -- privileges ' || p.proacl::text, '')
+      || {_privileges("p.proacl", "'f'", "p.proowner")}
     FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE {_ours("pg_proc", "p.oid")}""",
     f"""SELECT s.oid, pg_get_statisticsobjdef(s.oid) || ';' FROM pg_statistic_ext s
     JOIN pg_namespace n ON n.oid = s.stxnamespace WHERE {_ours("pg_statistic_ext", "s.oid")}""",
     # default privileges
-    """SELECT d.oid, format('ALTER DEFAULT PRIVILEGES -- %s %s %s', d.defaclrole::regrole, d.defaclobjtype, d.defaclacl)
+    """SELECT d.oid, format('ALTER DEFAULT PRIVILEGES -- %s %s %s', d.defaclrole::regrole, d.defaclobjtype,
+      ARRAY(SELECT x::text FROM unnest(d.defaclacl) x ORDER BY 1))
     FROM pg_default_acl d""",
     # what is rare: by its identity
     *(

@@ -21,7 +21,7 @@ from alembic import command
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
-from migrate_ext import errors
+from migrate_ext import drivers, errors
 from migrate_ext.plain import looks_plain, reason_not_plain
 from migrate_ext.testing import catalogue, rows
 from migrate_ext.testing.catalogue import Catalogue, State, difference
@@ -347,6 +347,7 @@ class Ground:
         self._one_run: bool | None = (
             None  # env.py commits after each step; not known before the first
         )
+        self._runs = 0  # how often env.py calls run_migrations(); not known before the first step
         self._catalogue: Catalogue | None = None
         self._schema: State | None = None
         self.base: State | None = None  # what it held before the first revision, if it began there
@@ -433,7 +434,8 @@ class Ground:
 
         try:
             if self._steps is None:
-                kind = Steps if self._one_run is False else Walk
+                # The first step shows how often env.py calls run_migrations(): a Walk is one call.
+                kind = Steps if self._one_run is False or self._runs == 0 else Walk
                 self._steps = kind(self.project, self.database)
             if not up and not hasattr(self._steps.module(id_), "downgrade"):
                 raise NotReversible("it has no downgrade()")
@@ -452,11 +454,27 @@ class Ground:
             raise Failed(self._told(error, id_, up, again)) from error
         self.position += 1 if up else -1
         self._schema = None
-        if self._one_run is None:
-            assert isinstance(self._steps, Walk)
-            self._one_run = self._steps.is_committed()
+        steps = self._steps
+        if self._runs == 0:
+            self._runs = steps.runs
+            self._end_run()
+            if self._runs > 1:
+                self._one_run = False
+        elif self._one_run is None:
+            assert isinstance(steps, Walk)
+            self._one_run = steps.is_committed()
             if not self._one_run:
                 self._end_run()
+        rows = steps.version_rows()
+        if up and rows is not None and id_ not in rows:
+            self.leave()
+            self._stopped_by = id_
+            raise Failed(
+                f"the upgrade of {self.where(id_)} ends without an error, and its version row is not "
+                f"committed (the version table has: {', '.join(sorted(rows)) or 'nothing'}): a "
+                "migration has ended Alembic's transaction with a commit() or rollback() of its own. "
+                "Use op.get_context().autocommit_block() there"
+            )
 
     def _told(self, error: BaseException, id_: str, up: bool, again: bool) -> str:
         revision = self.project.history.revisions[self.index[id_]]
@@ -502,7 +520,7 @@ class Ground:
         self._end_run()
         other = Ground(self.project, self.templates)
         other.position = self.position
-        other._one_run = self._one_run
+        other._one_run, other._runs = self._one_run, self._runs
         self._stop_reading()
         other._stand_on(self._copy_of(self.database.name))
         self._catalogue = Catalogue(self.database.dsn)
@@ -635,7 +653,16 @@ def told(error: BaseException) -> str:
     statement = getattr(error, "statement", None)
     if statement:
         lines.append(f"[SQL: {statement.strip()}]")
+        if _ROLE.match(statement) and drivers.sqlstate(original) == "42710":
+            lines.append(_ROLES_STAY)
     return "\n".join(lines)
+
+
+_ROLE = re.compile(r"\s*CREATE\s+(ROLE|USER|GROUP)\b", re.IGNORECASE)
+_ROLES_STAY = (
+    "Roles belong to the whole server, not to a database: this one was made when the migration ran "
+    "in another. Make it only if it is not there: docs/testing.md, 'Roles'"
+)
 
 
 def _up_to_minimum(project: Project, minimum: str | None) -> frozenset[str]:

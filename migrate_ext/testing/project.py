@@ -333,6 +333,26 @@ class Project:
 
         self.run(url, lambda config: command.upgrade(config, target))
 
+    def not_reached(self, url: str, revisions: Sequence[str]) -> list[str]:
+        """Which of `revisions` the database of `url` is not at, nor past."""
+        from alembic.runtime.environment import EnvironmentContext
+        from alembic.script import ScriptDirectory
+
+        found: list[str] = []
+
+        def look(heads: Any, context: Any) -> list[Any]:
+            there = {id_ for head in heads for id_ in self.history.up_to(head)}
+            found.extend(id_ for id_ in revisions if id_ not in there)
+            return []
+
+        def run(config: AlembicConfig) -> None:
+            scripts = ScriptDirectory.from_config(config)
+            with EnvironmentContext(config, scripts, fn=look, dont_mutate=True):
+                scripts.run_env()
+
+        self.run(url, run)
+        return found
+
     def missing_sql(self, url: str) -> str:
         """The SQL that would bring the database of `url` to what the models say."""
         from alembic.autogenerate import produce_migrations

@@ -14,7 +14,7 @@ from migrate_ext.testing import plugin
 from migrate_ext.testing.databases import Database, Databases
 from migrate_ext.testing.project import Project
 from migrate_ext.testing.sources import Imports
-from migrate_ext.testing.templates import Seeds, Templates
+from migrate_ext.testing.templates import AgainBroken, Seeds, Templates
 
 
 class Session:
@@ -42,7 +42,7 @@ class Session:
     @contextmanager
     def migrated(self) -> Iterator[Database]:
         """A database at ``heads`` with the seed data."""
-        with self._lent(self.templates.clone("heads", seeded=True)) as database:
+        with self._lent(self._migrated()) as database:
             yield database
 
     @contextmanager
@@ -64,6 +64,18 @@ class Session:
         finally:
             for database in made:
                 self._give_back(database)
+
+    def _migrated(self) -> str:
+        """As :meth:`Templates.clone`; an error of a migration fails the test in a few lines."""
+        from migrate_ext.testing.checks import told
+
+        try:
+            return self.templates.clone("heads", seeded=True)
+        except AgainBroken as error:
+            text = f"{error}: see the first test that failed so"
+        except Exception as error:  # a migration's, of any kind
+            text = f"'upgrade heads' fails\n{told(error)}"
+        pytest.fail(text, pytrace=False)
 
     @contextmanager
     def empty(self) -> Iterator[Database]:

@@ -10,6 +10,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 
+from alembic.util import CommandError
+
+from migrate_ext import outcome, uncommitted
 from migrate_ext.testing.databases import (
     TEMPLATE_PREFIX,
     Database,
@@ -29,6 +32,10 @@ class Seeds:
     def __init__(self, functions: Sequence[Callable[[Database], object]], key: str) -> None:
         self.functions = functions
         self.key = key
+
+
+class AgainBroken(CommandError):
+    """A state that could not be made before; its error was raised then."""
 
 
 class Templates:
@@ -58,6 +65,7 @@ class Templates:
         self._found: dict[str, Template] = {}
         self._swept = False
         self.built: list[str] = []  # names, for the report
+        self.broken: set[str] = set()  # keys of states that could not be made
 
     def clone(self, target: str, *, seeded: bool) -> str:
         """Make a database in the state that ``upgrade TARGET`` leads to; its name.
@@ -65,11 +73,16 @@ class Templates:
         seeded: with what the project's seed hook adds.
         """
         state = self.project.state(target, self.databases.facts)
+        if state.key in self.broken:
+            raise AgainBroken(f"'upgrade {target}' fails, as it has before in this run")
         while True:
             try:
                 return self.databases.clone(self.template(state, seeded=seeded))
             except TemplateGone as gone:  # dropped under us: make it again
                 self._found.pop(str(gone), None)
+            except Exception:  # a migration's, of any kind
+                self.broken.add(state.key)
+                raise
 
     def template(self, state: State, *, seeded: bool = False) -> Template:
         """The template of a state, built if it is not there."""
@@ -132,7 +145,15 @@ class Templates:
             return self._build(name, state)
         try:
             if count < len(state.revisions) or not state.revisions:
-                self.project.upgrade(self.databases.database(build).url, state.target)
+                url = self.databases.database(build).url
+                self.project.upgrade(url, state.target)
+                left = self.project.not_reached(url, state.revisions)
+                if left:
+                    raise CommandError(
+                        f"'upgrade {state.target}' ended without an error, and {outcome.some(left)} "
+                        f"is not committed. Either {uncommitted.BY_ENV_PY}; or "
+                        f"{uncommitted.BY_A_MIGRATION}."
+                    )
             return self._publish(build, name)
         except BaseException:
             self.databases.drop(build)

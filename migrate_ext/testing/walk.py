@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.environment import EnvironmentContext
@@ -21,6 +21,8 @@ from migrate_ext.testing.project import Project
 
 if TYPE_CHECKING:
     from alembic.config import Config
+
+_END_SECONDS = 60.0  # for env.py to come to its end
 
 
 def _run(config: Config, scripts: revisions.ScriptDirectory, steps: Any) -> None:
@@ -40,11 +42,29 @@ class Steps:
         self.database = database
         with project.around(database.url):
             self.scripts = revisions.ScriptDirectory.from_config(project.config(database.url))
+        self.runs = 0  # how often env.py has called run_migrations() in one run
+        self.version_table = ""  # as SQL; of the last of them
+
+    def _note(self, context: Any) -> None:
+        self.runs += 1
+        quote = context.dialect.identifier_preparer.quote
+        names = (context.version_table_schema, context.version_table)
+        self.version_table = ".".join(quote(name) for name in names if name)
+
+    def version_rows(self) -> set[str] | None:
+        """What can be seen from outside in the version table; None where there is no such table."""
+        table = self.version_table.replace("'", "''")
+        if not self.database.execute(f"SELECT to_regclass('{table}') IS NOT NULL")[0][0]:
+            return None
+        rows = self.database.execute(f"SELECT version_num FROM {self.version_table}")
+        return {str(row[0]) for row in rows}
 
     def go(self, id_: str, *, up: bool) -> None:
         """Run one revision's ``upgrade`` or ``downgrade``. Raises what it raises."""
+        self.runs = 0
 
         def steps(heads: Any, context: Any) -> list[Any]:
+            self._note(context)
             return [self._step(id_, up)]
 
         self.project.run(
@@ -99,6 +119,9 @@ class Walk(Steps):
 
     def _steps(self, heads: Any, context: Any) -> Iterator[Any]:
         """What Alembic takes for its plan. It may ask anew for a plan whose first step it has not run."""
+        self._note(context)
+        if self._thread is None:
+            return  # the run is over, and env.py calls run_migrations() once more
         while True:
             if self._asked is None:
                 self._done.put(None)  # the step before is committed: Alembic asks for the next
@@ -110,7 +133,14 @@ class Walk(Steps):
             self._asked = None
 
     def _wait(self) -> None:
-        error = self._done.get()
+        thread, error = self._thread, None
+        while True:
+            try:
+                error = self._done.get(timeout=1)
+                break
+            except Empty:
+                if thread is None or not thread.is_alive():
+                    raise RuntimeError("the run of env.py has ended without an answer") from None
         if error is not None:
             self._thread = None
             raise error
@@ -134,4 +164,8 @@ class Walk(Steps):
             return
         with self.project.around(self.database.url, _each_in_its_transaction):
             self._todo.put(None)
-            thread.join()
+            thread.join(_END_SECONDS)
+        if thread.is_alive():
+            raise RuntimeError(
+                f"env.py has not ended {_END_SECONDS:.0f} s after its last migration"
+            )
