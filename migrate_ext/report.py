@@ -122,7 +122,7 @@ def _database_error(error: BaseException, original: BaseException) -> int:
     )
     if statement is None and state is None and not outcome and not connected:
         return _connect_error(original)
-    message = _one_paragraph(errors.without_severity(original))
+    message = _one_paragraph(errors.without_severity(original)) or type(original).__name__
     _say(f"FAILED: {_where(error)}{message}")
     if statement is not None:
         _say(f"[SQL: {_excerpt(statement, original)}]")
