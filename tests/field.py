@@ -116,6 +116,11 @@ INDEX_DOWN = """\
 EVERY = 10  # in mode "autocommit", each so many migrations make an index
 
 
+def upgrade_of(mode: str, n: int) -> str:
+    """The body of the `n`-th upgrade, as :class:`Field` has it."""
+    return INDEX_UP if mode == "autocommit" and n % EVERY == 0 else TABLE_UP
+
+
 class Field:
     """A project with `count` migrations in a new folder, and its database.
 
@@ -347,6 +352,9 @@ def told(command: Command, start: int, at: int) -> None:
     committed = re.search(r"Committed: ([^.]*)\.", command.said)
     doubt = re.search(r"outcome is in doubt\. (It could not be checked)?", command.said)
     checked = re.search(r"the database is at (base|r\d{4})", command.said)
+    refused = "The server refused COMMIT, and rolled its transaction back." in command.said
+    half_done = re.search(r"(r\d{4}) was left half done", command.said)
+    assert not (refused and doubt), command.said
     said = start
     if committed:
         said = int(re.findall(r"r(\d{4})", committed[1])[-1]) - undoing
@@ -357,6 +365,8 @@ def told(command: Command, start: int, at: int) -> None:
         assert said in (start, at), f"it is at {at}:\n{command.said}"
         said = 0 if checked[1] == "base" else int(checked[1][1:])
     assert said == at, f"it is at {at}:\n{command.said}"
+    if half_done:
+        assert int(half_done[1][1:]) == at + (not undoing), f"it is at {at}:\n{command.said}"
 
 
 _preloaded = False
@@ -509,6 +519,7 @@ listen_port = {listen}
 unix_socket_dir =
 auth_type = trust
 auth_file = {folder}/users
+admin_users = {user}
 pool_mode = {mode}
 default_pool_size = {size}
 max_client_conn = 200
@@ -518,45 +529,104 @@ pidfile = {folder}/pid
 """
 
 
-@contextlib.contextmanager
-def pooler(url: str, *, mode: str = "transaction", size: int = 4) -> Iterator[int]:
-    """A pgbouncer before the server of `url`, for as long as the block: its port."""
-    program = find_pooler()
-    assert program is not None
-    parts = urlsplit(url)
-    folder = Path(tempfile.mkdtemp(prefix="migrate_ext-pooler-", dir="/tmp"))
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        listen = probe.getsockname()[1]
-    (folder / "users").write_text(f'"{parts.username}" ""\n')
-    (folder / "ini").write_text(
-        POOLER.format(
-            port=parts.port or 5432,
-            user=parts.username,
-            password=f" password={parts.password}" if parts.password else "",
-            listen=listen,
-            folder=folder,
-            mode=mode,
-            size=size,
+class Pooler:
+    """A pgbouncer before the server of `url`, which can be paused, and started again on its port."""
+
+    def __init__(self, url: str, mode: str = "transaction", size: int = 4) -> None:
+        program = find_pooler()
+        assert program is not None
+        parts = urlsplit(url)
+        self.url = url
+        self.folder = Path(tempfile.mkdtemp(prefix="migrate_ext-pooler-", dir="/tmp"))
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = int(probe.getsockname()[1])
+        (self.folder / "users").write_text(f'"{parts.username}" ""\n')
+        (self.folder / "ini").write_text(
+            POOLER.format(
+                port=parts.port or 5432,
+                user=parts.username,
+                password=f" password={parts.password}" if parts.password else "",
+                listen=self.port,
+                folder=self.folder,
+                mode=mode,
+                size=size,
+            )
         )
-    )
-    command = [program, str(folder / "ini")]
-    if os.geteuid() == 0:
-        for path in (folder, *folder.iterdir()):
-            shutil.chown(path, "nobody")
-        command[1:1] = ["-u", "nobody"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
+        self.command = [program, str(self.folder / "ini")]
+        if os.geteuid() == 0:
+            for path in (self.folder, *self.folder.iterdir()):
+                shutil.chown(path, "nobody")
+            self.command[1:1] = ["-u", "nobody"]
+        self.start()
+
+    def start(self) -> None:
+        null = subprocess.DEVNULL
+        self.process = subprocess.Popen(self.command, stdout=null, stderr=null)
         deadline = time.monotonic() + 20
         while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", listen)):
-                break
-            log = folder / "log"
-            assert time.monotonic() < deadline and process.poll() is None, (
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                return
+            log = self.folder / "log"
+            assert time.monotonic() < deadline and self.process.poll() is None, (
                 log.read_text() if log.exists() else "pgbouncer said nothing"
             )
             time.sleep(0.02)
-        yield listen
+
+    def restart(self) -> None:
+        """Kill it, with all its connections, and start it again."""
+        self.process.kill()
+        self.process.wait()
+        (self.folder / "pid").unlink(missing_ok=True)
+        self.start()
+
+    def admin(self, command: str) -> None:
+        """``PAUSE`` waits for the open transactions; until ``RESUME`` no other begins."""
+        url = with_port(bare(self.url), self.port).rpartition("/")[0] + "/pgbouncer"
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(command)
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait(timeout=20)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def pooler(url: str, *, mode: str = "transaction", size: int = 4) -> Iterator[int]:
+    """A pgbouncer before the server of `url`, for as long as the block: its port."""
+    with contextlib.closing(Pooler(url, mode, size)) as found:
+        yield found.port
+
+
+# An env.py, which asyncpg needs behind a pooler: no statement may have a name that stays.
+POOLED_ASYNCPG = """\
+import asyncio, os, uuid
+from alembic import context
+from logging.config import fileConfig
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+fileConfig(context.config.config_file_name)
+
+def migrate(connection):
+    context.configure(connection=connection, transaction_per_migration={each})
+    with context.begin_transaction():
+        context.run_migrations()
+
+async def run():
+    engine = create_async_engine(
+        os.environ["DATABASE_URL"],
+        poolclass=NullPool,
+        connect_args={{
+            "statement_cache_size": 0,
+            "prepared_statement_name_func": lambda: f"__asyncpg_{{uuid.uuid4()}}__",
+        }},
+    )
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(migrate)
     finally:
-        process.terminate()
-        process.wait(timeout=20)
-        shutil.rmtree(folder, ignore_errors=True)
+        await engine.dispose()
+
+asyncio.run(run())
+"""

@@ -5,7 +5,7 @@ Usage: soak.py [--scale F] [--only WORD...] [--ways WAY...] [--seed N]. At scale
 SECURITY.md; `make test` runs it at a small scale (tests/pg/test_soak.py). A failure prints the seed, which repeats it.
 
 A blow comes at a random time, after a random byte of the conversation with the server, or at a COMMIT: before the server
-has it, or just after. After each, nobody may be left on the server, the version row must be that of the schema, a success
+has it, or just after. Other blows are in a random migration itself. After each, nobody and no advisory lock may be left on the server, the version row must be that of the schema, a success
 must have happened, a failure must give its reason and say what was committed, which must be so; and the same command must
 go on to the end, running what was left and nothing else. Every output is searched for the database's password.
 """
@@ -13,6 +13,7 @@ go on to the end, running what was left and nothing else. Every output is search
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import itertools
 import json
@@ -32,8 +33,9 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 import field  # noqa: E402
 import psycopg  # noqa: E402
-from field import Command, Field  # noqa: E402
+from field import Command, Field, Pooler  # noqa: E402
 
+from migrate_ext import lock  # noqa: E402
 from migrate_ext.testing import embedded as server  # noqa: E402
 
 DRIVERS = {
@@ -63,6 +65,7 @@ class Soak:
     ) -> None:
         self.server, self.folder, self.scale, self.seed = private, folder, scale, seed
         self.ways, self.next_ways = ways, itertools.cycle(ways)
+        self._turns = itertools.cycle(itertools.product(ways, field.MODES))
         # `make test` has no time for more.
         self.count = 200 if scale >= 0.01 else 20
         self.numbers = itertools.count()
@@ -73,6 +76,10 @@ class Soak:
 
     def times(self, full: int) -> int:
         return max(1, round(full * self.scale))
+
+    def turn(self, *modes: str) -> tuple[str, str]:
+        """A way and a mode, out of `modes` where there are any; all come round."""
+        return next(turn for turn in self._turns if not modes or turn[1] in modes)
 
     def seeds(self, full: int) -> Iterator[random.Random]:
         for n in range(self.times(full)):
@@ -98,6 +105,28 @@ class Soak:
             f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
         )
 
+    def planted(
+        self,
+        way: str,
+        mode: str,
+        dice: random.Random,
+        lines: str,
+        *,
+        places: tuple[str, ...] = ("before",),
+    ) -> tuple[Field, int]:
+        """A project with `lines` in one migration, and which it is; its database is new. places: whether
+        they may stand before, behind, or in an autocommit block before what the migration does."""
+        count = min(40, self.count)
+        n = dice.randint(2, count)  # the first one makes more, which a block would leave half done
+        own, place = field.upgrade_of(mode, n), dice.choice(places)
+        if place == "in a block":
+            indented = "".join(f"    {line}" for line in lines.splitlines(keepends=True))
+            lines = "    with op.get_context().autocommit_block():\n" + indented
+        body = f"{own}\n{lines}" if place == "behind" else lines + own
+        project = self.project(way, mode, count, body={n: body})
+        project.url = self.database()
+        return project, n
+
     def project(self, way: str, mode: str, count: int, **more: object) -> Field:
         folder = self.folder / f"project_{next(self.numbers)}"
         return Field(folder, "", way=way, mode=mode, count=count, **more)  # type: ignore[arg-type]
@@ -107,23 +136,29 @@ class Soak:
         found = []
         for way in itertools.islice(self.next_ways, min(runs, len(self.ways))):
             place = Place(self.project(way, mode, count), DRIVERS[way])
-            project = place.project
-            project.url = self.database()
-            stats = project.folder / "stats"
-            for command in ("upgrade", "head"), ("downgrade", "base"):
-                proxy = field.Proxy(self.server.port, behind=field.COMMIT, number=sys.maxsize)
-                url = field.with_port(project.url, proxy.port)
-                done = project.run(*command, url=url, MIGRATE_EXT_STATS=str(stats))
-                proxy.close()
-                assert done.code == 0, done.said
-                if way == "compiled":
-                    assert json.loads(stats.read_text())["planned"] == count
-                place.seconds[command[0]] = done.seconds
-                place.bytes[command[0]] = proxy.total
-                place.commits[command[0]] = proxy.said
-            self.drop(project.url)
+            place.project.url = self.database()
+            planned = self.measured(place, self.server.port)
+            assert way != "compiled" or planned == count
+            self.drop(place.project.url)
             found.append(place)
         return found
+
+    def measured(self, place: Place, port: int) -> int:
+        """Note how upgrade and downgrade go in an empty database, which it is again. port: of a server, or a
+        pooler. Returns how many migrations were compiled."""
+        stats = place.project.folder / "stats"
+        stats.write_text("{}")
+        for command in ("upgrade", "head"), ("downgrade", "base"):
+            proxy = field.Proxy(port, behind=field.COMMIT, number=sys.maxsize)
+            url = field.with_driver(place.project.url, place.drivers[0])
+            url = field.with_port(url, proxy.port)
+            done = place.project.run(*command, url=url, MIGRATE_EXT_STATS=str(stats))
+            proxy.close()
+            assert done.code == 0, done.said
+            place.seconds[command[0]] = done.seconds
+            place.bytes[command[0]] = proxy.total
+            place.commits[command[0]] = proxy.said
+        return int(json.loads(stats.read_text()).get("planned", 0))
 
     def strike(
         self,
@@ -131,11 +166,13 @@ class Soak:
         dice: random.Random,
         then: Callable[[Command], None] | None,
         *arguments: str,
+        port: int = 0,
     ) -> Command:
-        """Run a command, and do `then` at some point of it; None: cut its line."""
+        """Run a command, and do `then` at some point of it; None: cut its line. port: of a pooler."""
         project, name = place.project, arguments[0]
         driver = dice.choice(place.drivers)
-        url = field.with_driver(project.url, driver)
+        port = port or self.server.port
+        url = field.with_port(field.with_driver(project.url, driver), port)
         point = dice.choice(_POINTS if then else _POINTS[1:])
         if point == "time":
             assert then is not None
@@ -155,12 +192,12 @@ class Soak:
         doing = act if then else None
         if point == "byte":
             after = dice.randrange(place.bytes[name])
-            proxy = field.Proxy(self.server.port, after, then=doing)
+            proxy = field.Proxy(port, after, then=doing)
         else:
             number = dice.randint(1, place.commits[name])
             side = dice.choice(("before", "behind"))
             proxy = field.Proxy(
-                self.server.port,
+                port,
                 number=number,
                 then=doing,
                 **{side: field.COMMIT},  # type: ignore[arg-type]
@@ -176,36 +213,52 @@ class Soak:
             self.outputs += 1
             assert self.server.password not in command.said, command.said
 
-    def state(self, project: Field) -> int:
-        """As :meth:`Field.state`, when nobody of the command is left on the server."""
+    def state(self, project: Field, *, pooled: bool = False) -> int:
+        """As :meth:`Field.state`, when nobody of the command, and no lock, is left on the server.
+        pooled: a pooler keeps sessions, which do nothing."""
         project.state()  # one that is still working leaves it consistent as well
         deadline = time.monotonic() + _END_SECONDS
         with project.connect() as connection:
             others = (
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-                "AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+                "SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND backend_type = 'client backend' AND pid <> pg_backend_pid() "
+                f"AND NOT ({pooled} AND state = 'idle')), (SELECT count(*) FROM pg_locks "
+                "WHERE locktype = 'advisory' AND database = "
+                "(SELECT oid FROM pg_database WHERE datname = current_database()))"
             )
-            while connection.execute(others).fetchone() != (0,):
+            while connection.execute(others).fetchone() != (0, 0):
                 assert time.monotonic() < deadline, "the server goes on without a client"
                 time.sleep(0.005)
         return project.state()
 
-    def goes_on(self, project: Field, command: Command, reason: str = "") -> int:
+    def goes_on(
+        self,
+        project: Field,
+        command: Command,
+        reason: str = "",
+        mend: Callable[[], object] | None = None,
+        pooler: Pooler | None = None,
+    ) -> int:
         """After a blow to `command`: see the module's text. reason: a pattern of what a failure says.
-        Returns where the blow left the database."""
+        mend: takes its cause away. Returns where the blow left the database."""
         name = command.arguments[0]
         start, end = (0, project.count) if name == "upgrade" else (project.count, 0)
-        at = self.state(project)
+        at = self.state(project, pooled=pooler is not None)
         if command.code == 0:
             assert at == end, f"success, but at {at}:\n{command.said}"
         elif command.code != 137:
             assert re.search(reason, command.said, re.IGNORECASE), command.said
             assert command.way == "alembic" or "Traceback" not in command.said, command.said
             field.told(command, start, at)
-        done = project.run(*command.arguments)
+        if mend is not None:
+            mend()
+        url = command.environment["DATABASE_URL"] if pooler is not None else project.url
+        if pooler is not None:
+            url = field.with_port(url, pooler.port)
+        done = project.run(*command.arguments, url=url)
         self.searched(command, done)
         assert done.code == 0, f"at {at}, then:\n{done.said}"
-        assert project.state() == end
+        assert self.state(project, pooled=pooler is not None) == end
         assert done.said.count(f"Running {name}") == abs(end - at), f"at {at}, then:\n{done.said}"
         return at
 
@@ -216,6 +269,7 @@ LOST = (
     "|EOF detected|could not receive data|broken pipe"
 )
 TERMINATED = "terminating connection|terminated by administrator"
+POOLER_GONE = "closed the connection|unexpected"
 DOWN = "shutting down|starting up|refused|immediate shutdown|crash of another|recovery mode"
 
 
@@ -336,9 +390,320 @@ def restarted(soak: Soak) -> str:
     return f"{runs} restarts, {hit} in mid-run; each a clear error, each rerun at head"
 
 
+# --- blows in a migration ---------------------------------------------------------------------------------------------
+
+REFUSED = """\
+CREATE TABLE parent (id int PRIMARY KEY);
+CREATE TABLE child (p int REFERENCES parent DEFERRABLE INITIALLY DEFERRED)
+"""
+
+
+def refused(soak: Soak) -> str:
+    runs = 0
+    turns: set[tuple[str, str]] = set()
+    for dice in soak.seeds(150):
+        turn = soak.turn()
+        insert = "    op.execute('INSERT INTO child VALUES (1)')\n"
+        project, n = soak.planted(*turn, dice, insert)
+        with project.connect() as connection:
+            connection.execute(REFUSED)
+        url = field.with_driver(project.url, dice.choice(DRIVERS[turn[0]]))
+        command = project.run("upgrade", "head", url=url)
+
+        def mend(project: Field = project) -> None:
+            with project.connect() as connection:
+                connection.execute("INSERT INTO parent VALUES (1)")
+
+        assert command.code, command.said
+        assert "The server refused COMMIT" in command.said, command.said
+        at = soak.goes_on(project, command, "violates foreign key constraint", mend)
+        assert at == (0 if turn[1] == "one" else n - 1)
+        turns.add(turn)
+        runs += 1
+        soak.drop(project.url)
+    return f"{runs} refused, in {len(turns)} of 9 ways and modes; each said so, each rerun at head"
+
+
+# Each transaction that reads the one and writes the other fails when another did so meanwhile, and committed.
+READS = "    op.execute('INSERT INTO written SELECT count(*) FROM read')\n"
+OTHER = """\
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+INSERT INTO read SELECT count(*) FROM written;
+COMMIT
+"""
+
+
+def serialized(soak: Soak) -> str:
+    runs = hit = repeated = 0
+    for dice in soak.seeds(150):
+        way, mode = soak.turn()
+        count = min(40, soak.count)
+        body = {n: READS + field.upgrade_of(mode, n) for n in range(1, count + 1)}
+        project = soak.project(way, mode, count, body=body)
+        project.url = soak.database()
+        name = project.url.rpartition("/")[2]
+        isolation = "SET default_transaction_isolation"
+        with project.connect() as connection:
+            connection.execute("CREATE TABLE read (n int); CREATE TABLE written (n int)")
+            connection.execute(f"ALTER DATABASE {name} {isolation} = 'serializable'")
+
+        def other(project: Field = project) -> None:
+            with project.connect() as connection:
+                connection.execute(OTHER)
+
+        number = dice.randint(1, 2 if mode == "one" else count)
+        proxy = field.Proxy(soak.server.port, before=field.COMMIT, number=number, then=other)
+        url = field.with_driver(project.url, dice.choice(DRIVERS[way]))
+        retries = dice.choice("03")
+        command = project.run(
+            *("upgrade", "head"),
+            url=field.with_port(url, proxy.port),
+            MIGRATE_EXT_RETRIES=retries,
+        )
+        proxy.close()
+        failed = command.code != 0
+        assert not failed or "The server refused COMMIT" in command.said, command.said
+        # What env.py commits, and what is behind an autocommit block, is not repeated.
+        repeats = retries != "0" and mode != "one" and "half done" not in command.said
+        assert not (failed and repeats), command.said
+        hit += failed
+        repeated += "Repeating, 1 of 3" in command.said
+        soak.goes_on(project, command, "could not serialize access")
+        runs += 1
+        soak.drop(project.url)
+    return f"{runs} runs, {hit} refused and said so, {repeated} repeated by themselves; each rerun at head"
+
+
+LOSSES = ("DISCARD ALL", "SELECT pg_advisory_unlock_all()")
+
+
+def given_up(soak: Soak) -> str:
+    runs = lost = rounds = 0
+    for dice in soak.seeds(100):
+        way, mode = soak.turn()
+        loss = dice.choice(LOSSES)
+        pause = dice.choice((0.0, dice.uniform(0.0, 0.3)))
+        lines = f"    op.execute({loss!r})\n    op.execute('SELECT pg_sleep({pause:.3f})')\n"
+        project, n = soak.planted(way, mode, dice, lines, places=("in a block",))
+        # psycopg and asyncpg prepare statements, which DISCARD takes away, under Alembic, too.
+        driver = "psycopg2" if loss == LOSSES[0] else dice.choice(DRIVERS[way])
+        url = field.with_driver(project.url, driver)
+        commands = [project.start("upgrade", "head", url=url) for _ in range(6)]
+        for command in commands:
+            command.wait(300)
+        soak.searched(*commands)
+        for command in commands:
+            if command.code:
+                assert command.code == 255, command.said
+                assert lock.LOST in command.said, command.said
+                field.told(command, n - 1, n - 1)
+                lost += 1
+        assert soak.state(project) == project.count, "\n".join(c.said for c in commands)
+        rounds += 1
+        runs += len(commands)
+        soak.drop(project.url)
+    return (
+        f"{runs} runs in {rounds} rounds, each migration once; {lost} found the lock taken by another "
+        "run and ended, all others exit 0"
+    )
+
+
+CLOSES = (
+    "op.get_bind().close()",
+    "op.get_bind().connection.close()",
+    "op.get_bind().invalidate()",
+    "op.get_bind().connection.invalidate()",
+)
+CLOSED = "closed|invalid|AssertionError"  # the last is SQLAlchemy's, of a connection given back
+
+
+def closed(soak: Soak) -> str:
+    runs = 0
+    found: set[tuple[str, str, str]] = set()
+    for dice in soak.seeds(150):
+        way, mode = soak.turn()
+        close = dice.choice(CLOSES)
+        lines = f"    if __import__('os').environ.get('BLOW'):\n        {close}\n"
+        places = ("before", "behind", "in a block")
+        project, n = soak.planted(way, mode, dice, lines, places=places)
+        url = field.with_driver(project.url, dice.choice(DRIVERS[way]))
+        command = project.run("upgrade", "head", url=url, BLOW="1")
+        assert command.code, f"{close} in r{n:04}:\n{command.said}"
+        soak.goes_on(project, command, CLOSED)
+        found.add((way, mode, close))
+        runs += 1
+        soak.drop(project.url)
+    return f"{runs} closed, {len(found)} kinds of 36; each an error, each rerun at head"
+
+
+# --- blows from outside -----------------------------------------------------------------------------------------------
+
+
+def cancelled(soak: Soak) -> str:
+    runs = hit = times = 0
+    for dice in soak.seeds(150):
+        way, mode = soak.turn()
+        project = soak.project(way, mode, min(40, soak.count))
+        project.url = soak.database()
+        cancel = (
+            "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = "
+            f"'{project.url.rpartition('/')[2]}'"
+        )
+        url = field.with_driver(project.url, dice.choice(DRIVERS[way]))
+        command = project.start("upgrade", "head", url=url)
+        pause = dice.choice((0.002, 0.02, 0.1))
+        while not command.poll():
+            time.sleep(dice.uniform(0, pause))
+            soak._execute(cancel)
+            times += 1
+        hit += command.code != 0
+        soak.goes_on(project, command, "canceling statement due to user request")
+        runs += 1
+        soak.drop(project.url)
+    return f"{runs} runs, cancelled {times} times, {hit} failed: clear errors, each rerun at head"
+
+
+def stopped(soak: Soak) -> str:
+    runs = rounds = stops = 0
+    for dice in soak.seeds(50):
+        way, mode = soak.turn()
+        project = soak.project(way, mode, min(40, soak.count))
+        project.url = soak.database()
+        url = field.with_driver(project.url, dice.choice(DRIVERS[way]))
+        commands = [project.start("upgrade", "head", url=url) for _ in range(8)]
+        for _ in range(20):
+            time.sleep(dice.uniform(0, 0.1))
+            running = [command for command in commands if not command.poll()]
+            if not running:
+                break
+            victim = dice.choice(running)
+            victim.send(signal.SIGSTOP)
+            time.sleep(dice.uniform(0, 0.3))
+            victim.send(signal.SIGCONT)
+            stops += 1
+        all_done(soak, project, commands)
+        rounds += 1
+        runs += len(commands)
+        soak.drop(project.url)
+    return f"{runs} runs in {rounds} rounds, stopped {stops} times: all exit 0, each migration once"
+
+
+def all_done(
+    soak: Soak, project: Field, commands: list[Command], pooler: Pooler | None = None
+) -> None:
+    """All of a crowd succeed, and each migration is run once."""
+    for command in commands:
+        command.wait(300)
+    soak.searched(*commands)
+    bad = [command.said for command in commands if command.code]
+    assert not bad, f"{len(bad)} of {len(commands)} failed\n{bad[0]}"
+    assert soak.state(project, pooled=pooler is not None) == project.count
+    ran = sum(command.said.count("Running upgrade") for command in commands)
+    assert ran == project.count, ran
+
+
+# --- blows to a pooler ------------------------------------------------------------------------------------------------
+
+NO_POOLER = "LEFT OUT: no pgbouncer here (Debian: apt-get install pgbouncer)"
+
+
+@contextlib.contextmanager
+def busy(project: Field, pooler: Pooler, count: int = 4) -> Iterator[None]:
+    """Other clients of the pooler, so that a run's transactions get one session and another."""
+    url = field.bare(field.with_port(project.url, pooler.port))
+    over = threading.Event()
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        with psycopg.connect(url, prepare_threshold=None) as connection:
+            while not over.is_set():
+                with connection.transaction():
+                    connection.execute("SELECT 1")
+
+    def client() -> None:
+        while not over.is_set():
+            try:
+                work()
+            except psycopg.OperationalError:  # the pooler was killed: again
+                time.sleep(0.01)
+            except BaseException as error:
+                errors.append(error)
+                return
+
+    threads = [threading.Thread(target=client) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert not errors, errors
+
+
+def pooled_project(soak: Soak, dice: random.Random) -> tuple[Field, str]:
+    """A project, and the driver that it is to use behind a pooler."""
+    way, mode = soak.turn("one", "each")
+    drivers = ("psycopg2", "psycopg", *(["asyncpg"] if way != "compiled" else []))
+    driver = dice.choice(drivers)
+    project = soak.project(way, mode, 20)
+    if driver == "asyncpg":
+        env = field.POOLED_ASYNCPG.format(each=mode != "one")
+        (project.folder / "env.py").write_text(env)
+    project.url = soak.database()
+    return project, driver
+
+
+def paused(soak: Soak) -> str:
+    if field.find_pooler() is None:
+        return NO_POOLER
+    runs = rounds = pauses = 0
+    with contextlib.closing(Pooler(soak.server.url())) as pooler:
+        for dice in soak.seeds(50):
+            project, driver = pooled_project(soak, dice)
+            url = field.with_port(field.with_driver(project.url, driver), pooler.port)
+            with busy(project, pooler):
+                commands = [project.start("upgrade", "head", url=url) for _ in range(4)]
+                for _ in range(dice.randint(1, 4)):
+                    time.sleep(dice.uniform(0, 0.2))
+                    pooler.admin("PAUSE")
+                    time.sleep(dice.uniform(0, 0.2))
+                    pooler.admin("RESUME")
+                    pauses += 1
+                for command in commands:
+                    command.wait(300)
+            all_done(soak, project, commands, pooler)
+            rounds += 1
+            runs += len(commands)
+            soak.drop(project.url)
+    return f"{runs} runs in {rounds} rounds, paused {pauses} times: all exit 0, each migration once"
+
+
+def pooler_killed(soak: Soak) -> str:
+    if field.find_pooler() is None:
+        return NO_POOLER
+    runs = hit = doubt = 0
+    with contextlib.closing(Pooler(soak.server.url())) as pooler:
+        for dice in soak.seeds(50):
+            project, driver = pooled_project(soak, dice)
+            place = Place(project, (driver,))
+            soak.measured(place, pooler.port)
+            with busy(project, pooler):
+                command = soak.strike(
+                    *(place, dice, lambda _: pooler.restart(), "upgrade", "head"), port=pooler.port
+                )
+            hit += command.code != 0
+            doubt += "in doubt" in command.said
+            soak.goes_on(project, command, f"{LOST}|{DOWN}|{POOLER_GONE}", pooler=pooler)
+            runs += 1
+            soak.drop(project.url)
+    return f"{runs} restarts, {hit} in mid-run, COMMIT in doubt {doubt}; each rerun at head"
+
+
 def pooled(soak: Soak) -> str:
     if field.find_pooler() is None:
-        return "LEFT OUT: no pgbouncer here (Debian: apt-get install pgbouncer)"
+        return NO_POOLER
     rounds, runs = soak.times(20), 0
     with field.pooler(soak.server.url()) as port:
         for number in range(rounds):
@@ -411,7 +776,15 @@ BLOWS: dict[str, Callable[[Soak], str]] = {
     "connection cut after byte n": cut,
     "pg_terminate_backend": terminated,
     "server restart": restarted,
+    "pg_cancel_backend": cancelled,
+    "COMMIT refused: a deferred foreign key": refused,
+    "COMMIT refused: SERIALIZABLE": serialized,
+    "lock given up in a block, 6 at once": given_up,
+    "connection closed by a migration": closed,
+    "SIGSTOP, SIGCONT, 8 at once": stopped,
     "pgbouncer, 8 at once": pooled,
+    "pgbouncer paused, 4 at once": paused,
+    "pgbouncer killed and started again": pooler_killed,
     "table held, lock_timeout 1s, retries": table_held,
 }
 
