@@ -342,7 +342,7 @@ class Guard:
 
     def again(self) -> None:
         """Take the lock anew, after the transaction was rolled back: the run begins again."""
-        self.planned = None
+        self.planned, self.is_refused = None, False
         self.done = list(self.committed)
         if not self.held:
             self._take()
