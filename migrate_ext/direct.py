@@ -466,23 +466,29 @@ def with_driver(url: str, default: str) -> str | None:
     """A PostgreSQL URL for SQLAlchemy, with a driver that is installed if it names none and the
     `default` is not; None where no driver is.
     """
-    from importlib.util import find_spec  # few commands need a driver
-
     scheme, _, rest = url.partition("://")
     if "+" in scheme:
         return url
     for driver in (default, "psycopg", "psycopg2"):
-        if find_spec(driver) is not None:
+        if _is_importable(driver):
             return url if driver == default else f"{scheme}+{driver}://{rest}"
     return None
 
 
-def _default_driver() -> str:
-    """SQLAlchemy's, without importing it."""
-    from migrate_ext import plans
+def _is_importable(package: str) -> bool:
+    """As ``importlib.util.find_spec``, which costs its import, for a package in a folder."""
+    if package in sys.modules:
+        return sys.modules[package] is not None
+    return any(os.path.isfile(os.path.join(place, package, "__init__.py")) for place in sys.path)
 
-    version = plans.installed().get("sqlalchemy", "").partition("-")[2].split(".")
-    return "psycopg2" if version[:2] in (["1", "4"], ["2", "0"]) else "psycopg"
+
+def _default_driver() -> str:
+    """SQLAlchemy's, by its version, without importing it."""
+    for place in sys.path:
+        for name in os.listdir(place or os.curdir) if os.path.isdir(place or os.curdir) else ():
+            if name.lower().startswith("sqlalchemy-2.0."):
+                return "psycopg2"
+    return "psycopg"
 
 
 def log_context() -> None:

@@ -15,7 +15,7 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 from project import ROOT
 
-from migrate_ext import config
+from migrate_ext import config, direct
 from migrate_ext.errors import CommandError, Declined
 
 if sys.version_info >= (3, 11):
@@ -284,14 +284,16 @@ def test_an_ordinary_pyproject_is_not_parsed() -> None:
     ],
 )
 def test_a_url_without_a_driver_is_shown_with_the_one_that_is_used(
-    monkeypatch: pytest.MonkeyPatch, sqlalchemy: str, missing: str, shown: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sqlalchemy: str, missing: str, shown: str
 ) -> None:
     """As Alembic shows the engine's, which the seam makes by the same rule."""
-    from migrate_ext import direct, plans
-
-    found = {**plans.installed(), "sqlalchemy": f"{sqlalchemy}.dist-info"}
-    monkeypatch.setattr(plans, "installed", lambda: found)
+    (tmp_path / f"{sqlalchemy}.dist-info").mkdir()
+    for driver in {"psycopg", "psycopg2"} - {missing}:
+        (tmp_path / driver).mkdir()
+        (tmp_path / driver / "__init__.py").touch()
+        monkeypatch.delitem(sys.modules, driver, raising=False)
     if missing:
-        monkeypatch.setitem(sys.modules, missing, None)
+        monkeypatch.delitem(sys.modules, missing, raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), "", str(tmp_path / "nowhere")])
     assert direct.with_driver("postgresql://h/d", direct._default_driver()) == shown
     assert direct.with_driver("postgresql+asyncpg://h/d", "psycopg") == "postgresql+asyncpg://h/d"
