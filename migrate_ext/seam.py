@@ -479,17 +479,31 @@ def _way_of_directives(context: MigrationContext) -> tuple[object, ...]:
     return (
         [vars(owner).get(name) for owner in classes for name in _DIRECTIVES],
         [getattr(type(impl), name) for name in _SENDING],
-        vars(impl).keys() & _SENDING_NAMES,
+        _patches(impl),
         [*Operations._to_impl._registry.values()],
         len(registry._key_to_collection),
     )
 
 
+def _patches(impl: DefaultImpl) -> dict[str, Any]:
+    """What stands on an impl itself in the place of methods that send; what a run of ours puts there hides
+    what was there before.
+    """
+    found = {name: vars(impl)[name] for name in vars(impl).keys() & _SENDING_NAMES}
+    run = getattr(found.get("_exec"), "__self__", None)
+    if type(run) is _Run:
+        found["_exec"] = run.exec
+        if getattr(run.exec, "__func__", None) is type(impl)._exec:
+            del found["_exec"]
+    return found
+
+
 def _overridden(context: MigrationContext) -> str | None:
     """Whose code would see a directive pass, if it is not all Alembic's own."""
+    patches = _patches(context.impl)
     for name in _SENDING:
         method = getattr(type(context.impl), name)
-        if not all(_is_ours(m.__module__) for m in (method, vars(context.impl).get(name, method))):
+        if not all(_is_ours(m.__module__) for m in (method, patches.get(name, method))):
             return f"impl: {name} is overridden"
     for owner in alembic_op, Operations:
         for name in _DIRECTIVES:
@@ -621,6 +635,10 @@ class _Lending:
 _LONG_TEXT = 1_000_000
 
 
+# What `_Run.look` saw last, of any run, and what it makes of that.
+_looked_at: tuple[tuple[object, ...], str | None] = ((), None)
+
+
 class _Run:
     """One ``run_migrations`` of a context, with its statements on their way through `executor`."""
 
@@ -631,8 +649,8 @@ class _Run:
         self.executor = executor
         self.find_steps = context._migrations_fn
         self.exec = context.impl._exec
-        self.looked_at: tuple[object, ...] = ()
         self.overridden: str | None = None
+        self.look()  # before the impl has our own
         self.code: CodeType | None = None  # of the plain function that is running
         self.versions: dict[str, str | None] = {}
         self.is_watched = not context.impl.transactional_ddl or bool(
@@ -646,9 +664,11 @@ class _Run:
 
     def look(self) -> None:
         """Learn whether somebody's code sees directives pass: that may change with each migration."""
+        global _looked_at
         now = _way_of_directives(self.context)
-        if now != self.looked_at:
-            self.looked_at, self.overridden = now, _overridden(self.context)
+        if now != _looked_at[0]:
+            _looked_at = now, _overridden(self.context)
+        self.overridden = _looked_at[1]
 
     def steps(self, *arguments: Any) -> Iterable[Any]:
         """The steps to run, each with its function wrapped."""

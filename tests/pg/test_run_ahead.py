@@ -588,3 +588,37 @@ def test_a_long_text_is_not_looked_through_twice(lab: Lab) -> None:
     before = counters.plain_reasons.get("statement: a long text", 0)
     lab.agree()
     assert counters.plain_reasons["statement: a long text"] == before + 1
+
+
+WATCHED_IMPL = """
+from alembic import context
+
+attributes = context.config.attributes
+with attributes["engine"].connect() as connection:
+    context.configure(connection=connection, **attributes["configure"])
+    impl = context.get_context().impl
+    execute = impl._exec
+
+    def watch(construct, *arguments, **keywords):
+        attributes["configure"]["template_args"].append(str(construct))
+        return execute(construct, *arguments, **keywords)
+
+    impl._exec = watch
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+
+def test_an_impl_that_is_patched_on_the_object_sees_every_directive(lab: Lab) -> None:
+    """In every run: what was seen of another's is not taken for it."""
+    bodies = [f"op.execute('CREATE TABLE t{n} ()')" for n in range(3)]
+    lab.write(bodies)
+    assert lab.run(True).error is None
+    (lab.folder / "env.py").write_text(WATCHED_IMPL)
+    for batched in (True, False):
+        seen: list[str] = []
+        lab.configure = {"template_args": seen}
+        assert lab.run(batched).error is None
+        assert [text for text in seen if "CREATE TABLE t" in text] == [
+            f"CREATE TABLE t{n} ()" for n in range(3)
+        ]
