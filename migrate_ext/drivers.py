@@ -326,7 +326,9 @@ def _decoded(failed: errors.ServerError, codec: str) -> errors.ServerError:
     return found
 
 
-def wrapped(connection: Connection, original: Any, statement: str) -> sqlalchemy.exc.DBAPIError:
+def wrapped(
+    connection: Connection, original: Any, statement: str | None
+) -> sqlalchemy.exc.DBAPIError:
     """What SQLAlchemy raises around a driver's exception. As there, a lost connection is invalidated: a
     rollback on it would raise, and hide this.
     """

@@ -294,7 +294,10 @@ class Executor(logging.Filter):
             await_only(_drained(self.session))
         finally:
             self.session.drain(True)  # nothing is left to do, unless that was interrupted, too
-            self._clear()
+            self._queue.clear()
+            if self._unsettled:
+                self._give_back()
+                self._tell_driver(failed=True)
 
     def abandon(self) -> None:
         """Cancel and forget what is in flight: an exception is on its way."""
@@ -302,6 +305,7 @@ class Executor(logging.Filter):
         if self._unsettled:
             self.session.abandon()
             self._give_back()
+            self._tell_driver(failed=True)
 
     def _advance(self, step: Callable[[], list[tuple[str, int]]]) -> None:
         try:
@@ -338,6 +342,7 @@ class Executor(logging.Filter):
                     raise
         if results and not self._unsettled:
             self._give_back()
+            self._tell_driver()
 
     def _time(self, statement: Statement) -> None:
         now = time.perf_counter()
@@ -363,13 +368,20 @@ class Executor(logging.Filter):
     def _give_back(self) -> None:
         self._unsettled = self._unsettled_of_migrations = 0
         self.lending.give_back()
-        self.driver.after_batch(self._discards_plans)
-        self._discards_plans = False
 
-    def _clear(self) -> None:
-        self._queue.clear()
-        if self._unsettled:
-            self._give_back()
+    def _tell_driver(self, *, failed: bool = False) -> None:
+        """Have the driver catch up with the batch. failed: an exception is on its way already.
+
+        Raises what SQLAlchemy would raise where the driver finds that the connection is lost.
+        """
+        discards_plans, self._discards_plans = self._discards_plans, False
+        try:
+            self.driver.after_batch(discards_plans)
+        except self.connection.dialect.loaded_dbapi.Error as error:  # type: ignore[attr-defined]
+            wrapped = drivers.wrapped(self.connection, error, None)
+            if not failed:  # else the error on its way says why
+                note(wrapped, self.place, None, self.confirmed)
+                raise wrapped from error
 
     # errors
 
@@ -384,8 +396,11 @@ class Executor(logging.Filter):
         left = [item for item in self._queue if isinstance(item, Statement)]
         # A session that was idle for too long ended before the last statement, whatever waited.
         failed = left[-1 if error.sqlstate in _IDLE_TOO_LONG else 0]
-        self._clear()
+        self._queue.clear()
+        self._give_back()
         wrapped = drivers.error(self.connection, error, failed.rendered)
+        if not wrapped.connection_invalidated:
+            self._tell_driver(failed=True)
         lost = wrapped.connection_invalidated or outcome.is_end(error.sqlstate)
         note(wrapped, failed.place, failed.line, self.confirmed if lost else "")
         if wrapped.connection_invalidated:

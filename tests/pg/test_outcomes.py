@@ -188,6 +188,50 @@ def test_a_plan_whose_connection_is_cut_names_what_was_not_answered(
     assert committed(done) == at(project) == ("base" if mode == "one" else "r0008")
 
 
+LOST_BEHIND_A_BATCH = """
+import os, socket
+import psycopg2, sqlalchemy as sa
+from alembic import context
+from migrate_ext import drivers
+
+engine = sa.create_engine(os.environ["DATABASE_URL"])
+admin = psycopg2.connect(engine.url.set(drivername="postgresql").render_as_string(False))
+admin.autocommit = True
+after_batch = drivers.Psycopg2.after_batch
+
+def lose(self, discards_plans):
+    with admin.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('t2') IS NOT NULL")
+        if not {each} or cursor.fetchone() == (True,):
+            line = socket.socket(fileno=os.dup(self.connection.fileno()))
+            line.shutdown(socket.SHUT_RDWR)
+            line.close()
+    after_batch(self, discards_plans)
+
+drivers.Psycopg2.after_batch = lose
+with engine.connect() as connection:
+    context.configure(connection=connection, transaction_per_migration={each})
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("mode", ["one", "each"])
+def test_a_loss_between_a_batch_and_the_next_statement_is_told_with_its_reason(
+    tmp_path: Path, database_url: str, mode: str, fails: bool
+) -> None:
+    body = {3: '    op.execute("SELECT 1 / 0")'} if fails else {}
+    project = run_of(tmp_path, database_url, ALEMBIC, "psycopg2", mode, body)
+    (project.folder / "env.py").write_text(LOST_BEHIND_A_BATCH.format(each=mode == "each"))
+    done = project.run("upgrade", "head")
+    assert done.code == 1, done.said
+    reason = "division by zero" if fails else "server closed the connection unexpectedly"
+    assert reason in done.said, done.said
+    assert "already closed" not in done.said
+    assert committed(done) == at(project) == ("r0002" if mode == "each" else "base")
+
+
 def test_the_severity_of_a_server_that_speaks_another_language_is_no_part_of_its_message() -> None:
     error = errors.ServerError("FEHLER:  Relation »t« existiert nicht\nZEILE 1: SELECT\n")
     error.fields = {ord("S"): "FEHLER", ord("V"): "ERROR", ord("M"): "Relation »t« existiert nicht"}
