@@ -10,9 +10,7 @@ PostgreSQL server for the last row: ``TEST_DATABASE_URL`` or DATABASE_URL of a d
 from __future__ import annotations
 
 import argparse
-import compileall
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -92,7 +90,7 @@ def main() -> None:
     parser.add_argument("--without-10000", action="store_true")
     arguments = parser.parse_args()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installation has its bytecode
-    compileall.compile_dir(ROOT / "migrate_ext", quiet=1, rx=re.compile("templates"))
+    project.compile_package()
     admin = os.environ.get("TEST_DATABASE_URL") or os.environ.get("DATABASE_URL")
     print(f"{'':52} {'off':>10} {'on':>10} {'ratio':>7} {'above':>8} {'difference':>11}")
     with tempfile.TemporaryDirectory() as name:

@@ -225,6 +225,7 @@ def main() -> None:
     server = os.environ.get("TEST_DATABASE_URL")
     if not server:
         raise SystemExit("set TEST_DATABASE_URL, for example postgresql://user@localhost/postgres")
+    project.compile_package()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), server.replace("+psycopg", ""), arguments.revisions)
         try:

@@ -215,6 +215,7 @@ def main() -> None:
     admin = os.environ.get("TEST_DATABASE_URL") or os.environ.get("DATABASE_URL")
     if not admin:
         raise SystemExit("set TEST_DATABASE_URL, for example postgresql://user@localhost/postgres")
+    project.compile_package()
     for revisions in arguments.revisions:
         measure(revisions, admin.replace("+psycopg", ""), arguments.rounds)
 

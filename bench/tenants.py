@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--driver", default="psycopg")
     arguments = parser.parse_args()
+    project.compile_package()
     databases = Databases(os.environ["TEST_DATABASE_URL"])
     with tempfile.TemporaryDirectory() as name:
         folder = project.make(Path(name) / "project", 3, BODY)

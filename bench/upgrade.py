@@ -239,6 +239,7 @@ def main() -> None:
     address = os.environ.get("TEST_DATABASE_URL")
     if not address:
         raise SystemExit("set TEST_DATABASE_URL, for example postgresql://user@localhost/postgres")
+    project.compile_package()
     admin = make_url(address).set(drivername="postgresql")
     with psycopg.connect(admin.render_as_string(hide_password=False)) as connection:
         server = connection.info.server_version // 10000

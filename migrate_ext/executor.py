@@ -377,7 +377,7 @@ class Executor(logging.Filter):
         discards_plans, self._discards_plans = self._discards_plans, False
         try:
             self.driver.after_batch(discards_plans)
-        except self.connection.dialect.loaded_dbapi.Error as error:  # type: ignore[attr-defined]
+        except self.connection.dialect.loaded_dbapi.Error as error:
             wrapped = drivers.wrapped(self.connection, error, None)
             if not failed:  # else the error on its way says why
                 note(wrapped, self.place, None, self.confirmed)

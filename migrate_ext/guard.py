@@ -260,6 +260,56 @@ def line_of(connection: Connection) -> Line | str:
     return LibpqLine(connection, driver, *found) if found else f"this build of {name}"
 
 
+class _Events:
+    """What SQLAlchemy tells of one connection, passed on to the guard of the run that is under way on it.
+
+    Registered once a connection, because that costs as much as a question to the server. The run says by
+    ``_has_events`` whether SQLAlchemy is to tell.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.guard: Guard | None = None
+        event.listen(connection, "begin", self._begin)
+        event.listen(connection, "commit", self._commit)
+        event.listen(connection, "rollback", self._rollback)
+        event.listen(connection, "before_cursor_execute", self._before_cursor_execute, retval=True)
+        event.listen(connection, "after_cursor_execute", self._after_cursor_execute)
+
+    @classmethod
+    def of(cls, connection: Connection) -> _Events:
+        found: _Events | None = vars(connection).get("_migrate_ext_events")
+        if found is None:
+            listened = connection._has_events
+            found = vars(connection)["_migrate_ext_events"] = cls(connection)
+            connection._has_events = listened
+        return found
+
+    def _begin(self, _: Connection) -> None:
+        if self.guard is not None:
+            self.guard.at_begin()
+
+    def _commit(self, _: Connection) -> None:
+        if self.guard is not None:
+            self.guard.at_commit()
+
+    def _rollback(self, _: Connection) -> None:
+        if self.guard is not None:
+            self.guard.at_rollback()
+
+    def _before_cursor_execute(
+        self, _: Connection, cursor: Any, statement: Any, parameters: Any, context: Any, many: bool
+    ) -> tuple[Any, Any]:
+        if self.guard is not None:
+            self.guard.before_statement(statement)
+        return statement, parameters
+
+    def _after_cursor_execute(
+        self, _: Connection, cursor: Any, statement: Any, parameters: Any, context: Any, many: bool
+    ) -> None:
+        if self.guard is not None:
+            self.guard.after_statement(statement)
+
+
 class Moved(Exception):
     """Another run has changed the version rows meanwhile: plan anew."""
 
@@ -288,6 +338,7 @@ class Guard:
         make_heads_sql: Callable[[], str],
     ) -> None:
         self.connection = connection
+        self.events = _Events.of(connection)
         self.line = line
         self.limits = limits
         self.table = table
@@ -328,16 +379,13 @@ class Guard:
 
     def start(self) -> None:
         """Take the lock, before the heads are read."""
-        event.listen(self.connection, "begin", self._beginning)
-        event.listen(self.connection, "commit", self._committing)
-        event.listen(self.connection, "rollback", self._rolling_back)
-        event.listen(self.connection, "before_cursor_execute", self._sending, retval=True)
-        event.listen(self.connection, "after_cursor_execute", self._sent)
+        self.events.guard = self
+        self.connection._has_events = True
         self.started = True
         try:
             self._take()
         except lock.HeldHere as error:
-            self._unlisten()
+            self.events.guard = None
             self.started, self.held_here = False, error
 
     def again(self) -> None:
@@ -453,15 +501,8 @@ class Guard:
                 raise
             # The lock has gone with the session; what failed before, or will, tells why.
 
-    def _unlisten(self) -> None:
-        event.remove(self.connection, "begin", self._beginning)
-        event.remove(self.connection, "commit", self._committing)
-        event.remove(self.connection, "rollback", self._rolling_back)
-        event.remove(self.connection, "before_cursor_execute", self._sending)
-        event.remove(self.connection, "after_cursor_execute", self._sent)
-
     def _finish(self) -> None:
-        self._unlisten()
+        self.events.guard = None
         self.started = False
         status = self.line.status
         if self.restore and status in ("idle", "open"):
@@ -618,7 +659,7 @@ class Guard:
 
     # what SQLAlchemy is about to do
 
-    def _committing(self, _: Connection) -> None:
+    def at_commit(self) -> None:
         if self.in_body:
             self.needs_session("a COMMIT of its own")
         if self.is_retaken:
@@ -653,12 +694,10 @@ class Guard:
         self.committing = list(self.done)
         self.confirmed()
 
-    def _beginning(self, _: Connection) -> None:
+    def at_begin(self) -> None:
         self.confirmed()
 
-    def _sending(
-        self, _: Connection, cursor: Any, statement: Any, parameters: Any, context: Any, many: bool
-    ) -> tuple[Any, Any]:
+    def before_statement(self, statement: Any) -> None:
         """A statement goes the driver's way. It may be a COMMIT, of which SQLAlchemy knows nothing."""
         if self.held == "transaction" and self.line.status == "idle":
             self._ended_unseen()
@@ -678,11 +717,8 @@ class Guard:
                 if self.ending == "commit" and self.line.status == "open":
                     self.committing = list(self.done)
                     self.is_mixed = _core.statement_kind(statement, standard)[0] != "one"
-        return statement, parameters
 
-    def _sent(
-        self, _: Connection, cursor: Any, statement: Any, parameters: Any, context: Any, many: bool
-    ) -> None:
+    def after_statement(self, statement: Any) -> None:
         if self.ending:
             self._retake()  # a transaction that had failed could not be asked before
             if self.committing is None:
@@ -731,7 +767,7 @@ class Guard:
             retake = f"SELECT 1 WHERE {lock.retake(self.key)}"
             self.is_retaken = self.submit(retake, lock.LOST)
 
-    def _rolling_back(self, _: Connection) -> None:
+    def at_rollback(self) -> None:
         self.committing = None
         if self.held == "transaction":
             self.held = ""

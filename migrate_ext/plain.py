@@ -238,14 +238,20 @@ _INSTRUCTIONS = {
 _VERSION = sys.version_info[:2]
 _ALLOWED = bytes(opmap[name] for name in _INSTRUCTIONS.get(_VERSION, "").split())
 _EXTENDED_ARG = opmap["EXTENDED_ARG"]
-# Those with a name: (opcode, how far its index is shifted).
-_LOAD_GLOBAL = (opmap["LOAD_GLOBAL"], int(_VERSION >= (3, 11)))
-_LOAD_ATTRS = [
-    (opmap[name], int(name == "LOAD_ATTR" and _VERSION >= (3, 12)))
-    for name in ("LOAD_ATTR", "LOAD_METHOD")
-    if opmap.get(name, 256) < 256  # others are the compiler's own
-]
-_BINARY_OP = (opmap.get("BINARY_OP", 0), 0)
+# Kinds of instructions that are looked at further: those with a name, and operators. The index of a name is
+# shifted by one where its lowest bit says more; _IS_ATTRIBUTE + 1 is such a LOAD_ATTR.
+_IS_GLOBAL, _IS_OPERATOR, _IS_ATTRIBUTE = 1, 2, 3
+_GLOBAL_SHIFT = int(_VERSION >= (3, 11))
+_KINDS_BY_NAME = {
+    "LOAD_GLOBAL": _IS_GLOBAL,
+    "BINARY_OP": _IS_OPERATOR,
+    "LOAD_ATTR": _IS_ATTRIBUTE + int(_VERSION >= (3, 12)),
+    "LOAD_METHOD": _IS_ATTRIBUTE,
+}
+_KINDS = bytearray(256)
+for _name, _kind in _KINDS_BY_NAME.items():
+    if opmap.get(_name, 256) < 256:  # others are the compiler's own
+        _KINDS[opmap[_name]] = _kind
 _OPERATORS = frozenset(range(13)) | ({26} if _VERSION >= (3, 14) else set())  # NB_*; not in place
 # Generators, coroutines, *args and **keywords (CO_*, see the inspect module).
 _NOT_PLAIN_FLAGS = 0x04 | 0x08 | 0x20 | 0x80 | 0x200
@@ -268,26 +274,29 @@ def looks_plain(function: Any) -> bool:
     opcodes = arguments[::2]
     if opcodes.translate(None, _ALLOWED) or getattr(code, "co_exceptiontable", b""):
         return False
-    if _BINARY_OP[0] and not _OPERATORS.issuperset(_arguments(opcodes, arguments, _BINARY_OP)):
-        return False
     names = code.co_names
-    globals_ = {names[i] for i in set(_arguments(opcodes, arguments, _LOAD_GLOBAL))}
-    attributes = {names[i] for op in _LOAD_ATTRS for i in set(_arguments(opcodes, arguments, op))}
+    globals_, attributes = set(), set()
+    for kind, argument in _uses(opcodes, arguments[1::2]):
+        if kind == _IS_GLOBAL:
+            globals_.add(names[argument >> _GLOBAL_SHIFT])
+        elif kind == _IS_OPERATOR:
+            if argument not in _OPERATORS:
+                return False
+        elif kind:
+            attributes.add(names[argument >> (kind - _IS_ATTRIBUTE)])
     return _are_plain(function, globals_, attributes)
 
 
-def _arguments(opcodes: bytes, code: bytes, operation: tuple[int, int]) -> list[int]:
-    """The arguments of all instructions with an opcode. operation: it, and the bits to shift."""
-    opcode, shift = operation
-    found = []
-    at = opcodes.find(opcode)
-    while at >= 0:
-        argument, before, weight = code[2 * at + 1], at - 1, 8
-        while before >= 0 and opcodes[before] == _EXTENDED_ARG:
-            argument |= code[2 * before + 1] << weight
-            before, weight = before - 1, weight + 8
-        found.append(argument >> shift)
-        at = opcodes.find(opcode, at + 1)
+def _uses(opcodes: bytes, arguments: bytes) -> set[tuple[int, int]]:
+    """What kinds of instructions there are, each with its arguments; 0 is any other kind."""
+    kinds = opcodes.translate(_KINDS)
+    if _EXTENDED_ARG not in opcodes:
+        return set(zip(kinds, arguments, strict=True))
+    found, extended = set(), 0
+    for opcode, kind, argument in zip(opcodes, kinds, arguments, strict=True):
+        argument |= extended << 8
+        extended = argument if opcode == _EXTENDED_ARG else 0
+        found.add((kind, argument))
     return found
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import operator
 import os
 import pkgutil
 import re
@@ -20,6 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import sqlalchemy
 from alembic import context as alembic_context
@@ -435,25 +437,30 @@ _FOLDER = os.path.dirname(sqlalchemy.__file__)
 
 def _replaced(connection: Connection) -> str | None:
     """Which method that a statement goes through is not SQLAlchemy's own."""
-    for name in _EXECUTING:
-        if not drivers.is_own(vars(Connection).get(name, _replaced), _FOLDER):
+    global _own_methods
+    dialect, on_connection = connection.dialect, vars(connection)
+    for name in _EXECUTING_NAMES & on_connection.keys():  # save by what a run of ours puts there
+        if type(getattr(on_connection[name], "__self__", None)) not in (_Lending, _Run, Guard):
             return f"connection: {name} is replaced"
-        # On the object, too, save by what a run of ours puts there.
-        found = vars(connection).get(name)
-        if found is not None and type(getattr(found, "__self__", None)) not in (
-            _Lending,
-            _Run,
-            Guard,
-        ):
+    for name in _DIALECTS_NAMES & vars(dialect).keys():
+        return f"dialect: {name} is replaced"
+    methods = (*map(vars(Connection).get, _EXECUTING), *_of_dialect(type(dialect)))
+    if _own_methods and all(map(operator.is_, methods, _own_methods)):
+        return None
+    for name, method in zip(_EXECUTING, methods, strict=False):
+        if not drivers.is_own(method, _FOLDER):
             return f"connection: {name} is replaced"
-    dialect = connection.dialect
-    for name in _DIALECTS:
-        found = getattr(type(dialect), name)
-        if name in vars(dialect) or not found.__module__.startswith("sqlalchemy."):
+    for name, method in zip(_DIALECTS, methods[len(_EXECUTING) :], strict=True):
+        is_own = isinstance(method, type) or drivers.is_own(method, _FOLDER)
+        if not is_own or not method.__module__.startswith("sqlalchemy."):
             return f"dialect: {name} is replaced"
-        if not (isinstance(found, type) or drivers.is_own(found, _FOLDER)):
-            return f"dialect: {name} is replaced"
+    _own_methods = methods
     return None
+
+
+_EXECUTING_NAMES, _DIALECTS_NAMES = frozenset(_EXECUTING), frozenset(_DIALECTS)
+_of_dialect = operator.attrgetter(*_DIALECTS)
+_own_methods: tuple[Any, ...] = ()  # those that were found to be SQLAlchemy's own last
 
 
 # Execution options that change nothing of what is sent.
@@ -466,6 +473,7 @@ _SENDING = (
     "create_column_comment bulk_insert"
 ).split()
 _SENDING_NAMES = frozenset(_SENDING)
+_methods_that_send = operator.attrgetter(*_SENDING)
 
 
 # Listeners for these are called with the connection, in the middle of a directive.
@@ -475,10 +483,10 @@ _DIRECTIVES = sorted(plain.DIRECTIVES)
 
 def _way_of_directives(context: MigrationContext) -> tuple[object, ...]:
     """All that :func:`_overridden` looks at, to be compared: it is quick, and that is not."""
-    impl, classes = context.impl, (alembic_op, Operations)
+    impl = context.impl
     return (
-        [vars(owner).get(name) for owner in classes for name in _DIRECTIVES],
-        [getattr(type(impl), name) for name in _SENDING],
+        [*map(vars(alembic_op).get, _DIRECTIVES), *map(vars(Operations).get, _DIRECTIVES)],
+        _methods_that_send(type(impl)),
         _patches(impl),
         [*Operations._to_impl._registry.values()],
         len(registry._key_to_collection),
@@ -652,6 +660,7 @@ class _Run:
         self.overridden: str | None = None
         self.look()  # before the impl has our own
         self.code: CodeType | None = None  # of the plain function that is running
+        self.was_plain = False  # so was the one that ran last: its version rows go as it went
         self.versions: dict[str, str | None] = {}
         self.is_watched = not context.impl.transactional_ddl or bool(
             context.on_version_apply_callbacks
@@ -693,6 +702,7 @@ class _Run:
 
     def _migration(self, step: MigrationStep, function: Callable[..., Any]) -> Callable[..., Any]:
         def migrate(**kw: Any) -> None:
+            self.was_plain = False
             revision = getattr(step, "revision", None)
             if revision is None:  # a stamp
                 function(**kw)
@@ -710,6 +720,7 @@ class _Run:
                 function(**kw)
                 if self.executor.driver.notices_are_heard:
                     self.executor.settle()
+                self.was_plain = reason is None
             except Exception as error:
                 # What was sent before Python failed comes first, as it would have under Alembic.
                 self.executor.settle()
@@ -801,10 +812,12 @@ class _Run:
 
     def write_version(self, maintainer: HeadMaintainer, method: str, *versions: str) -> bool:
         """Queue what a method of the maintainer would send; False: it must do that itself."""
-        if self._refusal() or not all(map(_is_quiet_name, versions)):
+        if not self.was_plain and self._refusal():
+            return False
+        if not all(map(_is_quiet_name, versions)):
             return False
         if method not in self.versions:
-            self.versions[method] = self._version_statement(method, len(versions))
+            self.versions[method] = self._known_version_statement(method, len(versions))
         rendered = self.versions[method]
         if rendered is None:
             return False
@@ -821,6 +834,20 @@ class _Run:
         taken = self.executor.submit(rendered, None, rows, is_last=True)
         self.executor.ledger.rendered += taken  # else it comes back as a directive
         return taken
+
+    def _known_version_statement(self, method: str, count: int) -> str | None:
+        """As :meth:`_version_statement`, rendered once for all runs on an engine with such a table."""
+        table = self.context._version
+        named = (table.schema, table, *table.columns)
+        names = [getattr(found, "name", found) for found in named]
+        key = (
+            *(hooks.originals[HeadMaintainer, method], *map(type, named)),
+            *(names, [getattr(name, "quote", None) for name in names]),
+        )
+        known = _version_statements.setdefault(self.connection.dialect, {})
+        if known.get(method, ((), None))[0] != key:
+            known[method] = (key, self._version_statement(method, count))
+        return known[method][1]
 
     def _version_statement(self, method: str, count: int) -> str | None:
         """What Alembic's method sends, with stand-ins for the versions; None if that is not plain."""
@@ -849,6 +876,10 @@ class _Run:
         if self.is_watched or self.executor.driver.notices_are_heard:
             self.executor.settle()
 
+
+# Of each dialect, so of each engine: by method, what it was rendered for, and the statement.
+_version_statements: WeakKeyDictionary[Dialect, dict[str, tuple[Any, str | None]]]
+_version_statements = WeakKeyDictionary()
 
 _STAND_INS = ("migrate_ext_stand_in_1", "migrate_ext_stand_in_2")
 _is_quiet_name = re.compile(r"[A-Za-z0-9_.-]+").fullmatch

@@ -93,25 +93,27 @@ mig_status mig_lock_sql_try(const mig_version_table *table, bool for_session, in
         *sql = format(
             arena,
             "WITH version_table AS MATERIALIZED (\n"
-            "SELECT c.oid, n.nspname FROM pg_catalog.pg_class c\n"
-            "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace\n"
-            "WHERE %s%s%s AND c.relkind IN ('r', 'p', 'f', 'v', 'm')\n"
-            "AND n.nspname %s %s),\n"
+            "SELECT c.relnamespace::pg_catalog.regnamespace::text AS schema,\n"
+            "(SELECT 'table' FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid\n"
+            "AND a.attname = 'version_num' AND NOT a.attisdropped) AS kind\n"
+            "FROM pg_catalog.pg_class c WHERE %s%s%s%s%s\n"
+            "AND c.relkind IN ('r', 'p', 'f', 'v', 'm')),\n"
             "lock AS MATERIALIZED (\n"
-            "SELECT pg_catalog.hashtextextended(('migrate_ext ' || pg_catalog.quote_ident(coalesce("
-            "(SELECT nspname FROM version_table), %s, '')) || '.' || pg_catalog.quote_ident(%s))\n"
+            "SELECT pg_catalog.hashtextextended(('migrate_ext ' || coalesce("
+            "(SELECT schema FROM version_table), pg_catalog.quote_ident(coalesce(%s, '')))"
+            " || '.' || pg_catalog.quote_ident(%s))\n"
             "COLLATE \"C\", 0) AS key)\n"
             "SELECT lock.key::text, (%s)::text, pg_catalog.current_setting('transaction_isolation')"
-            ",\n"
-            "coalesce((SELECT CASE\n"
-            "WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.oid\n"
-            "AND a.attname = 'version_num' AND NOT a.attisdropped) THEN 'no version_num'\n"
-            "ELSE 'table' END FROM version_table t), 'missing')\n"
+            ",\ncoalesce((SELECT coalesce(kind, 'no version_num') FROM version_table), 'missing')\n"
             "FROM lock",
             /* Not by name and pg_table_is_visible: there may be one in each of thousands of
                schemas. */
             by_path ? "c.oid = pg_catalog.to_regclass(pg_catalog.quote_ident(" : "c.relname = ",
-            name, by_path ? "))" : "", by_path ? "<>" : "=", by_path ? "'pg_catalog'" : schema,
+            name,
+            by_path ? ")) AND c.relnamespace <> 'pg_catalog'::pg_catalog.regnamespace"
+                    : " AND c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace "
+                      "WHERE nspname = ",
+            by_path ? "" : schema, by_path ? "" : ")",
             by_path ? "pg_catalog.current_schema()" : schema, name, take);
     return *sql != NULL ? MIG_OK : mig_fail(error, MIG_ENOMEM, "out of memory");
 }

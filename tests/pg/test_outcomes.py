@@ -248,7 +248,8 @@ try:
         with context.begin_transaction():
             context.run_migrations()
 finally:
-    locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+    locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = "
+    locks += "(SELECT oid FROM pg_database WHERE datname = current_database())"
     with engine.connect() as connection:
         print("locks in the pool:", connection.execute(sa.text(locks)).scalar(), flush=True)
 """
