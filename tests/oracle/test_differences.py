@@ -187,7 +187,9 @@ def test_a_set_of_alembics(sides: Sides) -> None:
         after = [told(project, module, seed, commands[3:]) for seed in range(6)]
         found.append([{run[n] for run in before} for n in range(3)] + [{run[0] for run in after}])
     stock, ours = found
-    assert all(len(answers) > 1 for answers in stock)
+    # `current` has a set of objects, which are ordered by their addresses: Python 3.13 repeats these.
+    varying = [stock[n] for n in (0, 1, 3)] + ([stock[2]] if sys.version_info < (3, 13) else [])
+    assert all(len(answers) > 1 for answers in varying)
     assert all(len(answers) == 1 for answers in ours)
     assert f"({', '.join(labels)})" in next(iter(ours[0]))
     assert re.findall(r"-> (..)", next(iter(ours[1]))) == list(ids)

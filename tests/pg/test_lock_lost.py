@@ -285,40 +285,12 @@ def test_a_run_in_another_thread_is_waited_for(
 
 # --- asyncpg behind a pooler ----------------------------------------------------------------------
 
-ASYNCPG = """
-import asyncio, os, uuid
-from alembic import context
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
-
-def migrate(connection):
-    context.configure(connection=connection, transaction_per_migration=True)
-    with context.begin_transaction():
-        context.run_migrations()
-
-async def run():
-    engine = create_async_engine(
-        os.environ["DATABASE_URL"],
-        poolclass=NullPool,
-        connect_args={
-            "statement_cache_size": 0,
-            "prepared_statement_name_func": lambda: f"__asyncpg_{uuid.uuid4()}__",
-        },
-    )
-    async with engine.connect() as connection:
-        await connection.run_sync(migrate)
-    await engine.dispose()
-
-asyncio.run(run())
-"""
-
-
 def test_behind_a_busy_pooler_no_statement_of_the_locks_is_prepared(
     tmp_path: Path, database_url: str, pooler_port: int
 ) -> None:
     url = field.with_port(database_url, pooler_port)
     project = Field(tmp_path / "project", database_url, count=12)
-    (project.folder / "env.py").write_text(ASYNCPG)
+    (project.folder / "env.py").write_text(field.POOLED_ASYNCPG.format(each=True))
     over = threading.Event()
 
     def others() -> None:

@@ -66,6 +66,7 @@ class Soak:
         self.server, self.folder, self.scale, self.seed = private, folder, scale, seed
         self.ways, self.next_ways = ways, itertools.cycle(ways)
         self._turns = itertools.cycle(itertools.product(ways, field.MODES))
+        self.pooled_drivers = itertools.cycle(("psycopg2", "psycopg", "asyncpg"))
         # `make test` has no time for more.
         self.count = 200 if scale >= 0.01 else 20
         self.numbers = itertools.count()
@@ -642,11 +643,12 @@ def busy(project: Field, pooler: Pooler, count: int = 4) -> Iterator[None]:
     assert not errors, errors
 
 
-def pooled_project(soak: Soak, dice: random.Random) -> tuple[Field, str]:
-    """A project, and the driver that it is to use behind a pooler."""
+def pooled_project(soak: Soak) -> tuple[Field, str]:
+    """A project, and the driver that it is to use behind a pooler: they take turns."""
     way, mode = soak.turn("one", "each")
-    drivers = ("psycopg2", "psycopg", *(["asyncpg"] if way != "compiled" else []))
-    driver = dice.choice(drivers)
+    driver = next(soak.pooled_drivers)
+    if way == "compiled" and driver == "asyncpg":
+        driver = next(soak.pooled_drivers)
     project = soak.project(way, mode, 20)
     if driver == "asyncpg":
         env = field.POOLED_ASYNCPG.format(each=mode != "one")
@@ -661,7 +663,7 @@ def paused(soak: Soak) -> str:
     runs = rounds = pauses = 0
     with contextlib.closing(Pooler(soak.server.url())) as pooler:
         for dice in soak.seeds(50):
-            project, driver = pooled_project(soak, dice)
+            project, driver = pooled_project(soak)
             url = field.with_port(field.with_driver(project.url, driver), pooler.port)
             with busy(project, pooler):
                 commands = [project.start("upgrade", "head", url=url) for _ in range(4)]
@@ -686,7 +688,7 @@ def pooler_killed(soak: Soak) -> str:
     runs = hit = doubt = 0
     with contextlib.closing(Pooler(soak.server.url())) as pooler:
         for dice in soak.seeds(50):
-            project, driver = pooled_project(soak, dice)
+            project, driver = pooled_project(soak)
             place = Place(project, (driver,))
             soak.measured(place, pooler.port)
             with busy(project, pooler):
