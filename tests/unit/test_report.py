@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from migrate_ext import report
+from migrate_ext import errors, report
 
 SECRET = "hunter2"
 # Around the secret there may be anything; it is what must not be seen.
@@ -104,3 +104,10 @@ def test_a_password_with_a_blank_is_known_from_the_environment(
     url = "postgresql://me:my hunter2 x@h/d"
     monkeypatch.setenv("DATABASE_URL", url)
     assert SECRET not in report._without_secrets(f"cannot read {url}")
+
+
+def test_an_error_without_a_message_is_told_by_its_type(capsys: pytest.CaptureFixture[str]) -> None:
+    error = errors.ServerError("")
+    error.sqlstate = "40001"
+    assert report.report(error, quiet=False) == 1
+    assert capsys.readouterr().err.startswith("FAILED: ServerError\nSQLSTATE 40001. ")
