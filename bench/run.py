@@ -26,9 +26,10 @@ LAPS = """
 import time; laps = [("", time.perf_counter())]
 def lap(name): laps.append((name, time.perf_counter()))
 import sys, os
-from migrate_ext import cli, commands
+from migrate_ext.cli import command_line as cli
+from migrate_ext.direct import reading as commands
 lap("import of the commands")
-from migrate_ext.config import Config
+from migrate_ext.project.config import Config
 config = Config("alembic.ini", "pyproject.toml", "alembic"); lap("configuration")
 from migrate_ext import _core
 folder = config.version_locations(config.script_location())[0]
@@ -36,8 +37,8 @@ names, records = _core.scan_folder(folder); lap("listing, reading and scanning t
 graph = _core.Graph(records); lap("graph")
 walk = graph.iterate("heads", "base", inclusive=True); lap("walk")
 text = graph.describe(walk, records, branches=True, doc=True, parents=True); lap("text")
-from migrate_ext import direct; lap("import of what connects")
-from migrate_ext import libpq
+from migrate_ext.direct import database as direct; lap("import of what connects")
+from migrate_ext.execution import libpq
 library = libpq.find(); lap("loading libpq (in another thread, while files are read)")
 url = os.environ["DATABASE_URL"]
 session = _core.Session.connect(_core.parse_url(url), library); lap("connecting (likewise)")
@@ -167,7 +168,7 @@ def compiled(bench: Bench) -> None:
         statement + ";" for statement in done.stdout.split(";") if "CREATE TABLE t" in statement
     )
     (bench.folder / "ddl.py").write_text(
-        "import sys, time\nfrom migrate_ext import _core, libpq\n"
+        "import sys, time\nfrom migrate_ext import _core\nfrom migrate_ext.execution import libpq\n"
         f"session = _core.Session.connect(_core.parse_url(sys.argv[1]), libpq.find())\n"
         f"session.query({ddl!r})\n"
     )

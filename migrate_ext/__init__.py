@@ -13,9 +13,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # typing's own costs more than all the rest of this file
 if TYPE_CHECKING:
     from migrate_ext.counters import stats
-    from migrate_ext.handover import environment
-    from migrate_ext.plugin import install, uninstall
-    from migrate_ext.revision import (
+    from migrate_ext.dropin.script import (
         HeadMaintainer,
         Revision,
         RevisionMap,
@@ -24,6 +22,8 @@ if TYPE_CHECKING:
         ScriptDirectory,
         StampStep,
     )
+    from migrate_ext.plugin import install, uninstall
+    from migrate_ext.project.environment import environment
 
 __all__ = [
     "HeadMaintainer",
@@ -43,7 +43,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _MODULES = {
-    "environment": "handover",
+    "environment": "project.environment",
     "install": "plugin",
     "stats": "counters",
     "uninstall": "plugin",
@@ -56,6 +56,6 @@ def __getattr__(name: str) -> object:
     # Not importlib.import_module, whose import costs as much as all of a thin env.py.
     if name not in _MODULES:
         __import__("alembic")  # whose import may bring us in, and must not find us half imported
-    module = __import__(f"{__name__}.{_MODULES.get(name, 'revision')}", fromlist=[name])
+    module = __import__(f"{__name__}.{_MODULES.get(name, 'dropin.script')}", fromlist=[name])
     found = globals()[name] = getattr(module, name)
     return found

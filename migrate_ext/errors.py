@@ -71,7 +71,7 @@ def blamed_line(error: BaseException) -> tuple[str | None, int | None]:
     return found
 
 
-_HANDOVER = os.path.join(os.path.dirname(__file__), "handover.py")
+_HANDOVER = os.path.join(os.path.dirname(__file__), "project", "environment.py")
 _NOT_THE_PROJECT = (
     "site-packages",
     "dist-packages",

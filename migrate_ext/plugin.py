@@ -1,7 +1,7 @@
 """The ``alembic.plugins`` entry point: what Alembic >= 1.18 loads while it is itself being imported.
 
 At that moment Alembic's classes are half made, and whatever is raised here breaks ``import alembic``. So :func:`setup` only arms
-an import hook; it installs the runtime (:mod:`migrate_ext.hooks`) when the import has come as far as ``alembic.op``, with all
+an import hook; it installs the runtime (:mod:`migrate_ext.dropin.hooks`) when the import has come as far as ``alembic.op``, with all
 classes made and ``alembic.command`` not loaded yet. Whatever goes wrong, a missing or foreign binary, a version we do not know, is
 one warning, and Alembic runs as if we were not there.
 
@@ -32,7 +32,7 @@ sys.modules[__name__].__class__ = _Module
 
 
 # The last names that these define. Who imports one of them before Alembic is in the middle of it when the hook is asked.
-_OURS = (("migrate_ext.revision", "REPLACEMENTS"), ("migrate_ext.hooks", "installed"))
+_OURS = (("migrate_ext.dropin.script", "REPLACEMENTS"), ("migrate_ext.dropin.hooks", "installed"))
 
 
 class _Hook:
@@ -82,7 +82,7 @@ def install() -> None:
     try:
         import alembic  # noqa: F401  (if this is what brings us in, hooks must not be half imported then)
 
-        from migrate_ext import hooks
+        from migrate_ext.dropin import hooks
 
         left_out = hooks.install()
     except Exception as error:
@@ -95,7 +95,7 @@ def install() -> None:
 
 def uninstall() -> None:
     """Put everything of Alembic's back; revisions that were read meanwhile stay usable."""
-    hooks = sys.modules.get("migrate_ext.hooks")
+    hooks = sys.modules.get("migrate_ext.dropin.hooks")
     if hooks is not None:
         hooks.uninstall()
 

@@ -20,7 +20,7 @@ import sqlalchemy
 from alembic import command
 from alembic.config import Config
 
-from migrate_ext import hooks
+from migrate_ext.dropin import hooks
 
 ENV = """
 from alembic import context

@@ -21,7 +21,8 @@ from typing import Any
 
 import psycopg
 
-from migrate_ext import _core, errors, libpq
+from migrate_ext import _core, errors
+from migrate_ext.execution import libpq
 
 MOMENTS = 30
 RECORDS = [("a", None, None, None)] + [

@@ -2,7 +2,7 @@
  * The lock of a run of migrations, as SQL: one advisory lock of PostgreSQL for each version table.
  *
  * Only texts are made here, so that every driver can ask them, ours over a mig_session and those
- * without a PGconn their own way; migrate_ext/lock.py knows when which is asked. None of them waits
+ * without a PGconn their own way; migrate_ext/locking/lock.py knows when which is asked. None of them waits
  * in the server: a waiter inside a lock call would deadlock with CREATE INDEX CONCURRENTLY.
  *
  * The key is hashed from schema and name of the version table; an advisory lock is the database's

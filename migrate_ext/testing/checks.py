@@ -21,8 +21,9 @@ from alembic import command
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
-from migrate_ext import drivers, errors
-from migrate_ext.plain import looks_plain, reason_not_plain
+from migrate_ext import errors
+from migrate_ext.execution import drivers
+from migrate_ext.execution.plain import looks_plain, reason_not_plain
 from migrate_ext.testing import catalogue, rows
 from migrate_ext.testing.catalogue import Catalogue, State, difference
 from migrate_ext.testing.project import Project, Revision

@@ -155,8 +155,8 @@ class Project:
         return self._history
 
     def _read(self) -> History:
-        from migrate_ext.config import Config
-        from migrate_ext.scripts import Scripts, command_errors
+        from migrate_ext.project.config import Config
+        from migrate_ext.project.scripts import Scripts, command_errors
 
         config = Config(self.ini, self.toml, "alembic")
         sys.path[:0] = config.paths("prepend_sys_path")
@@ -207,8 +207,8 @@ class Project:
     def read_files(self) -> Files:
         """The revision files one by one, for a look at a history that may be broken."""
         from migrate_ext import _core
-        from migrate_ext.config import Config
-        from migrate_ext.scripts import identifiers, load
+        from migrate_ext.project.config import Config
+        from migrate_ext.project.scripts import identifiers, load
 
         files = Files([], [])
         with self._inside():
@@ -238,8 +238,8 @@ class Project:
 
     def plan_file(self) -> str | None:
         """The path of the compiled plans, if the project has any."""
-        from migrate_ext import plans
-        from migrate_ext.config import Config
+        from migrate_ext.plans import run as plans
+        from migrate_ext.project.config import Config
 
         with self._inside():
             try:
@@ -427,7 +427,7 @@ class Project:
 
 def _toml_options(ini: str, toml: str) -> bytes:
     """What of ``pyproject.toml`` is Alembic's; all of it where that cannot be told."""
-    from migrate_ext.config import Config
+    from migrate_ext.project.config import Config
 
     try:
         options = Config(ini, toml, "alembic").toml
@@ -447,7 +447,7 @@ def surroundings(
 
     url: None for one that is not PostgreSQL's, and not guarded. variables: those that hold the URL. env: the path of ``env.py``, for messages. prepare: as for :meth:`Project.run`.
     """
-    from migrate_ext import hooks
+    from migrate_ext.dropin import hooks
 
     values = {"MIGRATE_EXT_LOCK": "false"}
     if url is not None:

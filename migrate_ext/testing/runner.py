@@ -21,7 +21,7 @@ from alembic.config import Config as AlembicConfig
 from alembic.runtime.environment import EnvironmentContext
 from alembic.util import CommandError
 
-from migrate_ext import revision as revisions
+from migrate_ext.dropin import script as revisions
 from migrate_ext.testing import plugin, rows
 from migrate_ext.testing.project import outside_of_loops, surroundings
 

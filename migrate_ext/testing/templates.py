@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from alembic.util import CommandError
 
-from migrate_ext import outcome, uncommitted
+from migrate_ext.locking import outcome, uncommitted
 from migrate_ext.testing.databases import (
     TEMPLATE_PREFIX,
     Database,

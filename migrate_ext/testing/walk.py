@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.environment import EnvironmentContext
 
-from migrate_ext import revision as revisions
+from migrate_ext.dropin import script as revisions
 from migrate_ext.testing.databases import Database
 from migrate_ext.testing.project import Project
 

@@ -103,7 +103,7 @@ def _project(arguments: Sequence[str], options: argparse.Namespace) -> Project:
     """The project that Alembic's global options, `arguments`, name."""
     from alembic.config import CommandLine
 
-    from migrate_ext.config import default_files
+    from migrate_ext.project.config import default_files
     from migrate_ext.verify.places import Project
 
     named = CommandLine().parser.parse_args(arguments)

@@ -170,7 +170,7 @@ class _AfterImport:
         "asyncpg": _guard_driver,
         # By now `alembic.context` has its proxies, and the runtime is installed.
         "alembic.command": _guard_environment,
-        "migrate_ext.direct": _guard_direct,
+        "migrate_ext.direct.database": _guard_direct,
     }
 
     @classmethod

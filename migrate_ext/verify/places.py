@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from migrate_ext import direct
+from migrate_ext.direct import database as direct
 from migrate_ext.errors import Declined
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ def test_a_missing_binary_is_named(site: Site) -> None:
     for binary in package.glob("_core*.so"):
         binary.unlink()
     done = site.run(
-        "import sys; from migrate_ext import doctor; sys.exit(doctor.main())", "-W", "ignore"
+        "import sys; from migrate_ext.cli import doctor; sys.exit(doctor.main())", "-W", "ignore"
     )
     assert done.returncode == 1
     assert "C core           NOT USABLE" in done.stdout

@@ -10,7 +10,7 @@ import alembic
 import pytest
 from dropin_site import Site
 
-from migrate_ext import hooks
+from migrate_ext.dropin import hooks
 
 # What a program sees: the parts of ours in Alembic, and that Alembic works.
 REPORT = """
@@ -32,9 +32,9 @@ FIRST = (
     "import alembic.runtime.migration",
     "import migrate_ext; migrate_ext.install()",
     "import migrate_ext; migrate_ext.ScriptDirectory",
-    "import migrate_ext.revision",
-    "import migrate_ext.hooks",
-    "import migrate_ext.seam",
+    "import migrate_ext.dropin.script",
+    "import migrate_ext.dropin.hooks",
+    "import migrate_ext.dropin.run",
 )
 PARTS = {
     "revision map": "RevisionMap.iterate_revisions",
@@ -132,15 +132,15 @@ def binary_of_another_python(package: Path) -> None:
 
 
 def file_is_missing(package: Path) -> None:
-    (package / "revision.py").unlink()
+    (package / "dropin" / "script.py").unlink()
 
 
 def file_is_damaged(package: Path) -> None:
-    (package / "hooks.py").write_text("def install(:\n")
+    (package / "dropin" / "hooks.py").write_text("def install(:\n")
 
 
 def hook_does_not_fit(package: Path) -> None:
-    with (package / "hooks.py").open("a") as file:
+    with (package / "dropin" / "hooks.py").open("a") as file:
         file.write('_HOOKS["execution"] += ((object, "run", None),)\n')
 
 
@@ -273,7 +273,7 @@ def test_the_source_that_the_parts_mirror_is_what_they_were_written_for() -> Non
     """A new release of Alembic that changes it must be read before it is put in ``hooks.ALEMBIC``."""
     from alembic import __version__
 
-    from migrate_ext import hooks
+    from migrate_ext.dropin import hooks
 
     assert hooks.numbers(__version__) <= hooks.ALEMBIC[1]
     if hooks.numbers(__version__) == hooks.ALEMBIC[1]:

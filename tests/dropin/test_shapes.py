@@ -10,7 +10,7 @@ import alembic
 import pytest
 from shapes import Shape
 
-from migrate_ext import hooks
+from migrate_ext.dropin import hooks
 
 TEMPLATES = sorted(p.name for p in (Path(alembic.__file__).parent / "templates").iterdir())
 TABLE = 'op.create_table("t", sa.Column("id", sa.Integer, primary_key=True), sa.Column("name", sa.Text))'

@@ -22,7 +22,7 @@ from project import ROOT, copy_project
 from psycopg import sql
 from sqlalchemy.engine import URL, make_url
 
-from migrate_ext.cli import CommandLine, main
+from migrate_ext.cli.command_line import CommandLine, main
 from migrate_ext.testing.databases import Databases
 from migrate_ext.verify.places import Cannot, Project
 from migrate_ext.verify.run import Result, verify

@@ -17,8 +17,8 @@ from pathlib import Path
 from alembic.config import Config as AlembicConfig
 from alembic.script import ScriptDirectory
 
-from migrate_ext.config import Config
 from migrate_ext.errors import CommandError, Declined
+from migrate_ext.project.config import Config
 
 CORPUS = Path(__file__).parent / "corpus" / "config"
 SEEDS = tuple(path.read_text(encoding="utf-8") for path in sorted(CORPUS.iterdir()))

@@ -16,7 +16,7 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 from project import ROOT, run_forked
 
-from migrate_ext import hooks
+from migrate_ext.dropin import hooks
 
 # What a file of a history of three (r1, r2, r3 in a line) may have wrong; {n}: its number.
 FAULTS = {

@@ -31,8 +31,9 @@ from project import ROOT, Done, Project, run_forked
 from sqlalchemy.engine import make_url
 
 import migrate_ext
-from migrate_ext import _core, hooks
-from migrate_ext import revision as ours_revision
+from migrate_ext import _core
+from migrate_ext.dropin import hooks
+from migrate_ext.dropin import script as ours_revision
 from migrate_ext.testing import embedded
 
 TABLE = ROOT / "docs" / "differences.md"
@@ -181,7 +182,9 @@ def test_a_set_of_alembics(sides: Sides) -> None:
 
     sides.run("stamp", "heads")
     found = []
-    for project, module in zip(sides.projects, ("alembic.config", "migrate_ext.cli"), strict=True):
+    for project, module in zip(
+        sides.projects, ("alembic.config", "migrate_ext.cli.command_line"), strict=True
+    ):
         before = [told(project, module, seed, commands[:3]) for seed in range(6)]
         write("zz", ids, to=project.folder / "versions")
         after = [told(project, module, seed, commands[3:]) for seed in range(6)]

@@ -24,7 +24,8 @@ import pytest
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
-from migrate_ext import cli, hooks
+from migrate_ext.cli import command_line as cli
+from migrate_ext.dropin import hooks
 from migrate_ext.verify import texts
 
 TAG = sys.implementation.cache_tag

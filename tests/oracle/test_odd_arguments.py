@@ -19,7 +19,7 @@ from project import ROOT, copy_project, run_forked
 from sqlalchemy.engine import URL
 from twins import AlembicTwin, Twin, Twins
 
-from migrate_ext import hooks
+from migrate_ext.dropin import hooks
 
 ODD = "ab\udcffcd"  # what Python makes of the bytes ab\xffcd
 COMMANDS = [

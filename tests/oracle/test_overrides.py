@@ -18,8 +18,8 @@ from alembic.script import revision as alembic_revision
 from alembic.script.revision import Revision
 
 import migrate_ext
-from migrate_ext import hooks
-from migrate_ext.revision import _ours
+from migrate_ext.dropin import hooks
+from migrate_ext.dropin.script import _ours
 
 METHODS = [
     name

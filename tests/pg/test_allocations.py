@@ -8,7 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from migrate_ext import _core, libpq
+from migrate_ext import _core
+from migrate_ext.execution import libpq
 
 ROOT = Path(__file__).parents[2]
 

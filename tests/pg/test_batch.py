@@ -16,9 +16,10 @@ import psycopg
 import psycopg2
 import pytest
 
-from migrate_ext import _core, libpq
+from migrate_ext import _core
 from migrate_ext._core import Session
 from migrate_ext.errors import ConnectError, Declined, InternalError, ServerError
+from migrate_ext.execution import libpq
 
 DRIVERS: dict[str, Callable[[str], Any]] = {
     "psycopg": psycopg.connect,
@@ -265,7 +266,7 @@ def test_a_statement_that_kills_its_own_backend_does_not_hang(driver: Any) -> No
 INTERRUPTED = """
 import os, signal, sys, threading, time
 import psycopg, psycopg2
-from migrate_ext import libpq
+from migrate_ext.execution import libpq
 from migrate_ext._core import Session
 connection = {"psycopg": psycopg, "psycopg2": psycopg2}[sys.argv[1]].connect(sys.argv[2])
 connection.cursor().execute("SELECT 1")
@@ -312,7 +313,7 @@ def test_another_thread_runs_while_a_batch_waits(database_url: str) -> None:
 ASKED = """
 import sys, threading
 import psycopg
-from migrate_ext import libpq
+from migrate_ext.execution import libpq
 from migrate_ext._core import Session
 class Owner:
     thread = None
@@ -440,7 +441,7 @@ def test_connect_timeout_holds_for_each_host(database_url: str) -> None:
 def test_each_build_of_psycopg_is_served_by_its_own_libpq(impl: str, database_url: str) -> None:
     code = (
         "import sys, psycopg\n"
-        "from migrate_ext import libpq\n"
+        "from migrate_ext.execution import libpq\n"
         "from migrate_ext._core import Session\n"
         "c = psycopg.connect(sys.argv[1]); c.execute('SELECT 1')\n"
         "s = Session.borrow(*libpq.of_driver(c), libpq.owner(c))\n"

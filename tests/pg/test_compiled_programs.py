@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, example, given, reject, settings
 from hypothesis import strategies as st
 from sqlalchemy import event
 
-from migrate_ext import compiling, seam
-from migrate_ext.handover import Settings
+from migrate_ext.dropin import run as seam
+from migrate_ext.project.environment import Settings
+from migrate_ext.rendering import compile as compiling
 
 TOP = """
 import random

@@ -15,15 +15,16 @@ import psycopg2
 import pytest
 from lab import Lab
 
-from migrate_ext import _core, libpq
+from migrate_ext import _core
 from migrate_ext._core import Session
 from migrate_ext.errors import Declined, ServerError
+from migrate_ext.execution import libpq
 
 # A batch (or a query) that waits for the server while somebody closes the connection.
 CLOSED = """
 import os, signal, sys, threading, time
 import psycopg, psycopg2
-from migrate_ext import libpq
+from migrate_ext.execution import libpq
 from migrate_ext._core import Session
 from migrate_ext.errors import ServerError
 

@@ -11,8 +11,11 @@ from alembic.util import CommandError
 from field import Field
 from lab import Lab
 
-from migrate_ext import _core, executor, plans, seam
+from migrate_ext import _core
+from migrate_ext.dropin import run as seam
 from migrate_ext.errors import InternalError
+from migrate_ext.execution import executor
+from migrate_ext.plans import run as plans
 
 LOST = "CREATE TABLE lost"
 

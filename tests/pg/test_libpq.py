@@ -10,9 +10,10 @@ import psycopg2
 import psycopg2.extensions
 import pytest
 
-from migrate_ext import _core, libpq
+from migrate_ext import _core
 from migrate_ext._core import Session
 from migrate_ext.errors import Declined
+from migrate_ext.execution import libpq
 
 
 def test_a_libpq_is_found_where_the_system_has_none(database_url: str) -> None:

@@ -23,7 +23,8 @@ from field import Field, wait_until
 from sqlalchemy.engine import make_url
 from test_lock import closed_gate, environment, held, no_lock_is_left, pooler_port, waits_in_server
 
-from migrate_ext import hooks, lock
+from migrate_ext.dropin import hooks
+from migrate_ext.locking import lock
 
 assert pooler_port  # a fixture
 ALEMBIC, DIRECT = field.WAYS
@@ -284,6 +285,7 @@ def test_a_run_in_another_thread_is_waited_for(
 
 
 # --- asyncpg behind a pooler ----------------------------------------------------------------------
+
 
 def test_behind_a_busy_pooler_no_statement_of_the_locks_is_prepared(
     tmp_path: Path, database_url: str, pooler_port: int

@@ -192,7 +192,7 @@ LOST_BEHIND_A_BATCH = """
 import os, socket
 import psycopg2, sqlalchemy as sa
 from alembic import context
-from migrate_ext import drivers
+from migrate_ext.execution import drivers
 
 engine = sa.create_engine(os.environ["DATABASE_URL"])
 admin = psycopg2.connect(engine.url.set(drivername="postgresql").render_as_string(False))

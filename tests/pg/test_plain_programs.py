@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from lab import Lab
 
-from migrate_ext import plain
+from migrate_ext.execution import plain
 
 # What bodies find at the top of their file. `world` is a module of this test's: it notes what is done to it.
 TOP = """

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from project import Project
 
-from migrate_ext import plans
-from migrate_ext.config import Config
-from migrate_ext.handover import Settings
+from migrate_ext.plans import run as plans
+from migrate_ext.project.config import Config
+from migrate_ext.project.environment import Settings
 
 
 class Planned(Project):

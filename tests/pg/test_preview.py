@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from project import Project
 
-from migrate_ext import preview
+from migrate_ext.rendering import preview
 
 BODIES = {
     "a": 'op.create_table("t", sa.Column("id", sa.Integer, primary_key=True), sa.Column("a", sa.Text, index=True))\n'

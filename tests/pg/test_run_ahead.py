@@ -22,7 +22,8 @@ from sqlalchemy import event
 from sqlalchemy.dialects.postgresql import MACADDR8
 from sqlalchemy.ext.compiler import deregister
 
-from migrate_ext import _core, counters, lock
+from migrate_ext import _core, counters
+from migrate_ext.locking import lock
 
 DRIVERS = ("psycopg", "psycopg2")
 

@@ -13,8 +13,9 @@ import meddling
 import psycopg
 import pytest
 
-from migrate_ext import _core, errors, libpq
+from migrate_ext import _core, errors
 from migrate_ext._core import Session
+from migrate_ext.execution import libpq
 
 CALLS = [name for name in meddling.calls_of() if name.startswith("Session.")]
 

@@ -14,7 +14,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from field import Field
 
-from migrate_ext import _core, hooks, libpq
+from migrate_ext import _core
+from migrate_ext.dropin import hooks
+from migrate_ext.execution import libpq
 
 
 def migrate(project: Field, url: str, target: str) -> None:
@@ -85,7 +87,8 @@ def test_two_contexts_in_two_threads(
 FORK = """
 import gc, os, sys
 import psycopg, psycopg2
-from migrate_ext import _core, libpq
+from migrate_ext import _core
+from migrate_ext.execution import libpq
 
 url, driver, child = sys.argv[1:]
 own = _core.Session.connect(_core.parse_url(url), libpq.find())

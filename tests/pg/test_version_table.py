@@ -13,9 +13,10 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
-from migrate_ext import _core, libpq
+from migrate_ext import _core
 from migrate_ext._core import Session
 from migrate_ext.errors import CommandError, ServerError
+from migrate_ext.execution import libpq
 
 TABLES = [
     ("alembic_version", None),

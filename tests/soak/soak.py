@@ -35,7 +35,7 @@ import field  # noqa: E402
 import psycopg  # noqa: E402
 from field import Command, Field, Pooler  # noqa: E402
 
-from migrate_ext import lock  # noqa: E402
+from migrate_ext.locking import lock  # noqa: E402
 from migrate_ext.testing import embedded as server  # noqa: E402
 
 DRIVERS = {

@@ -12,7 +12,8 @@ from alembic.config import CommandLine
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from migrate_ext import cli, errors
+from migrate_ext import errors
+from migrate_ext.cli import command_line as cli
 
 PARSER = CommandLine(prog="alembic").parser
 

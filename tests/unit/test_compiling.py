@@ -15,8 +15,9 @@ from sqlalchemy import event
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.ext.compiler import compiles
 
-from migrate_ext import compiling, seam
-from migrate_ext.handover import Settings
+from migrate_ext.dropin import run as seam
+from migrate_ext.project.environment import Settings
+from migrate_ext.rendering import compile as compiling
 
 TOP = """
 import os, random, time, datetime

@@ -15,8 +15,9 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 from project import ROOT
 
-from migrate_ext import config, direct
+from migrate_ext.direct import database as direct
 from migrate_ext.errors import CommandError, Declined
+from migrate_ext.project import config
 
 if sys.version_info >= (3, 11):
     import tomllib

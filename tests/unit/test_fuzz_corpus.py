@@ -8,7 +8,7 @@ from pathlib import Path
 import alembic
 import pytest
 
-from migrate_ext import hooks
+from migrate_ext.dropin import hooks
 
 sys.path.append(str(Path(__file__).parents[1] / "fuzz"))
 import fuzz_config

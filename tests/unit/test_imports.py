@@ -10,11 +10,12 @@ import pytest
 from project import ROOT, Project
 
 READING = set(
-    "__future__ migrate_ext migrate_ext._core migrate_ext.cli migrate_ext.commands migrate_ext.config "
-    "migrate_ext.errors migrate_ext.ini migrate_ext.scripts".split()
+    "__future__ migrate_ext migrate_ext._core migrate_ext.cli migrate_ext.cli.command_line migrate_ext.direct migrate_ext.direct.reading "
+    "migrate_ext.project migrate_ext.project.config "
+    "migrate_ext.errors migrate_ext.project.ini migrate_ext.project.scripts".split()
 )
 CONNECTING = READING | set(
-    "migrate_ext.direct migrate_ext.handover migrate_ext.libpq migrate_ext.logs".split()
+    "migrate_ext.direct.database migrate_ext.project.environment migrate_ext.execution migrate_ext.execution.libpq migrate_ext.project.logs".split()
 )
 
 

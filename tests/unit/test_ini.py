@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from project import ROOT
 
-from migrate_ext import ini
 from migrate_ext.errors import Declined
+from migrate_ext.project import ini
 
 PIECES = (
     "[a]", "[b]", "[DEFAULT]", "[", "]", "x", "Y", "here", "=", ":", " ", "  ", "\t", "\n", "\n", "\n  ", "#", ";",

@@ -16,7 +16,7 @@ from alembic.operations import ops
 from project import ROOT
 from sqlalchemy.sql.elements import conv
 
-from migrate_ext.plain import looks_plain, reason_not_plain, reason_not_plain_in
+from migrate_ext.execution.plain import looks_plain, reason_not_plain, reason_not_plain_in
 
 HEAD = (
     "import sqlalchemy as sa\nfrom alembic import op\nfrom sqlalchemy.dialects import postgresql\n"

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from migrate_ext import errors, report
+from migrate_ext import errors
+from migrate_ext.cli import report
 
 SECRET = "hunter2"
 # Around the secret there may be anything; it is what must not be seen.

@@ -13,7 +13,8 @@ from psycopg.pq import Conninfo
 from sqlalchemy.dialects.postgresql import psycopg, psycopg2
 from sqlalchemy.engine import make_url
 
-from migrate_ext import _core, hooks
+from migrate_ext import _core
+from migrate_ext.dropin import hooks
 from migrate_ext.errors import Declined
 
 pytestmark = pytest.mark.skipif(

@@ -1,0 +1,331 @@
+"""The command line: Alembic's, word for word, and a few commands and options of our own.
+
+Arguments are read once, by position: :class:`CommandLine` finds the command behind the global options,
+and takes our own options from behind the commands that have them. The commands that the C core serves
+are parsed here, too, without argparse (:func:`parse`). Whatever is not plainly one of them (another
+command, ``--help``, an abbreviated option, a configuration out of the ordinary) is declined, and
+Alembic's own command line runs in this process with the same arguments: :mod:`migrate_ext.dropin.run`.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # signal's own costs the import of enum
+import os
+import sys
+
+from migrate_ext import errors
+
+TYPE_CHECKING = False  # typing's own costs its import
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+# command -> (options without a value, options with one, least and most positional arguments)
+_FLAGS: dict[str, tuple[dict[str, str], dict[str, str], int, int]] = {
+    "branches": ({"-v": "verbose", "--verbose": "verbose"}, {}, 0, 0),
+    "current": (
+        {
+            "-v": "verbose",
+            "--verbose": "verbose",
+            "-c": "check_heads",
+            "--check-heads": "check_heads",
+        },
+        {},
+        0,
+        0,
+    ),
+    "compile": ({"--check": "check"}, {}, 0, 0),
+    "downgrade": ({"--sql": "sql"}, {"--tag": "tag"}, 1, 1),
+    "heads": (
+        {
+            "-v": "verbose",
+            "--verbose": "verbose",
+            "--resolve-dependencies": "resolve_dependencies",
+        },
+        {},
+        0,
+        0,
+    ),
+    "history": (
+        {
+            "-v": "verbose",
+            "--verbose": "verbose",
+            "-i": "indicate_current",
+            "--indicate-current": "indicate_current",
+        },
+        {"-r": "rev_range", "--rev-range": "rev_range"},
+        0,
+        0,
+    ),
+    "show": ({}, {}, 1, 1),
+    "stamp": ({"--sql": "sql", "--purge": "purge"}, {"--tag": "tag"}, 1, sys.maxsize),
+    "upgrade": ({"--sql": "sql"}, {"--tag": "tag"}, 1, 1),
+}
+# Alembic's options before the command; these two, and -x, take a value.
+_GLOBAL = ("--config", "--help", "--name", "--quiet", "--raiseerr", "--version")
+_GLOBAL_VALUES = ("--config", "--name")
+
+
+class CommandLine:
+    """Arguments split by position.
+
+    ``before``: the global options. ``command``: the word behind them; "" where only argparse can say
+    which it is. ``after``: what follows it. ``quiet``, ``raiseerr``: global options that were seen.
+    ``limits``: what our own options set, by the names of :mod:`migrate_ext.locking.limits`; ``flags``: others
+    of our own, ``plan`` and ``no_plan``. Our own are not in ``after`` any more.
+    """
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        self.quiet = False
+        self.raiseerr = False
+        self.limits: dict[str, str] = {}
+        self.flags: set[str] = set()
+        at = self._find_command(argv)
+        self.before = list(argv if at is None else argv[:at])
+        self.command = "" if at is None else argv[at]
+        self.after = [] if at is None else list(argv[at + 1 :])
+        if self.command in ("downgrade", "stamp", "upgrade"):
+            self.after = self._take_own(self.after)
+
+    @property
+    def argv(self) -> list[str]:
+        """All of it that is Alembic's."""
+        return [*self.before, self.command, *self.after] if self.command else self.before
+
+    def _find_command(self, argv: Sequence[str]) -> int | None:
+        at = 0
+        while at < len(argv):
+            word = argv[at]
+            if not word.startswith("-") or word == "-":
+                return at
+            takes_value = self._global_option(word)
+            if takes_value is None:
+                return None
+            at += 1 + takes_value
+        return None
+
+    def _global_option(self, word: str) -> bool | None:
+        """Note a global option; whether its value is the next word. None: only argparse knows."""
+        if word.startswith("--"):
+            name, equals, _ = word.partition("=")
+            found = [option for option in _GLOBAL if option.startswith(name)]
+            option = name if name in found else found[0] if len(found) == 1 else ""
+            self.quiet |= option == "--quiet"
+            self.raiseerr |= option == "--raiseerr"
+            return None if not option else option in _GLOBAL_VALUES and not equals
+        letters = word[1:]
+        while letters.startswith("q"):
+            self.quiet = True
+            letters = letters[1:]
+        if letters[:1] in ("c", "n", "x"):
+            return len(letters) == 1
+        return None if letters else False
+
+    def _take_own(self, words: list[str]) -> list[str]:
+        """`words` behind a command that runs migrations or stamps, without our own options."""
+        is_run, left = self.command != "stamp", []
+        options = words[: words.index("--")] if "--" in words else words
+        timed = is_run and not {"--sql", "--sq", "--s"} & set(options)
+        rest = iter(options)
+        for word in rest:
+            option, equals, value = word.partition("=")
+            if word == "--tag":
+                left += [word, *([] if (tag := next(rest, None)) is None else [tag])]
+            elif word == "--no-lock":
+                self.limits["lock"] = "false"
+            elif option == "--lock-timeout":
+                found = value if equals else next(rest, None)
+                if found is None:
+                    raise errors.CommandError("--lock-timeout needs a number of seconds")
+                self.limits["lock_timeout"] = found
+            elif is_run and word == "--repair":
+                self.limits["repair"] = "true"
+            elif timed and word in ("-v", "--verbose"):
+                self.limits["verbose"] = "true"
+            elif is_run and word in ("--plan", "--no-plan"):
+                self.flags.add("plan" if word == "--plan" else "no_plan")
+            else:
+                left.append(word)
+        return left + words[len(options) :]
+
+
+class Options:
+    """What was asked for: ``command``, ``arguments``; ``flags``, ``values`` by Alembic's names."""
+
+    def __init__(self, argv: Sequence[str], prog: str) -> None:
+        self.argv = list(argv)
+        self.prog = prog
+        self.config: list[str] = []
+        self.section = "alembic"
+        self.raiseerr = False
+        self.quiet = False
+        self.command = ""
+        self.arguments: list[str] = []
+        self.flags: set[str] = set()
+        self.values: dict[str, str] = {}
+
+    def value(self, name: str) -> str | None:
+        return self.values.get(name)
+
+
+def _is_value(argument: str) -> bool:
+    """Whether argparse would take `argument` where a value is expected."""
+    return not argument.startswith("-") or argument[1:].isdecimal()
+
+
+def parse(argv: Sequence[str], prog: str) -> Options:
+    """The options in `argv` (without the program's name).
+
+    Raises :class:`~migrate_ext.errors.Declined` for everything that is not a command of the C core,
+    spelled in full.
+    """
+    options = Options(argv, prog)
+    left = iter(argv)
+
+    def value(option: str) -> str:
+        argument = next(left, None)
+        if argument is None or not _is_value(argument):
+            raise errors.Declined(f"{option} without a value")
+        return argument
+
+    for argument in left:
+        if not argument.startswith("-"):
+            options.command = argument
+            break
+        if argument in ("-c", "--config"):
+            options.config.append(value(argument))
+        elif argument in ("-n", "--name"):
+            options.section = value(argument)
+        elif argument == "-x":
+            value(argument)
+        elif argument in ("-q", "--quiet"):
+            options.quiet = True
+        elif argument == "--raiseerr":
+            options.raiseerr = True
+        else:
+            raise errors.Declined("an option for argparse")
+    if options.command not in _FLAGS:
+        raise errors.Declined(f"command {options.command or 'missing'}")
+    flags, values, least, most = _FLAGS[options.command]
+    before = ""  # argparse takes positional arguments together, or not at all
+    for argument in left:
+        if argument in flags:
+            options.flags.add(flags[argument])
+        elif argument in values:
+            options.values[values[argument]] = value(argument)
+        elif _is_value(argument) and options.arguments[-1:] in ([], [before]):
+            options.arguments.append(argument)
+        else:
+            raise errors.Declined("an option for argparse")
+        before = argument
+    if not least <= len(options.arguments) <= most:
+        raise errors.Declined("arguments for argparse")
+    return options
+
+
+def run(line: CommandLine, prog: str) -> None:
+    """Run one command; raises what the command raises, or SystemExit."""
+    if line.before == ["--version"] and not line.command:
+        from importlib.metadata import version
+
+        from migrate_ext import __version__
+
+        print(f"{prog} {__version__} (alembic {version('alembic')})")
+        return
+    if _run_own(line, prog):
+        return
+    if line.limits or "migrate_ext.locking.limits" in sys.modules:
+        from migrate_ext.locking import limits  # few give these
+
+        limits.give(line.limits)
+    declined = "MIGRATE_EXT=0"
+    off = os.environ.get("MIGRATE_EXT") == "0"
+    if not off:
+        from migrate_ext.direct import reading as commands  # after MIGRATE_EXT=0 is ruled out
+
+        try:
+            options = parse(line.argv, prog)
+            options.flags |= line.flags
+            work = commands.prepare(options)
+        except errors.Declined as reason:
+            declined = str(reason)
+        else:
+            work()
+            return
+    if "plan" in line.flags or line.command == "compile":
+        raise errors.CommandError(f"this needs migrate_ext's own way: {declined}")
+    from migrate_ext import counters
+    from migrate_ext.project import logs
+
+    counters.plain(f"command line: {declined}")
+    with logs.importing_alembic():
+        from migrate_ext.dropin import (
+            run as seam,  # imports Alembic and SQLAlchemy: only where they are needed
+        )
+
+    seam.command_line(line.argv, prog, plain=off)
+
+
+def _run_own(line: CommandLine, prog: str) -> bool:
+    """Run a command that Alembic does not have, and say whether it was one."""
+    if line.command == "doctor" and not line.before and set(line.after) <= {"-v", "--verbose"}:
+        from migrate_ext.cli import doctor
+
+        raise SystemExit(doctor.main(verbose=bool(line.after)))
+    if line.command == "compile" and not {"-h", "--help"}.isdisjoint(line.after):
+        from migrate_ext.cli import usage
+
+        print(usage.of_compile(prog), end="")
+        return True
+    if line.command == "verify":
+        from migrate_ext import verify
+
+        raise SystemExit(verify.main(line.before, line.after, prog))
+    if line.command == "init":
+        from migrate_ext.cli import init as starting  # once in a project's life
+
+        if starting.is_ours(line.after):
+            starting.run(line.after, quiet=line.quiet)
+            return True
+    return False
+
+
+def program(prog: str = "migrate-ext") -> NoReturn:
+    """Run the command line of this process, and end it. A Ctrl-C that comes when the work is done
+    would end it without a word, as killed.
+    """
+    code = main(prog=prog)
+    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+    raise SystemExit(code)
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "migrate-ext") -> int:
+    """Run the command line and return the exit code: 0, 255 for Alembic's ``FAILED``, 1, 2 for
+    usage, 130 for Ctrl-C.
+
+    argv: arguments without the program's name; those of the process when None. prog: the name that
+    usage texts show.
+    """
+    if "MIGRATE_EXT_STATS" in os.environ:
+        from migrate_ext import counters  # noqa: F401  # writes them at the end
+    line = None
+    try:
+        line = CommandLine(sys.argv[1:] if argv is None else argv)
+        run(line, prog)
+        if sys.stdout is not None:  # it is None when the caller has closed it
+            sys.stdout.flush()
+        return 0
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing is left to be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SystemExit as stop:
+        if stop.code is None or isinstance(stop.code, int):
+            return (stop.code or 0) & 0xFF
+        raise
+    except BaseException as error:
+        if line is not None and line.raiseerr:
+            raise
+        from migrate_ext.cli import report  # only when something is wrong
+
+        return report.report(error, quiet=line is not None and line.quiet)

@@ -1,0 +1,179 @@
+"""``migrate-ext doctor``: what is active in this environment, over which versions, and why anything is not.
+
+And of the project in the present folder: which of its files and migrations take the plain path, and why. No
+URL is looked at, so no password is told.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+
+_SHOWN = 5  # of a list, without -v
+
+
+def lines() -> Iterator[tuple[str, str]]:
+    """The findings, a name and a text each; imports Alembic as a program that uses it would."""
+    from importlib import metadata, util
+
+    import migrate_ext
+
+    yield "migrate_ext", f"{migrate_ext.__version__}, {os.path.dirname(migrate_ext.__file__)}"
+    yield "Python", f"{platform.python_version()}, {sys.executable}"
+    try:
+        from migrate_ext import _core
+
+        yield "C core", str(_core.__file__)
+    except ImportError as error:
+        yield "C core", f"NOT USABLE: {error}"
+    for name in ("alembic", "SQLAlchemy", "psycopg", "psycopg2"):
+        distributions = (name, f"{name}-binary") if name == "psycopg2" else (name,)
+        for distribution in distributions:
+            try:
+                yield name, metadata.version(distribution)
+                break
+            except metadata.PackageNotFoundError:
+                continue
+        else:
+            found = util.find_spec(name) is not None
+            yield name, "installed, of an unknown version" if found else "not installed"
+    points = metadata.entry_points(group="alembic.plugins")
+    found = any(point.value == "migrate_ext.plugin" for point in points)
+    yield "entry point", "found" if found else "NOT FOUND: install the package, or call install()"
+    yield from _active()
+    yield from _libpq()
+
+
+def _active() -> Iterator[tuple[str, str]]:
+    if os.environ.get("MIGRATE_EXT") == "0":
+        yield "runtime", "OFF: MIGRATE_EXT=0"
+        return
+    import alembic.config  # noqa: F401  (installs the runtime where the entry point is found)
+
+    try:
+        from migrate_ext.dropin import hooks
+    except ImportError as error:
+        yield "runtime", f"OFF: {error}"
+        return
+    active, others = hooks.active_parts()
+    for part in active:
+        yield part, "active"
+    for part, reason in others.items():
+        yield part, f"OFF: {reason}"
+
+
+def _libpq() -> Iterator[tuple[str, str]]:
+    try:
+        from migrate_ext import _core
+        from migrate_ext.execution import libpq
+    except ImportError:
+        return  # said already
+    try:
+        path = libpq.find()
+        yield "libpq", f"{_version(_core.load_libpq(path))}, {path or 'the system library'}"
+    except OSError as error:
+        yield "libpq", f"NOT FOUND for commands of migrate-ext: {error}"
+    try:
+        import psycopg
+
+        library = libpq.psycopg_library(psycopg.pq.PGconn.__module__)
+        where = library or "a build that is not known: no batches"
+        yield "psycopg's libpq", f"{_version(psycopg.pq.version())}, {where}"
+    except ImportError:
+        pass
+    try:
+        import psycopg2._psycopg
+
+        found = psycopg2._psycopg
+        yield "psycopg2's libpq", f"{_version(found.libpq_version())}, {found.__file__}"
+    except ImportError:
+        pass
+
+
+def _version(number: int) -> str:
+    pipeline = "batches" if number >= 140000 else "NO BATCHES: older than 14"
+    return f"{number // 10000}.{number % 10000} ({pipeline})"
+
+
+def _project(verbose: bool) -> Iterator[tuple[str, str]]:
+    """What of the project in this folder takes which way. Executes nothing of it."""
+    try:
+        from migrate_ext import _core, errors
+        from migrate_ext.direct import database as direct
+        from migrate_ext.locking import limits
+        from migrate_ext.project import config, scripts
+    except ImportError:
+        return  # said already
+    try:
+        read = config.Config(*config.default_files([]), "alembic")
+        location = read.script_location()
+        wanted = limits.read(read.option)
+        folders = [
+            folder
+            for place in read.version_locations(location)
+            for folder in scripts.folders(place, read.boolean("recursive_version_locations"))
+        ]
+        found = [
+            (os.path.join(folder, name), answer)
+            for folder in folders
+            for name, answer in zip(*_core.scan_folder(folder), strict=True)
+        ]
+    except (errors.Declined, errors.CommandError, OSError) as error:
+        yield "project", f"none that can be read here: {error}"
+        return
+    env = os.path.join(location, "env.py")
+    if not os.path.exists(env):
+        kind = "there is none"
+    elif direct.is_thin(env):
+        kind = "thin"
+    else:
+        kind = "classic: migrate-ext runs Alembic's commands, with batches"
+    yield "env.py", f"{kind}, {env}"
+    yield "lock", "taken by runs on PostgreSQL" if wanted.lock else "turned off"
+    executed = [
+        (path, str(answer if isinstance(answer, str) else "it has no revision"))
+        for path, answer in found
+        if isinstance(answer, str) or answer[0] is None
+    ]
+    yield from _some("executed files", "read, not executed", len(found), executed, verbose)
+    alone = []
+    for path, _ in found:
+        for function in ("upgrade", "downgrade"):
+            reason = _reason(path, function)
+            if reason is not None:
+                alone.append((path, f"{function}(): {reason}"))
+    yield from _some("not in batches", "sent in batches", 2 * len(found), alone, verbose)
+
+
+def _reason(path: str, function: str) -> str | None:
+    """As :func:`migrate_ext.execution.plain.reason_not_plain` for a file."""
+    from migrate_ext.execution import plain
+
+    try:
+        with open(path, "rb") as file:
+            return plain.reason_not_plain(file.read(), function)
+    except (OSError, SyntaxError, ValueError) as error:
+        return str(error)
+
+
+def _some(
+    name: str, otherwise: str, of: int, found: list[tuple[str, str]], verbose: bool
+) -> Iterator[tuple[str, str]]:
+    """A count, and the first few of what was found; with `verbose` all."""
+    yield name, f"{len(found)} of {of}; the others are {otherwise}"
+    shown = found if verbose else found[:_SHOWN]
+    for path, reason in shown:
+        yield "", f"{path}: {reason}"
+    if len(found) > len(shown):
+        yield "", f"... and {len(found) - len(shown)} more: migrate-ext doctor -v"
+
+
+def main(verbose: bool = False) -> int:
+    """Print the findings; 1 when something is missing or off, 0 otherwise."""
+    trouble = 0
+    for name, text in (*lines(), *_project(verbose)):
+        print(f"{name:16} {text}")
+        trouble |= text.startswith(("OFF", "NOT ")) or (name == "C core" and "NOT USABLE" in text)
+    return int(trouble)

@@ -1,0 +1,215 @@
+"""What a person reads when a command fails: one clear message, what to do next, no traceback.
+
+A ``CommandError`` is printed by Alembic's own function (text, log line, exit code). Everything
+else, which Alembic leaves to a traceback, is told in a few lines on stderr with Alembic's exit code
+for it, 1. ``--raiseerr`` shows the traceback instead.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+
+from migrate_ext import _core, errors
+from migrate_ext.project import logs
+
+# Words of a command error -> what to do next. The errors themselves are Alembic's.
+_HINTS = (
+    (
+        "Target database is not up to date",
+        "run 'upgrade head' first, then autogenerate again",
+    ),
+    (
+        "Multiple head",
+        "'heads' lists them; 'upgrade heads' runs all, 'merge heads' joins them",
+    ),
+    (
+        "Can't locate revision identified by",
+        "'history' lists the revisions; is a file missing from versions, "
+        "or the database newer than the code?",
+    ),
+    (
+        "No 'script_location' key found",
+        "run the command in the folder of alembic.ini, or name the file with -c",
+    ),
+)
+
+_AROUND = 1000  # characters of a long statement that are shown, on each side of the error
+
+_CONNECT_HINTS = (
+    (
+        ("too many clients", "too many connections", "connection slots"),
+        "the server has no connection left: end some, raise max_connections, or use a pooler",
+    ),
+    (("password", "role "), "check user and password in the URL; @ : / ? in them are %-encoded"),
+    (("database ",), "create the database, or correct its name in the URL"),
+    (("",), "check host and port in the URL, and that the server is running"),
+)
+
+
+def report(error: BaseException, *, quiet: bool) -> int:
+    """Print what `error` means, and return the exit code. quiet: ``-q`` was given."""
+    if isinstance(error, KeyboardInterrupt):
+        # asyncio raises it instead of what the cancelled task has raised.
+        told = [getattr(found, "migration_outcome", "") for found in (error, error.__context__)]
+        doubt = any("in doubt" in text for text in told)
+        rolled_back = "" if doubt else "the open transaction was rolled back; "
+        _say(f"Interrupted: {rolled_back}'current' shows where the database is.")
+        return 130
+    if _is_command_error(error):
+        return _command_error(error, quiet)
+    if isinstance(error, errors.ConnectError):
+        return _connect_error(error)
+    if isinstance(error, errors.ServerError):
+        return _database_error(error, error)
+    original = getattr(error, "orig", None)
+    if original is not None and "sqlalchemy" in sys.modules:
+        return _database_error(error, original)
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    _say(f"FAILED: {_where(error)}{type(error).__name__}: {text}")
+    if hasattr(error, "migration_step"):
+        _say("Nothing of the open transaction was kept.")
+    _say("(--raiseerr shows the traceback)")
+    return 1
+
+
+def _where(error: BaseException) -> str:
+    """The migration that failed, or the file and line, to begin a message with."""
+    step = getattr(error, "migration_step", None)
+    if step is None:
+        path, line = errors.blamed_line(error)
+        step = path and f"{path}, line {line}"
+    return f"{step}: " if step else ""
+
+
+def _is_command_error(error: BaseException) -> bool:
+    if isinstance(error, errors.CommandError):
+        return True
+    alembic = sys.modules.get("alembic.util.exc")
+    return alembic is not None and isinstance(error, alembic.CommandError)
+
+
+def _command_error(error: BaseException, quiet: bool) -> int:
+    with logs.importing_alembic():
+        from alembic.util import messaging  # Alembic says it in its own way
+
+    try:
+        messaging.err(_without_secrets(str(error)), quiet=quiet)
+    except SystemExit:
+        pass
+    for words, hint in _HINTS:
+        if words in str(error):
+            _say(f"hint: {hint}")
+    return 255
+
+
+def _connect_error(error: BaseException) -> int:
+    message = _one_paragraph(str(error))
+    _say(f"FAILED: cannot connect to the database: {message}")
+    _say(
+        "hint: " + next(hint for words, hint in _CONNECT_HINTS if any(w in message for w in words))
+    )
+    return 1
+
+
+def _database_error(error: BaseException, original: BaseException) -> int:
+    """error: ours or SQLAlchemy's. original: the one that has the server's message and SQLSTATE."""
+    statement = getattr(error, "statement", None)
+    state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+    outcome = getattr(error, "migration_outcome", "")
+    connected = isinstance(error, errors.ServerError) or getattr(
+        error, "connection_invalidated", False
+    )
+    if statement is None and state is None and not outcome and not connected:
+        return _connect_error(original)
+    message = _one_paragraph(errors.without_severity(original)) or type(original).__name__
+    _say(f"FAILED: {_where(error)}{message}")
+    if statement is not None:
+        _say(f"[SQL: {_excerpt(statement, original)}]")
+    kept = "" if "in doubt" in outcome else "Nothing of the open transaction was kept."
+    _say(f"{f'SQLSTATE {state}. ' if state else ''}{kept}".strip())
+    if state == "42501":
+        _say(
+            "hint: GRANT the role what it lacks (CREATE ON SCHEMA, to make tables), or use another"
+        )
+    _say("(--raiseerr shows the traceback)")
+    return 1
+
+
+def _excerpt(statement: str, error: BaseException) -> str:
+    """A statement, or of a long one what is around the place that `error` tells."""
+    if len(statement) <= 2 * _AROUND:
+        return statement.strip()
+    from migrate_ext.execution import drivers
+
+    found = drivers.position(error) or getattr(error, "fields", {}).get(ord("P")) or 1
+    begin = max(int(found) - _AROUND, 0)
+    end = begin + 2 * _AROUND
+    left = len(statement) - (min(end, len(statement)) - begin)
+    before, after = "... " if begin else "", " ..." if end < len(statement) else ""
+    return f"{before}{statement[begin:end].strip()}{after} ({left:,} characters more)"
+
+
+def _one_paragraph(text: str) -> str:
+    return "\n".join(line for line in text.strip().splitlines() if line.strip())
+
+
+_NAMES = r"\w*(?:pass|pwd|secret|token|sslkey|oauth|credential|api_?key)\w*"
+# As libpq, SQL and Python quote; one that was cut off has no end.
+_QUOTED = r"""'(?:[^'\\]|\\.|'')*(?:'|\Z)|"(?:[^"\\]|\\.|"")*(?:"|\Z)"""
+# A URL: its scheme; user, address and options. (Our own example of one stays.)
+_URL = re.compile(r"\b([A-Za-z][\w.+-]*://)(?!user:password@)(\S+)")
+# password=x, password = 'x y', {'password': 'x y'}
+_SECRET = re.compile(
+    rf"""(\b{_NAMES}(?:\s*=\s*|['"]\s*:\s*))({_QUOTED}|\S+)""", re.IGNORECASE | re.DOTALL
+)
+
+
+def _without_secrets(text: str) -> str:
+    """`text` as it may be printed: libraries quote URLs and connection strings that they cannot read.
+
+    Of a URL's options those are shown that are known to be harmless (``csrc/pq/url.c``), and no
+    password. Elsewhere ``name=value`` is SQL, or anybody's text: there a value is hidden for its name.
+    """
+    for value in os.environ.values():
+        password = _userinfo(value)[2]
+        if any(map(str.isspace, password)):  # it would be taken for the URL's end
+            text = text.replace(password, "***")
+    text = _URL.sub(lambda found: found[1] + _hidden_in_url(found[2]), text)
+    return _SECRET.sub(lambda found: found[1] + _hidden(found[2]), text)
+
+
+def _userinfo(url: str) -> tuple[str, str, str]:
+    """User name, colon and password. The password may hold any character; the last ``@`` ends it."""
+    return url.partition("://")[2].rpartition("@")[0].partition(":")
+
+
+def _hidden_in_url(rest: str) -> str:
+    """What follows ``://``, to be printed."""
+    user, colon, password = _userinfo(f"://{rest}")
+    _, at, address = rest.rpartition("@")
+    if "?" in password or "?" in user:  # or the @ is an option's: nobody knows where the address is
+        return "***"
+    before, mark, query = address.partition("?")
+    shown = [_hidden_option(*pair.partition("=")) for pair in query.split("&")] if mark else []
+    return (f"{user}{colon and ':***'}@" if at else "") + before + mark + "&".join(shown)
+
+
+def _hidden_option(name: str, equals: str, value: str) -> str:
+    plain = [text.encode("ascii", "replace").decode().replace("\0", "?") for text in (name, value)]
+    return name + equals + (value if _core.is_harmless_option(*plain) else "***")
+
+
+def _hidden(value: str) -> str:
+    if value == "***":
+        return value
+    return f"{value[0]}***{value[0]}" if value[0] in "'\"" else "***"
+
+
+def _say(text: str) -> None:
+    if sys.stdout is not None:  # it is None when the caller has closed it
+        sys.stdout.flush()
+    if sys.stderr is None:
+        return
+    print(_without_secrets(text), file=sys.stderr)

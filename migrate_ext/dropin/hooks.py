@@ -1,0 +1,210 @@
+"""What of ours stands in whose place in Alembic's classes, over which versions, and how it gets there and out again.
+
+Imported while Alembic is (:mod:`migrate_ext.plugin`), by every program that uses it: so the part that executes SQL comes with
+:mod:`migrate_ext.dropin.run` only when something is run. Classes are patched in place: Alembic's names, what has been imported from
+it, users' subclasses all stay what they are.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy
+from alembic.runtime.migration import HeadMaintainer, MigrationContext, _ProxyTransaction
+
+from migrate_ext.dropin import script as revision
+
+
+def _from_seam(cls: type, name: str) -> Callable[..., Any]:
+    """The method `name` of `cls`, which calls the function of that name in the seam."""
+    hook = f"_{name.strip('_')}" if name != "__exit__" else "_end_transaction"
+
+    @functools.wraps(vars(cls)[name], assigned=("__name__", "__qualname__", "__doc__"))
+    def method(*args: Any, **kw: Any) -> Any:
+        from migrate_ext.dropin import run as seam
+
+        return getattr(seam, hook)(*args, **kw)
+
+    return method
+
+
+# Part by part: a part is installed whole or not at all.
+_HOOKS: dict[str, tuple[tuple[type, str, Any], ...]] = {
+    **revision.REPLACEMENTS,
+    "execution": tuple(
+        (cls, name, _from_seam(cls, name))
+        for cls, name in (
+            (MigrationContext, "run_migrations"),
+            (MigrationContext, "begin_transaction"),
+            (MigrationContext, "autocommit_block"),
+            (_ProxyTransaction, "__exit__"),
+            (HeadMaintainer, "_insert_version"),
+            (HeadMaintainer, "_delete_version"),
+            (HeadMaintainer, "_update_version"),
+            (HeadMaintainer, "update_to_step"),
+        )
+    ),
+}
+# What stood there before; None where Alembic has nothing of that name.
+originals: dict[tuple[type, str], Any] = {
+    (cls, name): vars(cls).get(name) for part in _HOOKS.values() for cls, name, _ in part
+}
+_active: list[str] = []
+
+# -------------------------------------------------------------------------------------------------
+# Which Alembic and SQLAlchemy this is
+
+# The oldest and the newest that the seam was read in and tested with, and what each
+# part mirrors or calls there. In a newer Alembic a part is used if the source of all that is what it was.
+ALEMBIC = ((1, 13), (1, 20, 1))
+SQLALCHEMY = ((2, 0), (2, 2))  # without the last
+_MIRRORED: dict[str, tuple[tuple[str, ...], str]] = {
+    "revision map": (("alembic.script.revision",), "e344a758dfabad19"),
+    "revision files": (
+        (
+            "alembic.script.base:Script",
+            "alembic.script.base:ScriptDirectory._load_revisions",
+            "alembic.script.base:ScriptDirectory._version_locations",
+            "alembic.util.pyfiles:load_python_file",
+            "alembic.util.pyfiles:load_module_py",
+        ),
+        "848d0fb37688a3bb",
+    ),
+    "version steps": (
+        ("alembic.runtime.migration:RevisionStep", "alembic.runtime.migration:MigrationStep"),
+        "670ef7b3e14ddc5a",
+    ),
+    "execution": (
+        (
+            "alembic.runtime.migration:MigrationContext",
+            "alembic.runtime.migration:HeadMaintainer",
+            "alembic.runtime.migration:_ProxyTransaction",
+            "alembic.ddl.impl:DefaultImpl._exec",
+        ),
+        "845fd4917a4d2ed3",
+    ),
+}
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: ``"1.20.1b2"`` gives (1, 20, 1)."""
+    found = []
+    for part in version.split(".")[:3]:
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        if digits:
+            found.append(int(digits))
+    return tuple(found)
+
+
+def alembic_version() -> str:
+    """The version of the Alembic that is imported, also while it is being imported."""
+    import alembic
+
+    known: str | None = getattr(alembic, "__version__", None)
+    if known is None:  # not yet: it is the last line of its file, quicker read than its metadata
+        source = alembic.__loader__.get_source("alembic") or ""  # type: ignore[union-attr]
+        known = source.partition('__version__ = "')[2].partition('"')[0]
+    if not known:
+        from importlib.metadata import version
+
+        known = version("alembic")
+    return known
+
+
+def mirrored_digest(part: str) -> str:
+    """A digest of the source of all that `part` mirrors in the Alembic that is imported."""
+    import hashlib
+    import inspect
+
+    digest = hashlib.sha256()
+    for name in _MIRRORED[part][0]:
+        module_name, _, path = name.partition(":")
+        found: Any = importlib.import_module(module_name)
+        for attribute in filter(None, path.split(".")):
+            found = inspect.getattr_static(found, attribute)
+        found = getattr(found, "fget", found)  # of a property
+        digest.update(inspect.getsource(found).encode())
+    return digest.hexdigest()[:16]
+
+
+def left_out() -> dict[str, str]:
+    """The parts that cannot be installed over the Alembic and SQLAlchemy that are here, and why not."""
+    version, oldest, newest = alembic_version(), *ALEMBIC
+    if numbers(version) < oldest:
+        return dict.fromkeys(_HOOKS, f"Alembic {version} is older than 1.13")
+    reasons = {}
+    if not SQLALCHEMY[0] <= numbers(sqlalchemy.__version__) < SQLALCHEMY[1]:
+        reasons["execution"] = f"SQLAlchemy {sqlalchemy.__version__} is not known"
+    if numbers(version) > newest:
+        for part, (_, digest) in _MIRRORED.items():
+            if mirrored_digest(part) != digest:
+                reasons[part] = f"Alembic {version} is new, and differs where it is used"
+    return reasons
+
+
+# -------------------------------------------------------------------------------------------------
+# Putting them in place
+
+
+def install() -> str:
+    """Put the hooks of all parts that fit into Alembic's classes. Twice is once.
+
+    Returns what a user should be told of the parts that stay Alembic's own; "" when there is nothing.
+    """
+    if _active:
+        return ""
+    reasons = left_out()
+    try:
+        for part, hooks in _HOOKS.items():
+            if part not in reasons:
+                _active.append(part)
+                for cls, name, hook in hooks:
+                    setattr(cls, name, hook)
+    except BaseException:
+        uninstall()
+        raise
+    version = alembic_version()
+    if reasons:
+        texts = [f"{part} ({reason})" for part, reason in reasons.items()]
+        return f"left to Alembic itself: {', '.join(texts)}"
+    if numbers(version) > ALEMBIC[1]:
+        known = ".".join(map(str, ALEMBIC[1]))
+        return f"Alembic {version} is newer than {known}, which is known; all parts still fit"
+    return ""
+
+
+def uninstall() -> None:
+    """Put Alembic's own methods back, except where somebody has put another in place since.
+
+    What Alembic does not have, ``Script.module``, stays: scripts that were read need it, others have their own.
+    """
+    for part in _active:
+        for cls, name, hook in _HOOKS[part]:
+            original = originals.get((cls, name))
+            if original is not None and vars(cls).get(name) is hook:
+                setattr(cls, name, original)
+    _active.clear()
+
+
+def active_parts() -> tuple[list[str], dict[str, str]]:
+    """The parts that are installed, and why each of the others is not."""
+    reasons = left_out()
+    others = [part for part in _HOOKS if part not in _active]
+    return list(_active), {part: reasons.get(part, "not installed") for part in others}
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """The hooks are installed within this block; if they were before, they stay."""
+    if _active:
+        yield
+        return
+    install()
+    try:
+        yield
+    finally:
+        uninstall()

@@ -1,0 +1,90 @@
+"""Migrations that are in the plan, in a run that Alembic makes because others of it are not.
+
+Their files are not executed. In the place of ``upgrade()`` stands a function that executes the plan's
+statements, each at the line of its directive: as plain a migration as can be, which the executor
+and Alembic run as any other.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy
+from alembic import op
+
+from migrate_ext import counters
+from migrate_ext.dropin import script as revision
+
+if TYPE_CHECKING:
+    from migrate_ext.plans.run import Items
+
+
+class Module(ModuleType):
+    """Stands for the module of a revision. Whatever else is asked of it, the file itself answers.
+
+    name: of the function that is in the plan, ``upgrade`` or ``downgrade``. items: its statements.
+    load: executes the file.
+    """
+
+    def __init__(self, path: str, name: str, items: Items, load: Callable[[], ModuleType]) -> None:
+        super().__init__(name)
+        self.load = load
+        stand_in: Any = function(path, name, items)
+        stand_in.migrate_ext_module = self
+        self.__dict__[name] = stand_in
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.load(), name)
+
+
+class LazyModule(revision.LazyModule):
+    """``Script.module`` where some are in the plan: those are loaded for more than their function.
+
+    name: of the function. found: path of a revision's file -> its statements.
+    """
+
+    def __init__(
+        self, load: Callable[[str], ModuleType], name: str, found: dict[str, Items]
+    ) -> None:
+        super().__init__(load)
+        self._name = name
+        self._found = found
+
+    def __get__(self, script: Any, cls: type) -> ModuleType:
+        items = None if script is None else self._found.get(script.path)
+        if items is None:
+            return super().__get__(script, cls)
+        return Module(
+            script.path, self._name, items, lambda: super(LazyModule, self).__get__(script, cls)
+        )
+
+
+def settled(steps: list[Any], foreign: str | None) -> list[Any]:
+    """The steps of a run, once all its files that had to be executed are. foreign: what makes any
+    SQL uncertain, if one of them has brought that; then the plan is not used.
+    """
+    for step in steps:
+        module = getattr(step.migration_fn, "migrate_ext_module", None)
+        if module is not None and foreign is None:
+            counters.planned += 1
+        elif module is not None:
+            counters.plain(f"plan: {foreign}")
+            step.migration_fn = getattr(module.load(), module.__name__)
+    return steps
+
+
+def function(path: str, name: str, items: Items) -> Callable[[], None]:
+    """A function `name` of the file at `path`, which executes `items`; none of them a boundary."""
+    body: list[ast.stmt] = [ast.Pass(lineno=1, col_offset=0)]
+    for line, sql in items:
+        # A colon would begin the name of a parameter.
+        call = ast.parse(f"op.execute(text({sql.replace(':', chr(92) + ':')!r}))").body[0]
+        body.append(ast.increment_lineno(call, max(line, 1) - 1))
+    tree = ast.parse(f"def {name}(): pass")
+    tree.body[0].body = body  # type: ignore[attr-defined]
+    names: dict[str, Any] = {"op": op, "text": sqlalchemy.text}
+    exec(compile(ast.fix_missing_locations(tree), path, "exec"), names)
+    return names[name]  # type: ignore[no-any-return]

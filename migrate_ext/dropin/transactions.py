@@ -1,0 +1,451 @@
+"""The seam to the transactions of Alembic's ``MigrationContext``: where the lock is taken and given
+back, what is repeated, and what is told of a run that failed.
+
+Touches private names of ``alembic/runtime/migration.py`` (read in 1.13 and 1.20.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakSet
+
+import alembic.util
+import sqlalchemy
+from alembic.runtime.migration import HeadMaintainer, MigrationContext, _ProxyTransaction
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.util import await_only
+
+from migrate_ext.errors import CommandError, first_line
+from migrate_ext.execution import drivers
+from migrate_ext.locking import limits as limiting
+from migrate_ext.locking import lock, outcome, uncommitted
+from migrate_ext.locking import run_lock as guards
+from migrate_ext.locking.run_lock import Guard
+
+# What asyncpg answers once the server has told it that it ends the session: not why.
+_ASYNCPG_ENDED = "cannot switch to state"
+_READING = ("check", "history", "show")  # functions of alembic.command
+_said: set[str] = set()
+
+
+def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
+    """Do `migrate`, which is Alembic's loop in `context`, under the lock and within the limits."""
+    guard = _guard_for(context)
+    if guard is None:
+        migrate()
+        return
+    find = context._migrations_fn
+    assert find is not None
+    if _only_reads(context):
+        context.opts = {**context.opts, "dont_mutate": True}  # no version table is made
+    listeners = has_listeners(context)
+    context._migrations_fn = guard.steps(find)
+    context._migrate_ext_listeners = listeners  # type: ignore[attr-defined]
+    context._migrate_ext_guard = guard  # type: ignore[attr-defined]
+    try:
+        with _terminable(guard.connection), _unseen(guard.connection, listeners), _seen(guard):
+            _repeat(context, guard, migrate)
+        (_at_head.discard if guard.done else _at_head.add)(guard.connection.engine)
+        _watch(context, guard)
+    except outcome.Terminated as error:
+        _look_for_commit(guard, error)
+        raise outcome.ended(error, guard.outcome()) from error
+    except lock.HeldHere as error:
+        raise alembic.util.CommandError(str(error)) from error
+    except CommandError as error:
+        told = alembic.util.CommandError(str(error))
+        guard.confirmed()
+        outcome.tell(told, guard.outcome())
+        raise told from error
+    except BaseException as error:
+        _look_for_commit(guard, error)
+        outcome.tell(error, f"{_hidden_reason(error)}{guard.outcome()} {guard.hint(error)}".strip())
+        raise
+    finally:
+        context._migrations_fn = find
+        try:
+            guard.finish()
+        finally:
+            guard.line.close()
+            guard.connection._has_events = listeners
+            del context._migrate_ext_listeners  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _terminable(connection: Connection) -> Iterator[None]:
+    """As :class:`outcome.Terminable`. In an event loop SIGTERM cancels the task, as Ctrl-C does: an
+    exception that is raised where the loop happens to be does not always arrive here.
+    """
+    if not connection.dialect.is_async:
+        with outcome.Terminable():
+            yield
+        return
+    import asyncio  # it is there, where this runs
+
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    terminable = outcome.Terminable(lambda: loop.call_soon_threadsafe(task.cancel))
+    try:
+        with terminable:
+            yield
+            if terminable.came:
+                await_only(asyncio.sleep(0))  # it is cancelled here, and not at some later wait
+    except asyncio.CancelledError as error:
+        if not terminable.came:
+            raise
+        raised = terminable.raised()
+        raised.__dict__.update(error.__dict__)  # what was told
+        raise raised from error
+
+
+@contextmanager
+def _unseen(connection: Connection, listeners: bool) -> Iterator[None]:
+    """Within this block the lock's listeners change no error: for any listener at all SQLAlchemy drops
+    empty parameters, of which some of its messages tell.
+    """
+    if listeners:
+        yield
+        return
+    invoke = Connection._invoke_before_exec_event
+
+    def before_execute(element: Any, parameters: Any, options: Any) -> tuple[Any, ...]:
+        element, _, *others = invoke(connection, element, parameters, options)
+        return (element, parameters, *others)
+
+    connection.__dict__["_invoke_before_exec_event"] = before_execute
+    try:
+        yield
+    finally:
+        del connection.__dict__["_invoke_before_exec_event"]
+
+
+def _watch(context: MigrationContext, guard: Guard) -> None:
+    """The run is over: will somebody commit it?"""
+    if guard.line.status == "open":
+        is_env_pys = context._in_external_transaction
+        cause = uncommitted.BY_ENV_PY if is_env_pys else uncommitted.BY_A_MIGRATION
+        left = [revision for revision in guard.done if revision not in guard.committed]
+        uncommitted.watch(guard.connection, left, cause)
+
+
+@contextmanager
+def _seen(guard: Guard) -> Iterator[None]:
+    """Within this block `guard` sees what becomes of each COMMIT."""
+    guard.connection.__dict__["_commit_impl"] = guard.commit
+    try:
+        yield
+    finally:
+        del guard.connection.__dict__["_commit_impl"]
+
+
+def _hidden_reason(error: BaseException) -> str:
+    """Why the connection was lost, where `error` does not say it."""
+    package = type(error).__module__.partition(".")[0]  # what the project raises is not looked into
+    if package in ("asyncpg", "sqlalchemy") and _ASYNCPG_ENDED in str(error):
+        return "The server closed the connection. "
+    lost = error.__context__
+    # Alembic's autocommit_block sets an option of the lost connection when it ends.
+    if isinstance(error, sqlalchemy.exc.PendingRollbackError) and lost is not None:
+        reason = first_line(getattr(lost, "orig", None) or lost).strip()
+        return f"The connection was lost: {reason}. "
+    return ""
+
+
+def has_listeners(context: MigrationContext) -> bool:
+    """Whether the project listens to events of the connection; our own listeners do not count."""
+    found: bool = getattr(
+        context,
+        "_migrate_ext_listeners",
+        context.connection._has_events,  # type: ignore[union-attr]
+    )
+    return found
+
+
+def _guard_for(context: MigrationContext) -> Guard | None:
+    connection = context.connection
+    if context.as_sql or not isinstance(connection, Connection):
+        return None
+    try:
+        limits = limiting.read(_option_of(context))
+    except CommandError as error:
+        raise alembic.util.CommandError(str(error)) from error
+    line: guards.Line | str
+    if connection.dialect.name != "postgresql":
+        line = connection.dialect.name
+    else:
+        line = guards.line_of(connection)
+    if isinstance(line, str):
+        if limits.lock and _runs_steps(context) and line not in _said:
+            _said.add(line)
+            lock.say("info", f"No lock against other runs on {line}.")
+        return None
+
+    def heads_sql() -> str:
+        heads = sqlalchemy.select(context._version.c.version_num)
+        return str(heads.compile(dialect=connection.dialect))
+
+    return Guard(
+        connection,
+        line,
+        limits,
+        context.version_table,
+        context.version_table_schema,
+        heads_sql,
+    )
+
+
+def _runs_steps(context: MigrationContext) -> bool:
+    """Whether the command is one that runs migrations or stamps: not ``current``, ``history``,
+    ``show``, ``check`` or autogenerate. A program's own function may be; it is not asked.
+    """
+    opts = context.opts
+    if "destination_rev" in opts:
+        return True
+    looks = opts.get("dont_mutate") or opts.get("revision_context") is not None
+    return not looks and getattr(opts.get("fn"), "__module__", None) != "alembic.command"
+
+
+def _only_reads(context: MigrationContext) -> bool:
+    """Whether the command is ``check``, ``history -i`` or ``show current``. (Alembic says it of
+    ``current`` alone.)
+    """
+    function = context.opts.get("fn")
+    name: str = getattr(function, "__qualname__", "").partition(".")[0]
+    return getattr(function, "__module__", None) == "alembic.command" and name in _READING
+
+
+def _option_of(context: MigrationContext) -> Callable[[str], str | None]:
+    config = getattr(context.environment_context, "config", None)
+    if config is None:
+        return lambda _: None
+    get = getattr(config, "get_alembic_option", config.get_main_option)
+
+    def option(key: str) -> str | None:
+        value = get(key)
+        return None if value is None else str(value)
+
+    return option
+
+
+def _repeat(context: MigrationContext, guard: Guard, migrate: Callable[[], None]) -> None:
+    tries = 0
+    if _runs_steps(context):
+        if _has_nothing_to_do(context, guard, migrate):
+            return
+        _start(context, guard)
+    while True:
+        try:
+            migrate()
+            return
+        except guards.Unlocked:
+            _start(context, guard)
+            continue
+        except guards.Repair:
+            if not context._in_external_transaction:
+                _rewind(context)
+                guard.again()
+            else:
+                guard.drop_here()
+            continue
+        except guards.Moved:
+            lock.say("info", "The database has moved meanwhile: planning again.")
+            _rewind(context)
+        except sqlalchemy.exc.DBAPIError as error:
+            repeatable = not context._in_external_transaction and guard.may_repeat(error)
+            if tries >= guard.limits.retries or not repeatable:
+                raise
+            _rewind(context)
+            tries += 1
+            what = str(error.orig).strip().splitlines()[0]
+            lock.say("warning", f"{what}. Repeating, {tries} of {guard.limits.retries}.")
+            guard.pause(tries)
+        guard.again()
+
+
+# Engines whose last run had nothing to do. A program that runs once for each tenant looks first, and
+# takes the lock only where there is something.
+_at_head: WeakSet[Engine] = WeakSet()
+
+
+def _has_nothing_to_do(
+    context: MigrationContext, guard: Guard, migrate: Callable[[], None]
+) -> bool:
+    """Do `migrate` without the lock, and without any step, where that may be all."""
+    engine, opts = guard.connection.engine, context.opts
+    if engine not in _at_head:
+        return False
+    context.opts = {**opts, "dont_mutate": True}
+    try:
+        migrate()
+    except guards.Unlocked:
+        if not context._in_external_transaction:
+            _rewind(context)  # its snapshot is from before the lock
+        return False
+    finally:
+        context.opts = opts
+    return bool(guard.planned)  # else the version table is to be made
+
+
+def _start(context: MigrationContext, guard: Guard) -> None:
+    guard.start()
+    if guard.held_here is not None:
+        # Only a run with nothing to do goes on, and making the version table is something.
+        context.opts = {**context.opts, "dont_mutate": True}
+
+
+def _rewind(context: MigrationContext) -> None:
+    """Roll the open transaction back, and begin the next as the project had begun it."""
+    connection = context.connection
+    assert connection is not None
+    outer = context._transaction is not None and not context._transaction_per_migration
+    if context._transaction is not None:
+        if context._transaction.is_active:  # else its COMMIT failed, and rolled it back
+            context._transaction.rollback()
+        context._transaction = None
+    elif connection.in_transaction():
+        connection.rollback()
+    if outer:
+        context._transaction = connection.begin()
+
+
+def guard_of(context: MigrationContext) -> Guard | None:
+    """What holds the lock around the run in `context`, if anything does."""
+    found: Guard | None = getattr(context, "_migrate_ext_guard", None)
+    return found
+
+
+# -------------------------------------------------------------------------------------------------
+# Hooks; `original` is Alembic's own
+
+
+def begin_transaction(
+    original: Callable[..., Any], context: MigrationContext, per_migration: bool
+) -> Any:
+    transaction = original(context, per_migration)
+    guard = guard_of(context)
+    if guard is not None and per_migration and isinstance(transaction, _ProxyTransaction):
+        guard.opened(in_batch=True)
+    return transaction
+
+
+@contextmanager
+def lock_in_batches(
+    context: MigrationContext, submit: Callable[[str, str], bool]
+) -> Iterator[None]:
+    """Within this block the lock's questions may ride with the statements of migrations.
+
+    submit: see :attr:`migrate_ext.locking.run_lock.Guard.submit`.
+    """
+    guard = guard_of(context)
+    if guard is None:
+        yield
+        return
+    guard.submit = submit
+    try:
+        yield
+    finally:
+        guard.submit = None
+
+
+@contextmanager
+def lock_retaken(guard: Guard | None) -> Iterator[None]:
+    """Around the sending of what precedes a COMMIT: the session takes the lock again at its end."""
+    if guard is not None:
+        guard.retake_in_batch()
+    try:
+        yield
+    except sqlalchemy.exc.DBAPIError:  # the server does nothing behind an error
+        if guard is not None:
+            guard.is_retaken = False
+        raise
+
+
+@contextmanager
+def autocommit_block(original: Callable[..., Any], context: MigrationContext) -> Iterator[None]:
+    guard = guard_of(context)
+    if guard is None or not guard.started:
+        with original(context):
+            yield
+        return
+    guard.needs_session("an autocommit block")
+    with original(context):
+        guard.limit_session()
+        try:
+            yield
+        finally:
+            guard.unlimited()
+    guard.opened()
+
+
+def update_to_step(maintainer: HeadMaintainer) -> None:
+    """After Alembic's own of this name."""
+    guard = guard_of(maintainer.context)
+    if guard is not None:
+        guard.stepped(maintainer.heads)
+
+
+def end_transaction(
+    original: Callable[..., Any], proxy: _ProxyTransaction, type_: Any, value: Any, traceback: Any
+) -> None:
+    """``_ProxyTransaction.__exit__``: a COMMIT whose answer was lost is looked for."""
+    guard = guard_of(proxy.migration_context)
+    if type_ is None and guard is not None and guard.done and not guard.started:
+        guard.committing = list(guard.done)  # the run is over, but for this COMMIT
+    if guard is None:
+        original(proxy, type_, value, traceback)
+        return
+    try:
+        with _terminable(guard.connection):
+            original(proxy, type_, value, traceback)
+    except BaseException as error:
+        _look_for_commit(guard, error)
+        if isinstance(error, outcome.Terminated) and not guard.started:
+            raise outcome.ended(error, guard.outcome()) from error
+        if guard.is_refused and not guard.started:
+            outcome.tell(error, guard.outcome())
+        raise
+    guard.confirmed()
+
+
+def _look_for_commit(guard: Guard, error: BaseException) -> None:
+    """When `error` was raised, a COMMIT may have been on its way: what became of it?"""
+    if guard.committing is None:
+        return
+    lost = isinstance(error, sqlalchemy.exc.DBAPIError) and (
+        error.connection_invalidated
+        or guard.line.status == "lost"
+        or outcome.is_end(drivers.sqlstate(error))
+    )
+    in_doubt = lost or not isinstance(error, Exception)  # or interrupted, or cancelled
+    if in_doubt or guard.is_mixed:
+        if not guard.connection.closed:
+            guard.connection.invalidate()  # its session has the lock
+        expected = guard.planned or frozenset()
+        text, committed = outcome.in_doubt(
+            error,
+            expected,
+            lambda: _heads_after(guard),
+            guard.step_name if guard.in_body else None,
+            "" if in_doubt else "A COMMIT was among the statements of the string that failed",
+        )
+        outcome.tell(error, text)
+        if committed:
+            guard.confirmed()
+    elif isinstance(error, sqlalchemy.exc.DBAPIError):
+        guard.is_refused = True
+    else:
+        guard.confirmed()
+    guard.committing = None
+
+
+def _heads_after(guard: Guard) -> frozenset[Any]:
+    with guard.connection.engine.connect() as connection:
+        line = guards.line_of(connection)
+        assert not isinstance(line, str)
+        try:
+            exists = outcome.wait_for_end(line.ask, guard.table, guard.schema)
+            return frozenset(row[0] for row in line.ask(guard.heads_sql)) if exists else frozenset()
+        finally:
+            line.close()

@@ -1,0 +1,411 @@
+"""The PostgreSQL drivers from inside: their ``PGconn``, their libpq, their BEGIN, their exceptions.
+
+Read in psycopg 3.3 and psycopg2 2.9. A driver that is not known here keeps Alembic's own path.
+"""
+
+from __future__ import annotations
+
+import logging
+import operator
+import os
+import sys
+from collections.abc import Iterable
+from types import FunctionType, SimpleNamespace
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy.engine import Connection
+from sqlalchemy.util import await_only
+
+from migrate_ext import counters, errors
+from migrate_ext.execution import libpq
+
+_IN_TRANSACTION = 2  # PQTRANS_INTRANS
+
+# psycopg2's names of libpq's diagnostic fields (PG_DIAG_*).
+_DIAGNOSTICS = {
+    "severity": ord("S"),
+    "severity_nonlocalized": ord("V"),
+    "sqlstate": ord("C"),
+    "message_primary": ord("M"),
+    "message_detail": ord("D"),
+    "message_hint": ord("H"),
+    "statement_position": ord("P"),
+    "internal_position": ord("p"),
+    "internal_query": ord("q"),
+    "context": ord("W"),
+    "schema_name": ord("s"),
+    "table_name": ord("t"),
+    "column_name": ord("c"),
+    "datatype_name": ord("d"),
+    "constraint_name": ord("n"),
+    "source_file": ord("F"),
+    "source_line": ord("L"),
+    "source_function": ord("R"),
+}
+# psycopg2's exceptions for SQLSTATEs that have none of their own, by their beginning
+# (base_exception_from_sqlstate in psycopg/pqpath.c).
+_PSYCOPG2_CLASSES = {
+    "0A": "NotSupportedError",
+    "20": "ProgrammingError",
+    "21": "ProgrammingError",
+    "22": "DataError",
+    "23": "IntegrityError",
+    "24": "InternalError",
+    "25": "InternalError",
+    "26": "OperationalError",
+    "27": "OperationalError",
+    "28": "OperationalError",
+    "2B": "InternalError",
+    "2D": "InternalError",
+    "2F": "InternalError",
+    "34": "OperationalError",
+    "38": "InternalError",
+    "39": "InternalError",
+    "3B": "InternalError",
+    "3D": "ProgrammingError",
+    "3F": "ProgrammingError",
+    "40": "OperationalError",
+    "42": "ProgrammingError",
+    "44": "ProgrammingError",
+    "5": "OperationalError",
+    "F": "InternalError",
+    "H": "OperationalError",
+    "P": "InternalError",
+    "X": "InternalError",
+}
+
+
+class Lent:
+    """A driver's open connection as the executor uses it.
+
+    ``connection``: the DBAPI connection. ``pointer``, ``library``: its ``PGconn``, and the file to
+    find its libpq by. ``owner``: what has the ``PGconn`` as its attribute ``pgconn_ptr``, until it is
+    closed. ``notices_are_heard``: somebody listens to what the server says beside
+    results, so that Python may not run ahead of a migration's end. ``is_async``: waits belong to the
+    event loop.
+    """
+
+    is_async = False
+
+    def __init__(self, connection: Any, pointer: int, library: str) -> None:
+        self.connection = connection
+        self.owner = libpq.owner(connection)
+        self.pointer = pointer
+        self.library = library
+        self.notices_are_heard = False
+
+    def sends_as_utf8(self, sql: str) -> bool:
+        """Whether the driver would send `sql` in UTF-8 on a connection whose client_encoding is that."""
+        return True
+
+    def begin(self) -> str | None:
+        """The BEGIN that the driver would send now; None where the driver must send it itself."""
+        return None
+
+    def after_batch(self, discards_plans: bool) -> None:
+        """What the driver would have done had it seen the statements of a batch pass.
+
+        discards_plans: an ALTER or DROP was among them.
+        """
+
+
+class Psycopg(Lent):
+    """psycopg 3. It keeps no transaction state of its own, so its BEGIN may ride in a batch."""
+
+    def __init__(self, connection: Any, pointer: int, library: str) -> None:
+        super().__init__(connection, pointer, library)
+        # SQLAlchemy's dialect has one handler on every connection, which logs at INFO.
+        handlers = [h for h in connection._notice_handlers if not _is_sqlalchemys(h)]
+        self.notices_are_heard = bool(handlers) or _sqlalchemy_logs_notices()
+
+    def begin(self) -> str | None:
+        connection = self.connection
+        if connection.autocommit or connection._num_transactions or connection._tpc:
+            return None
+        return connection._get_tx_start_command().decode()  # type: ignore[no-any-return]
+
+    def after_batch(self, discards_plans: bool) -> None:
+        """As psycopg's cursor: it forgets its prepared statements, and has the server forget them before
+        the next one is prepared.
+        """
+        connection = self.connection
+        if not discards_plans or connection.closed or not connection._prepared._names:
+            return
+        connection._prepared.clear()
+        if connection.info.transaction_status == _IN_TRANSACTION:  # else its ROLLBACK does it
+            counters.plain_waits += 1
+            self._wait(self._maintain())
+
+    def _maintain(self) -> Any:
+        """What psycopg does behind each of its statements, for ``connection.wait``."""
+        connection = self.connection
+        if hasattr(connection._prepared, "maintain_gen"):
+            yield from connection._prepared.maintain_gen(connection)
+        else:  # before 3.2
+            for command in connection._prepared.get_maintenance_commands():
+                yield from connection._exec_command(command)
+
+    def _wait(self, generator: Any) -> None:
+        with self.connection.lock:
+            self.connection.wait(generator)
+
+
+class PsycopgAsync(Psycopg):
+    """psycopg's async connection, behind SQLAlchemy's adapter."""
+
+    is_async = True
+
+    def _wait(self, generator: Any) -> None:
+        async def wait() -> None:
+            async with self.connection.lock:
+                await self.connection.wait(generator)
+
+        await_only(wait())
+
+
+class Psycopg2(Lent):
+    """psycopg2. It skips COMMIT unless it has sent BEGIN, which it does with its first statement. It
+    does not notice when a statement changes client_encoding.
+    """
+
+    def sends_as_utf8(self, sql: str) -> bool:
+        return sql.isascii() or self.connection.encoding == "UTF8"
+
+    def after_batch(self, discards_plans: bool) -> None:
+        if not self.connection.closed and self.connection.info.status == 0:  # CONNECTION_OK
+            # Moves what the server said to the list, without waiting. SQLAlchemy's dialect logs it at
+            # INFO (then we are not here, see lend) and empties the list, after each statement.
+            self.connection.poll()
+            self.connection.notices.clear()
+
+
+# Methods through which statements go, of connections and of cursors (and their bases).
+_SENDING = frozenset(
+    "_commit_gen _exec_command _execute_gen _execute_send _executemany_gen_no_pipeline "
+    "_executemany_gen_pipeline _get_tx_start_command _maybe_prepare_gen _rollback_gen _start_copy_gen "
+    "_start_query _stream_send_gen commit cursor execute executemany rollback stream wait".split()
+)
+
+
+def foreign(connection: Any) -> str | None:
+    """Whose code would see a statement pass on a driver's connection; None where all is the driver's.
+
+    Its own are the classes that the driver uses by itself, with the methods that it came with: no
+    subclasses, no factories, no patches on a class or an object.
+    """
+    kind = type(connection)
+    driver: Any = sys.modules[kind.__module__.partition(".")[0]]
+    if driver.__name__ == "psycopg2":  # it is C, and cannot be patched
+        own = sys.modules["psycopg2._psycopg"]
+        if kind is not own.connection:
+            return f"driver: connections are {kind.__qualname__}"
+        cursor = connection.cursor_factory
+        return None if cursor in (None, own.cursor) else f"driver: cursors are {cursor!r:.60}"
+    if kind not in (driver.Connection, driver.AsyncConnection):
+        return f"driver: connections are {kind.__qualname__}"
+    cursor = connection.cursor_factory
+    cursors = (driver.Cursor, driver.ClientCursor, driver.AsyncCursor, driver.AsyncClientCursor)
+    if cursor not in cursors or type(connection.pgconn) is not driver.pq.PGconn:
+        return f"driver: cursors are {cursor!r:.60}"
+    if not _SENDING.isdisjoint(vars(connection)):
+        return "driver: a connection is patched"
+    reason = _replaced(_bases(kind, cursor), driver)
+    if reason is None and kind is driver.AsyncConnection:
+        adapters = sys.modules[_ADAPTERS]
+        classes = (adapters.AsyncAdapt_psycopg_connection, adapters.AsyncAdapt_psycopg_cursor)
+        reason = _replaced(_bases(*classes), sqlalchemy)
+    return reason
+
+
+# Where SQLAlchemy has its classes around psycopg's async connections and cursors.
+_ADAPTERS = "sqlalchemy.dialects.postgresql.psycopg"
+
+
+def _bases(*classes: type) -> list[type]:
+    """The classes and their bases, without Python's own."""
+    if classes not in _known_bases:
+        bases = [base for cls in classes for base in cls.__mro__]
+        own = [base for base in bases if base.__module__ not in ("builtins", "typing", "abc")]
+        _known_bases[classes] = own
+    return _known_bases[classes]
+
+
+_known_bases: dict[tuple[type, ...], list[type]] = {}
+
+
+def _replaced(classes: Iterable[type], package: Any) -> str | None:
+    """Which method of `classes` that statements go through is not written in `package`."""
+    for cls in classes:
+        now = tuple(map(vars(cls).get, _SENDING))
+        # Not `==`: a tracer's wrapper says that it is equal to what it wraps.
+        if cls in _own and all(map(operator.is_, now, _own[cls])):
+            continue
+        folder = os.path.dirname(package.__file__)
+        for name in _SENDING & vars(cls).keys():
+            if not is_own(vars(cls)[name], folder):
+                return f"driver: {cls.__name__}.{name} is replaced"
+        _own[cls] = now
+    return None
+
+
+_own: dict[type, tuple[Any, ...]] = {}  # classes that were looked at, with the methods they had
+
+
+def is_own(function: Any, folder: str) -> bool:
+    """Whether `function` is written in a file below `folder`, and nothing is wrapped around it."""
+    return type(function) is FunctionType and function.__code__.co_filename.startswith(folder)
+
+
+def lend(connection: Any) -> Lent | str:
+    """An open DBAPI connection for the executor; a text says why it cannot be one."""
+    name = type(connection).__module__.partition(".")[0]
+    if name == "sqlalchemy":  # an adapter around an async driver's
+        adapter, connection = type(connection), connection.driver_connection
+        name = type(connection).__module__.partition(".")[0]
+        if name != "psycopg" or (
+            adapter is not sys.modules[_ADAPTERS].AsyncAdapt_psycopg_connection
+        ):
+            return f"driver: {name} through asyncio"
+        found = libpq.of_psycopg(connection)
+        if found is None:
+            return f"driver: this build of {name}"
+        return foreign(connection) or PsycopgAsync(connection, *found)
+    if name not in ("psycopg", "psycopg2"):
+        return f"driver: not psycopg or psycopg2 but {name}"
+    reason = foreign(connection)
+    if reason is not None:
+        return reason
+    if name == "psycopg2":
+        from psycopg2 import extensions
+
+        if connection.async_ or extensions.get_wait_callback() is not None:
+            return "driver: psycopg2 with a wait callback"
+        if type(connection.notices) is not list or _sqlalchemy_logs_notices():
+            return "driver: psycopg2 with notices that are heard"
+    found = libpq.of_driver(connection)
+    if found is None:
+        return f"driver: this build of {name}"
+    return (Psycopg if name == "psycopg" else Psycopg2)(connection, *found)
+
+
+def error(
+    connection: Connection, failed: errors.ServerError, statement: str
+) -> sqlalchemy.exc.DBAPIError:
+    """As :func:`wrapped`, of what the driver would have raised for what the server answered."""
+    failed = _decoded(failed, _codec(connection))
+    if connection.dialect.driver != "psycopg2":
+        return wrapped(connection, _psycopg_error(failed), statement)
+    if failed.sqlstate is None and connection.connection.dbapi_connection.closed:  # type: ignore[union-attr]
+        import psycopg2
+
+        closed = psycopg2.InterfaceError("connection already closed")
+        return wrapped(connection, closed, statement)
+    return wrapped(connection, _psycopg2_error(failed), statement)
+
+
+def _codec(connection: Connection) -> str:
+    """By which a driver reads what the server says on a connection, as it is now."""
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.driver != "psycopg2":
+        return "utf-8" if driver.closed else str(driver.info.encoding)
+    from psycopg2 import extensions
+
+    return str(extensions.encodings.get(driver.encoding, "utf-8"))
+
+
+def _decoded(failed: errors.ServerError, codec: str) -> errors.ServerError:
+    """`failed` with its texts read by `codec`; they hold what is no UTF-8 as surrogates."""
+
+    def read(text: str) -> str:
+        return text.encode("utf-8", "surrogateescape").decode(codec, "replace")
+
+    found = errors.ServerError(read(str(failed)))
+    found.sqlstate = failed.sqlstate
+    found.fields = {code: read(text) for code, text in failed.fields.items()}
+    found.index, found.partial = failed.index, failed.partial
+    return found
+
+
+def wrapped(
+    connection: Connection, original: Any, statement: str | None
+) -> sqlalchemy.exc.DBAPIError:
+    """What SQLAlchemy raises around a driver's exception. As there, a lost connection is invalidated: a
+    rollback on it would raise, and hide this.
+    """
+    dialect = connection.dialect
+    raised: sqlalchemy.exc.DBAPIError = sqlalchemy.exc.DBAPIError.instance(
+        statement,
+        {},
+        original,
+        dialect.loaded_dbapi.Error,
+        hide_parameters=connection.engine.hide_parameters,
+        connection_invalidated=dialect.is_disconnect(
+            original, connection.connection.dbapi_connection, None
+        ),
+        dialect=dialect,
+    )
+    if raised.connection_invalidated:
+        connection.invalidate(raised)
+    return raised
+
+
+def _psycopg_error(failed: errors.ServerError) -> Exception:
+    from psycopg import errors as classes
+
+    cls: Any = classes.OperationalError
+    if failed.sqlstate is not None:
+        cls = classes._class_for_state(failed.sqlstate)
+    fields = {code: value.encode() for code, value in failed.fields.items()}
+    return cls(_message(failed), info=fields)  # type: ignore[no-any-return]
+
+
+def _psycopg2_error(failed: errors.ServerError) -> Exception:
+    import psycopg2
+
+    cls: Any = psycopg2.OperationalError
+    if failed.sqlstate is not None:
+        try:
+            cls = psycopg2.errors.lookup(failed.sqlstate)
+        except KeyError:
+            name = _PSYCOPG2_CLASSES.get(failed.sqlstate[:2])
+            name = name or _PSYCOPG2_CLASSES.get(failed.sqlstate[:1], "DatabaseError")
+            cls = getattr(psycopg2, name)
+    # `diag` reads a result that only the driver can make: here it is given.
+    fields = {name: failed.fields.get(code) for name, code in _DIAGNOSTICS.items()}
+    diag = SimpleNamespace(**fields)
+    own = type(cls.__name__, (cls,), {"diag": diag, "__module__": cls.__module__})
+    raised: Any = own(_message(failed) + "\n")  # libpq's newline, which psycopg2 keeps
+    if failed.sqlstate:
+        raised.__setstate__({"pgcode": failed.sqlstate, "pgerror": f"{failed}\n"})
+    return raised  # type: ignore[no-any-return]
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """The server's code for `error`, the driver's or SQLAlchemy's; None where it gave none."""
+    original = getattr(error, "orig", error)
+    found = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+    return str(found) if found else None
+
+
+def position(error: BaseException) -> str | None:
+    """Where in its statement a driver's error lies: a number of characters, from 1."""
+    diag = getattr(error, "diag", None)
+    found = getattr(diag, "statement_position", None)
+    return str(found) if found else None
+
+
+def _message(failed: errors.ServerError) -> str:
+    """Both drivers leave the severity out."""
+    text = str(failed)
+    return text[8:] if text[:8] in ("ERROR:  ", "FATAL:  ", "PANIC:  ") else text
+
+
+def _is_sqlalchemys(handler: Any) -> bool:
+    return getattr(handler, "__module__", "").startswith("sqlalchemy.")
+
+
+def _sqlalchemy_logs_notices() -> bool:
+    if "sqlalchemy.dialects.postgresql" not in sys.modules:
+        return False
+    return logging.getLogger("sqlalchemy.dialects.postgresql").isEnabledFor(logging.INFO)

@@ -1,0 +1,503 @@
+"""Sends the SQL of plain migrations in batches, on the connection that the project opened.
+
+Python runs ahead of the server through consecutive plain migrations: a statement is rendered,
+queued, and sent as soon as the server is idle, in libpq's pipeline mode, inside the driver's own
+transaction; the next one is rendered meanwhile. Version rows go the same way. What could be seen
+from outside keeps its order: "Running upgrade a -> b" is held until what went before is confirmed,
+a warning first waits for it, and so does whatever needs the driver's connection. Any other
+migration starts with nothing waiting and runs as under Alembic, statement by statement.
+
+Private names of Alembic and SQLAlchemy are the seam's: what this module needs of them it is given.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NoReturn, Protocol, TypeAlias
+
+from alembic import util as alembic_util
+from sqlalchemy.engine import Connection
+from sqlalchemy.util import await_only
+
+from migrate_ext import _core, counters, errors
+from migrate_ext.execution import drivers
+from migrate_ext.execution.timing import Times
+from migrate_ext.locking import outcome
+
+# Objects between two collections of garbage during a run. Its modules and tables make hundreds of
+# thousands, and Python's own 700 would be a tenth of its time.
+_COLLECT_AFTER = 20_000
+_DRAIN_SECONDS = 10.0  # for a server that was asked to stop (MIG_DRAIN_MS)
+_IDLE_TOO_LONG = ("25P03", "57P05")  # SQLSTATEs: in a transaction, and outside
+_DISCARDS_PLANS = ("ALTER", "DROP")
+_LOGGER = logging.getLogger("alembic.runtime.migration")
+
+
+class Place:
+    """Where statements come from: a step of a run. name: ``upgrade`` or ``downgrade``."""
+
+    __slots__ = ("name", "path", "revision")
+
+    def __init__(self, name: str, revision: str, path: str) -> None:
+        self.name = name
+        self.revision = revision
+        self.path = path
+
+    def note(self, line: int | None, position: str | None) -> str:
+        """As :func:`migrate_ext.errors.place`."""
+        return errors.place(self.name, self.revision, self.path, line, position)
+
+
+class Statement:
+    """One statement on its way: its text as SQLAlchemy would name it, and where it comes from.
+
+    ``place`` is None for what no migration asked for: BEGIN, the lock. ``rows``: what to say when the
+    command does not affect exactly one row, with ``{rows}`` for their number; None where nobody asks.
+    ``is_last``: of its migration, so that the next one is announced when it is confirmed.
+    """
+
+    __slots__ = ("is_last", "line", "place", "rendered", "rows")
+
+    def __init__(
+        self,
+        rendered: str,
+        place: Place | None,
+        line: int | None,
+        rows: str | None = None,
+        is_last: bool = False,
+    ) -> None:
+        self.rendered = rendered
+        self.place = place
+        self.line = line
+        self.rows = rows
+        self.is_last = is_last
+
+
+class Ledger:
+    """What became of the statements of one run.
+
+    ``rendered``: those that migrations, version rows and the lock have asked for. ``by_driver``: those
+    of them that went the driver's way. The rest must have been sent by the session and confirmed to
+    it, and their results must have been seen here (``seen``), before anything is committed.
+    """
+
+    __slots__ = ("by_driver", "rendered", "seen")
+
+    def __init__(self) -> None:
+        self.rendered = 0
+        self.by_driver = 0
+        self.seen = 0
+
+    def check(self, session: _core.Session) -> None:
+        """Raises :class:`~migrate_ext.errors.InternalError` where the counts do not agree."""
+        batched = self.rendered - self.by_driver
+        if not batched == session.sent == session.confirmed == self.seen:
+            raise errors.InternalError(
+                f"of {batched} statements for batches {session.sent} were sent and "
+                f"{session.confirmed} confirmed, {self.seen} of these to the run"
+            )
+
+
+class Lending(Protocol):
+    """How the seam keeps others from a connection that is ours for the moment."""
+
+    def take(self) -> None:
+        """From here on, whoever needs the driver's connection calls :meth:`Executor.settle`."""
+
+    def give_back(self) -> None:
+        """The driver's connection is the driver's again."""
+
+    def is_open(self) -> bool:
+        """SQLAlchemy is in a transaction, without a savepoint."""
+
+
+class Executor(logging.Filter):
+    """The statements in flight of one run on one connection.
+
+    connection: in use by Alembic. lent: what :func:`migrate_ext.execution.drivers.lend` gave for it.
+    lending: see :class:`Lending`.
+    """
+
+    def __init__(self, connection: Connection, lent: drivers.Lent, lending: Lending) -> None:
+        super().__init__()
+        self.connection = connection
+        self.driver = lent
+        self.lending = lending
+        self.session = _core.Session.borrow(lent.pointer, lent.library, lent.owner)
+        self.ledger = Ledger()
+        self.place: Place | None = None
+        # Nothing is sent before settle(): where each migration is waited for anyway, one wait is
+        # less than two.
+        self.gathers = False
+        self.times: Times | None = None  # where each statement is timed
+        self._clock = 0.0  # when the server had answered last
+        self.task = _task()
+        # Statements whose results have not come, and log records that come after their confirmation.
+        self._queue: deque[Statement | logging.LogRecord] = deque()
+        self._unsettled = 0
+        self._unsettled_of_migrations = 0
+        self._discards_plans = False
+        self._emitting = False
+        self.confirmed = ""  # the last revision that all answers have come for
+        self._announces = _LOGGER.isEnabledFor(logging.INFO)
+
+    # while Alembic runs its loop
+
+    def __enter__(self) -> Executor:
+        _LOGGER.filters.insert(0, self)
+        _watch_warnings(self)
+        self._thresholds = gc.get_threshold()
+        if 0 < self._thresholds[0] < _COLLECT_AFTER:
+            gc.set_threshold(_COLLECT_AFTER, *self._thresholds[1:])
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            if error is None:
+                self.settle_for_commit()
+            else:
+                self.abandon()
+        finally:
+            if gc.get_threshold() == (_COLLECT_AFTER, *self._thresholds[1:]):
+                gc.set_threshold(*self._thresholds)
+            _LOGGER.removeFilter(self)
+            _watch_warnings(None)
+            self.session.close()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Hold what this thread logs while something before it is not confirmed."""
+        if not self._unsettled_of_migrations or self._emitting or _task() != self.task:
+            return True
+        self._queue.append(record)
+        return False
+
+    # statements
+
+    @property
+    def unsettled(self) -> bool:
+        """Something is in flight or waits to be sent."""
+        return self._unsettled > 0
+
+    def submit(
+        self, rendered: str, line: int | None, rows: str | None = None, is_last: bool = False
+    ) -> bool:
+        """Queue one statement; False (counted, with the reason) when it must go the driver's way.
+
+        rendered: as SQLAlchemy would hand it to the driver. line: in the migration's file. rows,
+        is_last: see :class:`Statement`; only version rows have them. Raises what the driver would have
+        raised for an earlier statement. The caller counts it in :attr:`ledger`.
+        """
+        # SQLAlchemy doubles percent signs for the driver, which undoes it. A single one is none of
+        # SQLAlchemy's.
+        sql = rendered
+        if "%" in rendered:
+            sql = rendered.replace("%%", "%")
+            if sql.count("%") * 2 != rendered.count("%"):
+                counters.plain("statement: a single percent sign")
+                return False
+        return self._submit(Statement(rendered, self.place, line, rows, is_last), sql)
+
+    def submit_for_lock(self, sql: str, lost: str) -> bool:
+        """Queue a question of the lock's, which must give one row; lost: what to say if it does not.
+
+        False, and errors, as :meth:`submit`.
+        """
+        taken = self._submit(Statement(sql, None, None, lost), sql)
+        self.ledger.rendered += taken
+        return taken
+
+    def _submit(self, statement: Statement, sql: str) -> bool:
+        if not self.driver.sends_as_utf8(sql):
+            counters.plain("statement: the driver's encoding is not UTF8")
+            return False
+        begin = None
+        if not self._unsettled:
+            if not self.lending.is_open():
+                counters.plain("statement: not in SQLAlchemy's transaction")
+                return False
+            if not self.session.in_transaction:
+                begin = self.driver.begin()
+                if begin is None:
+                    counters.plain("statement: the first of a transaction")
+                    return False
+        prompt = self.times is not None or (statement.is_last and self._announces)
+        changes_nothing = statement.rows is not None or statement.is_last
+        try:
+            answer = self.session.submit(sql, begin, not self.gathers, prompt, changes_nothing)
+        except BaseException as error:
+            self._append(statement, begin)
+            self._fail(error)
+        if isinstance(answer, str):
+            counters.plain(f"statement: {answer}")
+            return False
+        if answer is None:  # an earlier one may change how this one is read
+            self.settle()
+            return self._submit(statement, sql)
+        self._append(statement, begin)
+        self._confirm(answer)
+        if self.session.full:
+            self._wait(self.session.make_room, lambda: self.session.full)
+        return True
+
+    def _append(self, statement: Statement, begin: str | None = None) -> None:
+        if begin is not None:
+            self.ledger.rendered += 1
+            self._append(Statement(begin, statement.place, None))
+        if not self._unsettled:
+            self.lending.take()
+        self._unsettled += 1
+        self._unsettled_of_migrations += statement.place is not None
+        self._queue.append(statement)
+
+    def settle(self) -> None:
+        """Wait for all that was submitted. Raises what the driver would have raised for it."""
+        self._clock = time.perf_counter()
+        while self.session.unsettled:  # what is held comes out as the server goes on
+            self._wait(self.session.wait, lambda: self.session.unsettled > 0)
+
+    def settle_for_commit(self) -> None:
+        """:meth:`settle`, where what was done so far is about to be committed.
+
+        Raises :class:`~migrate_ext.errors.InternalError`, and closes the connection so that nothing
+        can be committed on it, if a statement was lost.
+        """
+        self.settle()
+        try:
+            self.ledger.check(self.session)
+        except errors.InternalError as error:
+            self._break(error)
+
+    def _wait(self, step: Callable[[], list[tuple[str, int]]], more: Callable[[], bool]) -> None:
+        """Stand still in `step`; where waits are the event loop's, until there is no `more`."""
+        if not self.driver.is_async:
+            self._advance(step)
+            return
+        self._advance(self.session.poll)
+        if more():
+            counters.plain_waits += 1
+        while more():
+            try:
+                await_only(_readable(self.session.socket, self.session.writing))
+            except BaseException:
+                self._abandon_in_loop()
+                raise
+            self._advance(self.session.poll)
+
+    def _abandon_in_loop(self) -> None:
+        """:meth:`abandon` for a cancelled task: the event loop goes on meanwhile."""
+        try:
+            await_only(_drained(self.session))
+        finally:
+            self.session.drain(True)  # nothing is left to do, unless that was interrupted, too
+            self._queue.clear()
+            if self._unsettled:
+                self._give_back()
+                self._tell_driver(failed=True)
+
+    def abandon(self) -> None:
+        """Cancel and forget what is in flight: an exception is on its way."""
+        self._queue.clear()
+        if self._unsettled:
+            self.session.abandon()
+            self._give_back()
+            self._tell_driver(failed=True)
+
+    def _advance(self, step: Callable[[], list[tuple[str, int]]]) -> None:
+        try:
+            results = step()
+        except BaseException as error:
+            self._fail(error)
+        self._confirm(results)
+
+    def _confirm(self, results: list[tuple[str, int]] | tuple[tuple[str, int], ...]) -> None:
+        """Take results of the statements that come first; let out what was held behind them."""
+        queue = self._queue
+        for tag, rows in results:
+            statement = queue.popleft() if queue else None
+            if not isinstance(statement, Statement):
+                self._unsettled += 1  # it is not given back yet
+                self._break(errors.InternalError("a result came that belongs to no statement"))
+            self.ledger.seen += 1
+            if statement.is_last and statement.place is not None:
+                self.confirmed = statement.place.revision
+            if self.times is not None:
+                self._time(statement)
+            self._unsettled -= 1
+            self._unsettled_of_migrations -= statement.place is not None
+            if tag.startswith(_DISCARDS_PLANS):
+                self._discards_plans = True
+            if statement.rows is not None and rows != 1:
+                self._abandon_here()
+                raise alembic_util.CommandError(statement.rows.replace("{rows}", str(rows)))
+            while queue and isinstance(queue[0], logging.LogRecord):
+                try:
+                    self._emit(queue.popleft())
+                except BaseException:  # somebody's log handler
+                    self._abandon_here()
+                    raise
+        if results and not self._unsettled:
+            self._give_back()
+            self._tell_driver()
+
+    def _time(self, statement: Statement) -> None:
+        now = time.perf_counter()
+        if self.times is not None and statement.place is not None:
+            where = statement.place.note(statement.line, None)
+            self.times.add(now - self._clock, statement.rendered, where)
+        self._clock = now
+
+    def _abandon_here(self) -> None:
+        """:meth:`abandon` while results are looked at: the connection is not given back yet."""
+        self._unsettled += 1
+        self.abandon()
+
+    def _emit(self, record: Any) -> None:
+        record.created = time.time()
+        record.msecs = int(record.created * 1000) % 1000
+        self._emitting = True
+        try:
+            _LOGGER.handle(record)
+        finally:
+            self._emitting = False
+
+    def _give_back(self) -> None:
+        self._unsettled = self._unsettled_of_migrations = 0
+        self.lending.give_back()
+
+    def _tell_driver(self, *, failed: bool = False) -> None:
+        """Have the driver catch up with the batch. failed: an exception is on its way already.
+
+        Raises what SQLAlchemy would raise where the driver finds that the connection is lost.
+        """
+        discards_plans, self._discards_plans = self._discards_plans, False
+        try:
+            self.driver.after_batch(discards_plans)
+        except self.connection.dialect.loaded_dbapi.Error as error:
+            wrapped = drivers.wrapped(self.connection, error, None)
+            if not failed:  # else the error on its way says why
+                note(wrapped, self.place, None, self.confirmed)
+                raise wrapped from error
+
+    # errors
+
+    def _fail(self, error: BaseException) -> NoReturn:
+        """A step of the session raised `error`: raise what the project would have got."""
+        if isinstance(error, errors.InternalError):
+            self._break(error)
+        if not isinstance(error, errors.ServerError):
+            self.abandon()
+            raise error
+        self._confirm(error.partial)
+        left = [item for item in self._queue if isinstance(item, Statement)]
+        # A session that was idle for too long ended before the last statement, whatever waited.
+        failed = left[-1 if error.sqlstate in _IDLE_TOO_LONG else 0]
+        self._queue.clear()
+        self._give_back()
+        wrapped = drivers.error(self.connection, error, failed.rendered)
+        if not wrapped.connection_invalidated:
+            self._tell_driver(failed=True)
+        lost = wrapped.connection_invalidated or outcome.is_end(error.sqlstate)
+        note(wrapped, failed.place, failed.line, self.confirmed if lost else "")
+        if wrapped.connection_invalidated:
+            self.session.close()
+        raise wrapped from wrapped.orig
+
+    def _break(self, error: errors.InternalError) -> NoReturn:
+        """Raise `error`, and close the connection, so that nothing can be committed on it."""
+        self.abandon()
+        self.connection.invalidate()
+        raise error
+
+
+def note(error: BaseException, place: Place | None, line: int | None, confirmed: str = "") -> None:
+    """Attach to `error` which revision, file, line and position it belongs to; confirmed: of a lost
+    connection, the last revision that all answers had come for.
+    """
+    if place is None or hasattr(error, "migration_step"):
+        return
+    step = place.note(line, drivers.position(getattr(error, "orig", error)))
+    step += f"; the last one confirmed is {confirmed}" if confirmed else ""
+    error.__dict__["migration_step"] = step
+    if sys.version_info >= (3, 11):
+        error.add_note(f"[migrate_ext: in {step}]")
+
+
+async def _readable(socket: int, writing: bool) -> None:
+    """Until the socket can be read, or also written."""
+    import asyncio  # it is there, where this runs
+
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(socket, wake)
+    if writing:
+        loop.add_writer(socket, wake)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(socket)
+        if writing:
+            loop.remove_writer(socket)
+
+
+async def _drained(session: _core.Session) -> None:
+    """Until the server has stopped what is in flight, or does not answer for long."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(None, session.cancel)  # connects to the server, and waits for it
+    until = loop.time() + _DRAIN_SECONDS
+    while session.drain():
+        left = max(until - loop.time(), 0)
+        try:
+            await asyncio.wait_for(_readable(session.socket, session.writing), left)
+        except asyncio.TimeoutError:
+            return
+
+
+def _task() -> tuple[int, int]:
+    """Who is running: the thread, and under asyncio the greenlet in it."""
+    greenlet = sys.modules.get("greenlet")
+    return threading.get_ident(), id(greenlet.getcurrent()) if greenlet is not None else 0
+
+
+# Warnings are printed at once, where Alembic would have printed its log lines before.
+_Show: TypeAlias = Callable[..., None]
+_watchers: dict[tuple[int, int], Executor] = {}
+_watchers_lock = threading.Lock()
+_show_before: _Show | None = None
+
+
+def _show_warning(*arguments: Any, **keywords: Any) -> None:
+    executor = _watchers.get(_task())
+    if executor is not None:
+        executor.settle()
+    assert _show_before is not None
+    _show_before(*arguments, **keywords)
+
+
+def _watch_warnings(executor: Executor | None) -> None:
+    """Let this thread's warnings wait for `executor`; None: no more."""
+    global _show_before
+    with _watchers_lock:
+        if executor is not None:
+            _watchers[_task()] = executor
+            if warnings.showwarning is not _show_warning:
+                _show_before = warnings.showwarning
+                warnings.showwarning = _show_warning
+        else:
+            _watchers.pop(_task(), None)
+            if not _watchers and warnings.showwarning is _show_warning:
+                assert _show_before is not None
+                warnings.showwarning = _show_before

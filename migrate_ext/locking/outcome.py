@@ -1,0 +1,192 @@
+"""What became of a run of migrations that did not come to its end: what is told of it, and how it is
+told to stop.
+
+Used around Alembic's runs (:mod:`migrate_ext.dropin.transactions`) and our own (:mod:`migrate_ext.plans.run`,
+:mod:`migrate_ext.direct.database`); it imports next to nothing.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # signal's own costs the import of enum
+import sys
+
+from migrate_ext import errors
+from migrate_ext.locking import lock
+from migrate_ext.locking.limits import Limits
+
+TYPE_CHECKING = False  # typing's own costs its import
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+CHECK_SECONDS = 10.0  # for the end of a transaction whose COMMIT is in doubt
+_ENDED = ("08", "57P")  # SQLSTATEs of a session that is over
+
+
+def is_end(sqlstate: str | None) -> bool:
+    """Whether an error of this code says that the session is over. It may say so after a commit."""
+    return sqlstate is not None and sqlstate.startswith(_ENDED)
+
+
+def of_run(
+    committed: list[str],
+    half_done: str | None = None,
+    standing: Sequence[str] = (),
+    *,
+    refused: bool = False,
+) -> str:
+    """What was committed of a run that failed, and what to do; empty when nothing was.
+
+    committed: revisions. half_done: one that committed something of its own, not its version row.
+    standing: statements of its that are known to be committed. refused: the server did not commit
+    when it was asked to.
+    """
+    said = []
+    if refused:
+        said.append("The server refused COMMIT, and rolled its transaction back.")
+    if committed:
+        said.append(f"Committed: {some(committed)}.")
+    if half_done:
+        said.append(
+            f"{half_done} was left half done: what it did in and before its autocommit block, or "
+            "its own COMMIT, is committed, its version row is not."
+        )
+        if standing:
+            said.append(f"Among that is: {'; '.join(map(_short, standing[-_SHOWN:]))}.")
+        said.append(
+            "If it left an INVALID index, the next run names it, and with --repair drops it first. "
+            f"All else was rolled back. The same command begins {half_done} anew: undo first what "
+            "is committed of it, unless it can be done twice."
+        )
+    elif committed:
+        said.append("All else was rolled back; the same command goes on from there.")
+    return " ".join(said)
+
+
+_SHOWN = 3  # statements that stand
+
+
+def _short(sql: str) -> str:
+    text = " ".join(sql.split()).rstrip(";")
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def some(names: list[str]) -> str:
+    """Revisions, in the order in which they ran, for a person."""
+    if len(names) < 4:
+        return ", ".join(names)
+    return f"{names[0]} to {names[-1]} ({len(names)} migrations)"
+
+
+def in_doubt(
+    error: BaseException,
+    expected: frozenset[str | None],
+    read: Callable[[], frozenset[str | None]],
+    half_done: str | None = None,
+    why: str = "",
+) -> tuple[str, bool]:
+    """What became of a COMMIT that may have been done, in words; and whether it is committed.
+
+    expected: the version rows if it is. read: gives them from a new connection. half_done: the
+    revision whose autocommit block begins with this COMMIT, or whose own it is: the rows cannot
+    tell of it. why: there is a doubt, where the COMMIT was not the last that was sent.
+    """
+    what = "The connection was lost" if isinstance(error, Exception) else "Interrupted"
+    why = why or f"{what} while COMMIT was on its way"
+    said = f"{why}, so its outcome is in doubt. "
+    try:
+        rows = read()
+    except Exception as failed:
+        reason = errors.first_line(getattr(failed, "orig", failed)).strip()
+        said += f"It could not be checked ({reason}): 'current' tells, once it can be reached."
+        return said, False
+    place = ", ".join(sorted(str(row) for row in rows)) or "base"
+    said += "Checked on a new connection: "
+    if rows != expected:
+        said += f"it was not committed; the database is at {place}. "
+        return said + "The same command goes on from there.", False
+    if half_done:
+        said += f"the database is at {place}. What {half_done} did before its autocommit block, "
+        return said + "or its own COMMIT, may be committed; its version row is not.", False
+    return said + f"it was committed; the database is at {place}.", True
+
+
+def wait_for_end(ask: lock.Ask, table: str, schema: str | None) -> bool:
+    """Until the transaction in doubt is over: it has the lock until then. Whether there is a version
+    table now.
+
+    ask: as of :func:`migrate_ext.locking.lock.try_lock`, on a connection of its own.
+    """
+    limits = Limits()
+    limits.lock_timeout = CHECK_SECONDS
+    waiting = lock.Waiting(limits, ask)
+    waiting.said = 0.0  # it is no other run, but our own of before
+    while True:
+        tried = lock.try_lock(ask, table, schema, for_session=False)
+        if tried.had:
+            return tried.exists
+        waiting.again(tried.key)
+
+
+def tell(error: BaseException, text: str) -> None:
+    """Log what is to be known of a failed run, and note it at the error."""
+    if not text:
+        return
+    lock.say("error", text)
+    before = getattr(error, "migration_outcome", "")
+    error.__dict__["migration_outcome"] = f"{before} {text}".strip()
+    if sys.version_info >= (3, 11):
+        error.add_note(f"[migrate_ext: {text}]")
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM; as for Ctrl-C, the running statement is cancelled on the server."""
+
+
+class Terminable:
+    """Within this block SIGTERM unwinds the run, so that the server stops working for it, and is not
+    fatal at once. Not where the program handles it, nor in another thread than the main one.
+
+    stop: what to call, once, instead of raising; then Ctrl-C calls it, too, where it would raise
+    somewhere in the event loop (asyncio before Python 3.11). ``came``: the signal that did.
+    """
+
+    def __init__(self, stop: Callable[[], object] | None = None) -> None:
+        self.stop = stop
+        self.came = 0
+
+    def __enter__(self) -> None:
+        self.mine: dict[int, Any] = {}
+        defaults = {_signal.SIGTERM: _signal.SIG_DFL}
+        if self.stop is not None:
+            defaults[_signal.SIGINT] = _signal.default_int_handler
+        for number, default in defaults.items():
+            if _signal.getsignal(number) == default:
+                try:
+                    _signal.signal(number, self._handle)
+                    self.mine[number] = default
+                except ValueError:  # not the main thread
+                    pass
+
+    def __exit__(self, *_: object) -> None:
+        for number, default in self.mine.items():
+            _signal.signal(number, default)
+
+    def _handle(self, number: int, _: object) -> None:
+        came, self.came = self.came, number
+        if self.stop is None or came:
+            raise self.raised()
+        self.stop()
+
+    def raised(self) -> KeyboardInterrupt:
+        """What the signal that came is to raise."""
+        return Terminated() if self.came == _signal.SIGTERM else KeyboardInterrupt()
+
+
+def ended(terminated: Terminated, text: str) -> SystemExit:
+    """What to raise for SIGTERM, with its exit code. text: as of :func:`of_run`; it is told."""
+    error = SystemExit(128 + _signal.SIGTERM)
+    if not hasattr(terminated, "migration_outcome"):  # else COMMIT was on its way
+        text = f"Terminated by SIGTERM: the open transaction is rolled back. {text}".strip()
+    tell(error, text)
+    return error

@@ -1,0 +1,499 @@
+"""Compiled migrations: whether they may be used, and running them on a session of our own.
+
+``migrate-ext compile`` (:mod:`migrate_ext.rendering.compile`) writes the SQL of constant migrations into one
+file beside the folder of revisions. Here it is compared with what it was made from, without
+importing any of that: settings, packages, the project's modules, the revision files. In doubt it is
+not used, and the migrations are rendered.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from migrate_ext import __version__, _core, errors
+from migrate_ext.project import logs
+
+TYPE_CHECKING = False  # typing's own costs its import
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from migrate_ext.direct.database import Run, VersionTable
+    from migrate_ext.locking.limits import Limits
+    from migrate_ext.project.config import Config
+    from migrate_ext.project.environment import Settings
+    from migrate_ext.project.scripts import Scripts
+
+    # (line of the directive, statement); line -1: "autocommit" or "transaction"
+    Items: TypeAlias = list[tuple[int, str]]
+    # (revision, is an upgrade) -> (hash of the revision's file, items)
+    Functions: TypeAlias = dict[tuple[str, bool], tuple[str, Items]]
+
+# Options of configure() that rendering does not see, and that a run on our own session respects.
+_HARMLESS = frozenset(
+    "alembic_module_prefix autogenerate_plugins compare_server_default compare_type include_name "
+    "include_object include_schemas process_revision_directives render_as_batch render_item "
+    "sqlalchemy_module_prefix template_args transaction_per_migration user_module_prefix "
+    "version_table version_table_pk version_table_schema downgrade_token upgrade_token".split()
+)
+# The oldest server for which SQLAlchemy renders the same as for the newest.
+_OLDEST_SERVER = 120000
+_EXISTS = "42P07"  # SQLSTATE: a relation of that name
+_POSITION = ord("P")  # PG_DIAG_STATEMENT_POSITION
+# Statements sent together: so many are confirmed before "Running upgrade ..." appears for them.
+_PART = 128
+
+
+def path_of(config: Config) -> str:
+    """The plan file: beside the first folder of revisions, ``versions.plan``."""
+    return config.version_locations(config.script_location())[0] + ".plan"
+
+
+def setting_keys(settings: Settings) -> list[str]:
+    """What ``env.py`` named, as lines to compare.
+
+    Raises :class:`~migrate_ext.errors.Declined` for an option that may reach the SQL, or the run.
+    """
+    keys = [f"migrate_ext {__version__}"]
+    keys += [f"metadata {settings.metadata!r}", f"models {settings.models!r}"]
+    for name, value in sorted(settings.configure.items()):
+        if name not in _HARMLESS:
+            raise errors.Declined(f"the option {name}")
+        keys.append(f"option {name} {_literal(value)}")
+    return keys
+
+
+def _literal(value: object) -> str:
+    if value is None or isinstance(value, (str, int)):
+        return repr(value)
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join([_literal(part) for part in value]) + "]"
+    return type(value).__name__  # a function, which rendering does not see
+
+
+def folder_hash_text(path: str) -> str:
+    """What a key says of a package's folder: its modules. A new one may be imported by the others."""
+    names = sorted(name for name in os.listdir(path) if name.endswith(".py") or "." not in name)
+    return " ".join(names).replace("__pycache__", "").replace("\n", "?")
+
+
+def installed() -> dict[str, str]:
+    """Normalised names of installed packages and the folders that tell their versions."""
+    found: dict[str, str] = {}
+    for place in sys.path:
+        try:
+            names = os.listdir(place or os.curdir)
+        except OSError:
+            continue
+        for name in names:
+            if name.endswith((".dist-info", ".egg-info")):
+                found.setdefault(name.partition("-")[0].lower(), name)
+    return found
+
+
+def reason_stale(keys: list[str], settings: list[str], base: str) -> str | None:
+    """None when `keys`, of a plan file, hold here and now; else which does not.
+
+    settings: those of :func:`setting_keys`. base: the folder that paths in `keys` start from.
+    """
+    packages: dict[str, str] | None = None
+    mine: list[str] = []
+    files: list[str] = []
+    hashes: list[str] = []
+    for key in keys:
+        kind, _, rest = key.partition(" ")
+        if kind == "package":
+            if packages is None:
+                packages = installed()
+            if packages.get(rest.partition("-")[0].lower()) != rest:
+                return f"another version than {rest}"
+        elif kind == "file":
+            hash_, _, path = rest.partition(" ")
+            files.append(path)
+            hashes.append(hash_)
+        elif kind == "folder":
+            path, _, names = rest.partition(": ")
+            try:
+                if folder_hash_text(os.path.join(base, path)) != names:
+                    return f"{path} has other modules"
+            except OSError:
+                return f"{path} is gone"
+        else:
+            mine.append(key)
+    if mine != settings:
+        return "other settings in env.py, or another migrate_ext"
+    for path, hash_, now in zip(
+        files, hashes, _core.hash_files([os.path.join(base, path) for path in files]), strict=True
+    ):
+        if hash_ != now:
+            return f"{path} was changed"
+    return None
+
+
+def load(config: Config, settings: Settings) -> Functions | str:
+    """The functions of the plan file, or why it is not used."""
+    path = path_of(config)
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return "none"
+    except OSError as error:
+        return str(error)
+    try:
+        keys, functions = _core.read_plan(data)
+        stale = reason_stale(keys, setting_keys(settings), os.path.dirname(path))
+    except (ValueError, errors.Declined) as error:
+        return str(error)
+    return functions if stale is None else stale
+
+
+class Step:
+    """One migration of a run: its file, what it is called, its statements."""
+
+    def __init__(self, scripts: Scripts, index: int, is_upgrade: bool, items: Items) -> None:
+        graph = scripts.graph
+        self.revision = graph.revision(index)
+        self.path = scripts.paths[index]
+        self.name = "upgrade" if is_upgrade else "downgrade"
+        self.items = items
+        down = ", ".join(graph.down_revisions(index))
+        ends = (down, self.revision) if is_upgrade else (self.revision, down)
+        doc = (scripts.scanned[index][4] or "").strip().split("\n\n", 1)[0]
+        self.log = f"Running {self.name} {ends[0]} -> {ends[1]}" + (f", {doc}" if doc else "")
+
+
+def steps(
+    scripts: Scripts, indexes: list[int], is_upgrade: bool, functions: Functions
+) -> tuple[list[Step], str | None]:
+    """The migrations of a run that are in the plan; None, or why one of them is not."""
+    found: list[Step] = []
+    reason = None
+    hashes = _core.hash_files([scripts.paths[index] for index in indexes])
+    for index, now in zip(indexes, hashes, strict=True):
+        revision = scripts.graph.revision(index)
+        hash_, items = functions.get((revision, is_upgrade), ("", []))
+        if hash_ == now:
+            found.append(Step(scripts, index, is_upgrade, items))
+        else:
+            reason = "a revision file was changed" if hash_ else "a migration that is not in it"
+    return found, reason
+
+
+def reason_not_on(session: _core.Session, found: list[Step]) -> str | None:
+    """None when the SQL means on this connection what it was compiled for."""
+    if session.server_version < _OLDEST_SERVER:
+        return "the server is too old"
+    if session.parameter("standard_conforming_strings") != "on":
+        return "standard_conforming_strings is off"
+    if session.parameter("server_encoding") != "UTF8" and not all(
+        sql.isascii() for step in found for _, sql in step.items
+    ):
+        return "the database's encoding is not UTF8"
+    return None
+
+
+def run(
+    command: Run,
+    table: VersionTable,
+    scripts: Scripts,
+    settings: Settings,
+    heads: tuple[str, ...],
+    indexes: list[int],
+) -> str | None:
+    """Run the migrations of `indexes` from the plan; or say, before anything was done, why not.
+
+    command: ``upgrade`` or ``downgrade``; gets those that are in the plan as ``planned``. heads: the
+    rows of the version table.
+
+    Raises :class:`~migrate_ext.errors.ServerError`, with ``statement`` and ``migration_step``, for a
+    statement that fails, and :class:`~migrate_ext.errors.CommandError` for version rows that are not
+    as they must be.
+    """
+    from migrate_ext.locking.limits import read
+
+    if "no_plan" in command.options.flags:
+        return "--no-plan"
+    functions = load(command.config, settings)
+    if isinstance(functions, str):
+        return functions
+    is_upgrade = command.options.command == "upgrade"
+    found, missing = steps(scripts, indexes, is_upgrade, functions)
+    reason = reason_not_on(table.session, found)
+    if reason is not None:
+        return reason
+    # For Alembic's loop, if it comes to that; an autocommit block is more than statements.
+    command.planned = {
+        step.path: step.items for step in found if all(line >= 0 for line, _ in step.items)
+    }
+    limits = read(command.config.option)
+    if limits.verbose:
+        return "statements are timed"
+    if limits.ddl_lock_timeout or limits.statement_timeout or limits.retries or limits.repair:
+        return "limits of the run"
+    if missing is not None:
+        return missing
+    first = found[0].items
+    if any(line < 0 for line, _ in first):
+        from migrate_ext.locking import leftovers
+
+        text = " ".join(sql for _, sql in first)
+        if leftovers.named(table.session.query, text, table.schema):
+            return "an INVALID index was left"
+    try:
+        operations = scripts.graph.version_operations(heads, [(i, is_upgrade) for i in indexes])
+    except errors.Declined as declined:
+        return str(declined)
+    per_migration = bool(settings.configure.get("transaction_per_migration"))
+    several = per_migration or any(line < 0 for step in found for line, _ in step.items)
+    return Runner(table, found, operations).run(heads, per_migration, several, limits)
+
+
+class Runner:
+    """Sends the statements of `found`, with their version rows, on the session of `table`."""
+
+    def __init__(
+        self,
+        table: VersionTable,
+        found: list[Step],
+        operations: list[list[_core._VersionOperation]],
+    ) -> None:
+        self.table = table
+        self.session = table.session
+        self.found = found
+        self.operations = operations
+        # What waits to be sent: (statement, its step, its line, what to say unless it affects one row)
+        self.waiting: list[tuple[str, Step, int, str | None]] = []
+        self.unsaid: list[Step] = []  # steps whose line in the log waits for what was before
+        self.rows: set[str] = set()  # of the version table, in the open transaction
+        self.stored: set[str] = set()  # of it, as they were committed last
+        self.finished: list[str] = []
+        self.confirmed = ""  # the last revision that all answers have come for
+        self.committed: list[str] = []
+        self.half_done: str | None = None  # a revision that has committed something of its own
+        self.standing: list[str] = []  # statements that it has committed
+        self.key = 0  # of the lock that the session has between transactions; 0: none
+        self.is_committing = self.is_refused = False
+        self.hint = ""
+        self.added = 0  # statements for batches
+        self.before = self.session.sent, self.session.confirmed
+
+    def run(
+        self, heads: tuple[str, ...], per_migration: bool, several: bool, limits: Limits
+    ) -> str | None:
+        """As the function of that name. per_migration: one transaction each, else one for all.
+        several: there will be more than one transaction, so the session holds the lock.
+        """
+        from migrate_ext.locking import outcome
+
+        try:
+            with outcome.Terminable():
+                return self._run(heads, per_migration, several, limits)
+        except outcome.Terminated as error:
+            self._count(error)
+            raise outcome.ended(error, self._outcome()) from error
+        except BaseException as error:
+            self._count(error)
+            outcome.tell(error, self._outcome())
+            raise
+
+    def _count(self, error: BaseException) -> None:
+        """Whether a COMMIT was refused, and one in doubt was found committed."""
+        committed = getattr(error, "committed", None)
+        if committed:
+            self.committed = self.finished
+        self.is_refused = self.is_committing and committed is None
+
+    def _outcome(self) -> str:
+        from migrate_ext.locking import outcome
+
+        told = outcome.of_run(
+            self.committed, self.half_done, self.standing, refused=self.is_refused
+        )
+        return f"{told} {self.hint}".strip()
+
+    def _begin(self, step: Step, *, is_exposed: bool = False) -> None:
+        """Begin a transaction, whose lock is that of the session.
+
+        is_exposed: statements of a migration ran while only the session had it.
+        """
+        from migrate_ext.locking import lock
+
+        self.session.begin()
+        if not self.key:
+            return
+        if not is_exposed:
+            sql = f"SELECT 1 WHERE ({lock.promote(self.key)}) IS NOT NULL"
+            self._add(sql, step, 0, lock.LOST)
+            return
+        had = self.session.query(f"SELECT ({lock.promote(self.key)})::text")[0][0]
+        if had is None or (had not in lock.YES and set(self._heads() or ()) != self.stored):
+            raise errors.CommandError(lock.LOST)
+
+    def _commit(self, step: Step | None, *, half_done: bool = False) -> None:
+        """Commit what was sent, if all of it was: as :class:`migrate_ext.execution.executor.Ledger`.
+
+        step: None for the last one of the run; else the session has the lock again. half_done: it is
+        committed by `step`, in its middle.
+        """
+        from migrate_ext.locking import lock
+
+        if self.key and step is not None:
+            self._add(f"SELECT 1 WHERE {lock.retake(self.key)}", step, 0, lock.LOST)
+        self.flush()
+        sent, confirmed = (
+            self.session.sent - self.before[0],
+            self.session.confirmed - self.before[1],
+        )
+        if not self.added == sent == confirmed:
+            raise errors.InternalError(
+                f"of {self.added} statements of the plan {sent} were sent and {confirmed} confirmed"
+            )
+        self.is_committing = True
+        self.table.commit(frozenset(self.rows), step.revision if step and half_done else None)
+        self.is_committing = False
+        self.committed, self.stored = list(self.finished), set(self.rows)
+        self.half_done = step.revision if step and half_done else None
+        self.standing = []
+
+    def _run(
+        self, heads: tuple[str, ...], per_migration: bool, several: bool, limits: Limits
+    ) -> str | None:
+        from migrate_ext.direct import database as direct
+        from migrate_ext.locking import lock
+
+        self.rows, self.stored = set(heads), set(heads)
+        if not several and self.table.begin(limits, as_configured=True):
+            if limits.lock and self._heads() != heads:
+                self.session.rollback()
+                return "the heads moved"
+            direct.log_context()
+        else:
+            if limits.lock:
+                key = lock.hold(self.session, self.table.name, self.table.schema, limits)
+                if key is None:
+                    return "a pooler that shares sessions"
+                self.key = key
+                if self._heads() != heads:
+                    return "the heads moved"
+            direct.log_context()
+            self._begin(self.found[0])
+        is_open = True
+        if not heads:
+            self.table.ensure_now()
+            if per_migration:
+                self._commit(self.found[0])
+                is_open = False
+        for step, operations in zip(self.found, self.operations, strict=True):
+            if not is_open:
+                self._begin(step)
+            self._step(step, operations)
+            is_last = step is self.found[-1]
+            if is_last or per_migration:
+                self._commit(None if is_last else step)
+                is_open = False
+        return None
+
+    def _heads(self) -> tuple[str, ...] | None:
+        """Those in the table now; None for rows that are none."""
+        try:
+            return self.table.heads()
+        except errors.Declined:
+            return None
+
+    def _step(self, step: Step, operations: list[_core._VersionOperation]) -> None:
+        from migrate_ext.direct import database as direct
+
+        self.unsaid.append(step)
+        autocommit = False
+        for line, sql in step.items:
+            if line < 0:
+                autocommit = sql == "autocommit"
+                if autocommit:
+                    self._commit(step, half_done=True)
+                else:
+                    self._begin(step, is_exposed=True)
+            elif autocommit:
+                try:
+                    self.session.query(sql)
+                    self.standing.append(sql)
+                except errors.ServerError as error:
+                    if error.sqlstate == _EXISTS and not self.finished:
+                        self._look_for_index(sql, step)
+                    raise _placed(error, sql, step, line) from None
+            else:
+                self._add(sql, step, line, None)
+        for operation in operations:
+            sql = self.session.version_sql(operation, self.table.name, self.table.schema)
+            self._add(sql, step, 0, _expectation(operation, self.table.name))
+        direct.change_rows(self.rows, operations)
+        self.finished.append(step.revision)
+
+    def _look_for_index(self, sql: str, step: Step) -> None:
+        from migrate_ext.locking import leftovers
+
+        left = leftovers.same_index(self.session.query, sql)
+        if left is not None:
+            self.hint = leftovers.hint(step.revision, left)
+
+    def _add(self, sql: str, step: Step, line: int, expected: str | None) -> None:
+        self.added += 1
+        self.waiting.append((sql, step, line, expected))
+        if len(self.waiting) >= _PART:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits and wait for it."""
+        from migrate_ext.locking import outcome
+
+        waiting, self.waiting = self.waiting, []
+        try:
+            results = self.session.run_batch([sql for sql, _, _, _ in waiting])
+        except errors.ServerError as error:
+            sql, step, line, _ = waiting[max(error.index, 0)]
+            self._say(step)
+            if error.sqlstate is None or outcome.is_end(error.sqlstate):
+                last = waiting[-1][1]
+                error.migration_step = _unanswered(step, last, self.confirmed)
+                raise
+            raise _placed(error, sql, step, line) from None
+        if waiting:
+            self.confirmed = self.finished[-1] if self.finished else ""
+        for (_, step, _, expected), (_, rows) in zip(waiting, results, strict=True):
+            if expected is not None and rows != 1:
+                self._say(step)
+                raise errors.CommandError(expected.replace("{rows}", str(rows)))
+        self._say(None)
+
+    def _say(self, last: Step | None) -> None:
+        """The lines of the log, up to that of `last`; None: all."""
+        while self.unsaid:
+            step = self.unsaid.pop(0)
+            logs.info(step.log)
+            if step is last:
+                return
+
+
+def _expectation(operation: _core._VersionOperation, table: str) -> str | None:
+    if operation[0] == "insert":
+        return None
+    if operation[0] == "delete":
+        what = f"deleting '{operation[1]}'"
+    else:
+        what = f"updating '{operation[1]}' to '{operation[-1]}'"
+    return f"Online migration expected to match one row when {what} in '{table}'; {{rows}} found"
+
+
+def _unanswered(first: Step, last: Step, confirmed: str) -> str:
+    """Where a run was when its connection was lost: what was sent together was not answered."""
+    which = first.revision if first is last else f"one of {first.revision} to {last.revision}"
+    after = f"; the last one confirmed is {confirmed}" if confirmed else ""
+    return f"{first.name} of revision {which}{after}"
+
+
+def _placed(error: errors.ServerError, sql: str, step: Step, line: int) -> errors.ServerError:
+    """`error`, with the statement, the migration, its file and line, as the rendering way has them."""
+    error.statement = sql.replace("%", "%%")  # as SQLAlchemy would name it
+    position = error.fields.get(_POSITION)
+    error.migration_step = errors.place(step.name, step.revision, step.path, line or None, position)
+    return error
