@@ -132,8 +132,10 @@ mig_status mig_session_failed(mig_session *session, const PGresult *result, mig_
 
 static bool stop_is_asked(mig_session *session)
 {
-    if (!session->interrupted && session->hook.interrupted != NULL)
-        session->interrupted = session->hook.interrupted(session->hook.ctx);
+    /* The hook may set it by itself, too. */
+    if (!session->interrupted && session->hook.interrupted != NULL &&
+        session->hook.interrupted(session->hook.ctx))
+        session->interrupted = true;
     return session->interrupted;
 }
 
@@ -164,6 +166,7 @@ static void wait_ends(const mig_session *session)
 static void cancel_on_server(mig_session *session)
 {
     char text[256];
+    session->cancelled = true;
     PGcancel *cancel = session->pq.PQgetCancel(session->conn);
     if (cancel == NULL)
         return;
@@ -215,7 +218,7 @@ mig_status mig_session_wait(mig_session *session, bool writing, mig_error *error
     while (ready <= 0) {
         if (ready < 0 && errno != EINTR)
             return mig_fail(error, MIG_EIO, "cannot wait for the server: poll failed");
-        if (!session->interrupted && stop_is_asked(session)) {
+        if (stop_is_asked(session) && session->conn != NULL && !session->cancelled) {
             cancel_on_server(session);
             until = now_ms() + MIG_DRAIN_MS;
         }
@@ -292,7 +295,7 @@ mig_status mig_session_enter(mig_session *session, mig_error *error)
     if (status != MIG_OK)
         return status;
     session->was_nonblocking = pq->PQisnonblocking(session->conn) != 0;
-    session->interrupted = false;
+    session->interrupted = session->cancelled = false;
     session->unread = false;
     if (!session->was_nonblocking && pq->PQsetnonblocking(session->conn, 1) != 0)
         return mig_session_failed(session, NULL, error);

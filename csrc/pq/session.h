@@ -68,6 +68,7 @@ typedef struct mig_session {
     bool was_nonblocking;
     bool unread; /* something was sent and not yet waited for */
     bool interrupted;
+    bool cancelled; /* after that the server was asked to stop */
     pid_t pid;
     mig_hook hook;
     uint64_t waits;              /* times we stood still until the server answered */

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,47 @@ def test_what_an_owner_raises_while_its_session_ends_is_reported(
     owner.fails = True
     del session
     assert told == ["LookupError('from the owner')"]
+
+
+class Interrupting(Owner):
+    """Python's own code is where a Ctrl-C is raised: here in the property, once."""
+
+    asked = 0
+
+    @property
+    def pgconn_ptr(self) -> int | None:
+        self.asked += 1
+        if self.asked == self.interrupts_at:
+            raise KeyboardInterrupt
+        return self.connection.pgconn.pgconn_ptr
+
+    interrupts_at = 0
+
+
+SLEEP = "SELECT pg_sleep(3000)"
+WAITING: dict[str, Callable[[Session], object]] = {
+    "run_batch": lambda session: session.run_batch(["SELECT 1", SLEEP]),
+    "query": lambda session: session.query(SLEEP),
+    "wait": lambda session: (session.submit("SELECT 1"), session.submit(SLEEP), session.wait(), session.wait()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("after", range(1, 8))
+@pytest.mark.parametrize("call", WAITING.values(), ids=WAITING)
+def test_what_an_owner_raises_while_its_session_waits_stops_the_server(
+    owner: Owner, call: Callable[[Session], object], after: int
+) -> None:
+    mine = Interrupting(owner.connection)
+    lent = libpq.of_driver(owner.connection)
+    assert lent is not None
+    session = Session.borrow(*lent, mine)
+    mine.interrupts_at = mine.asked + after
+    with pytest.raises(KeyboardInterrupt):
+        call(session)
+    session.abandon()
+    # Cancelled: not waited for until the server is taken for dead, whose connection would be broken.
+    owner.connection.rollback()
+    assert owner.connection.execute("SELECT 2").fetchone() == (2,)
 
 
 def test_a_session_that_the_collector_takes_away_cannot_be_used_by_its_owner(
