@@ -12,6 +12,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # typing's own costs more than all the rest of this file
 if TYPE_CHECKING:
+    from typing import Any
+
     from migrate_ext.counters import stats
     from migrate_ext.dropin.script import (
         HeadMaintainer,
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
         StampStep,
     )
     from migrate_ext.plugin import install, uninstall
-    from migrate_ext.project.environment import environment
 
 __all__ = [
     "HeadMaintainer",
@@ -43,11 +44,50 @@ __all__ = [
 __version__ = "0.1.0"
 
 _MODULES = {
-    "environment": "project.environment",
     "install": "plugin",
     "stats": "counters",
     "uninstall": "plugin",
 }
+
+
+def environment(
+    *,
+    metadata: str,
+    models: str | None = None,
+    url_variable: str = "DATABASE_URL",
+    **configure: Any,
+) -> None:
+    """Run the current command in this migration environment: what a thin ``env.py`` calls.
+
+    Run by ``alembic``, it does what Alembic's usual ``env.py`` does. Run by ``migrate-ext``, it hands the settings to
+    the running command, which often needs no Alembic, no SQLAlchemy and no models at all.
+
+    metadata
+        ``"package.module:attribute.attribute"`` of the ``MetaData`` that autogenerate compares
+        with.
+    models
+        The package whose import defines the tables, or None when the metadata's module does.
+    url_variable
+        The environment variable that holds the database's URL (any form SQLAlchemy takes for
+        PostgreSQL). It is read when a command needs the database, not before.
+    configure
+        Further arguments of Alembic's ``EnvironmentContext.configure``: ``compare_type``,
+        ``version_table``, ``include_object`` ...
+
+    Raises ``CommandError`` (Alembic's under ``alembic``, ours under ``migrate-ext``) when the
+    variable is unset or malformed, or when the models cannot be imported.
+    """
+    from migrate_ext.project import environment as handed_over
+
+    settings = handed_over.Settings(url_variable, metadata, models, configure)
+    if handed_over.serve is not None:
+        handed_over.serve(settings)
+    else:
+        from migrate_ext.dropin import (
+            run,  # only where Alembic runs env.py, so it is imported already
+        )
+
+        run.run_environment(settings)
 
 
 def __getattr__(name: str) -> object:

@@ -71,7 +71,7 @@ def blamed_line(error: BaseException) -> tuple[str | None, int | None]:
     return found
 
 
-_HANDOVER = os.path.join(os.path.dirname(__file__), "project", "environment.py")
+_HANDOVER = os.path.join(os.path.dirname(__file__), "__init__.py")
 _NOT_THE_PROJECT = (
     "site-packages",
     "dist-packages",
@@ -217,3 +217,11 @@ class DependencyLoopDetected(DependencyCycleDetected, LoopDetected):
 
     def __init__(self, revision: str) -> None:
         LoopDetected.__init__(self, revision)
+
+
+_SESSION_ENDS = ("08", "57P")  # classes of SQLSTATE
+
+
+def is_session_end(sqlstate: str | None) -> bool:
+    """Whether an error of this code says that the session is over. It may say so after a commit."""
+    return sqlstate is not None and sqlstate.startswith(_SESSION_ENDS)

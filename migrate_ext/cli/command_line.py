@@ -4,7 +4,7 @@ Arguments are read once, by position: :class:`CommandLine` finds the command beh
 and takes our own options from behind the commands that have them. The commands that the C core serves
 are parsed here, too, without argparse (:func:`parse`). Whatever is not plainly one of them (another
 command, ``--help``, an abbreviated option, a configuration out of the ordinary) is declined, and
-Alembic's own command line runs in this process with the same arguments: :mod:`migrate_ext.dropin.run`.
+Alembic's own command line runs in this process with the same arguments: :mod:`migrate_ext.cli.alembic`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,16 @@ import os
 import sys
 
 from migrate_ext import errors
+from migrate_ext.project.options import Options
 
 TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
+
+    from migrate_ext.direct.database import Run
+    from migrate_ext.locking.version_table import VersionTable
+    from migrate_ext.project.environment import Settings
 
 # command -> (options without a value, options with one, least and most positional arguments)
 _FLAGS: dict[str, tuple[dict[str, str], dict[str, str], int, int]] = {
@@ -149,25 +154,6 @@ class CommandLine:
         return left + words[len(options) :]
 
 
-class Options:
-    """What was asked for: ``command``, ``arguments``; ``flags``, ``values`` by Alembic's names."""
-
-    def __init__(self, argv: Sequence[str], prog: str) -> None:
-        self.argv = list(argv)
-        self.prog = prog
-        self.config: list[str] = []
-        self.section = "alembic"
-        self.raiseerr = False
-        self.quiet = False
-        self.command = ""
-        self.arguments: list[str] = []
-        self.flags: set[str] = set()
-        self.values: dict[str, str] = {}
-
-    def value(self, name: str) -> str | None:
-        return self.values.get(name)
-
-
 def _is_value(argument: str) -> bool:
     """Whether argparse would take `argument` where a value is expected."""
     return not argument.startswith("-") or argument[1:].isdecimal()
@@ -241,12 +227,10 @@ def run(line: CommandLine, prog: str) -> None:
     declined = "MIGRATE_EXT=0"
     off = os.environ.get("MIGRATE_EXT") == "0"
     if not off:
-        from migrate_ext.direct import reading as commands  # after MIGRATE_EXT=0 is ruled out
-
         try:
             options = parse(line.argv, prog)
             options.flags |= line.flags
-            work = commands.prepare(options)
+            work = prepare(options)
         except errors.Declined as reason:
             declined = str(reason)
         else:
@@ -259,11 +243,56 @@ def run(line: CommandLine, prog: str) -> None:
 
     counters.plain(f"command line: {declined}")
     with logs.importing_alembic():
-        from migrate_ext.dropin import (
-            run as seam,  # imports Alembic and SQLAlchemy: only where they are needed
-        )
+        from migrate_ext.cli import alembic  # imports Alembic and SQLAlchemy: only where needed
 
-    seam.command_line(line.argv, prog, plain=off)
+    alembic.command_line(line.argv, prog, plain=off)
+
+
+def prepare(options: Options) -> Callable[[], None]:
+    """All of a parsed command that may turn out to be Alembic's; what is left to be done.
+
+    Raises :class:`~migrate_ext.errors.Declined`, where Alembic must do it: nothing was printed or
+    changed, and none of the project's code was run but for revision files that cannot be read;
+    :class:`~migrate_ext.errors.CommandError` where Alembic would print ``FAILED:``.
+    """
+    from migrate_ext.direct import reading  # after MIGRATE_EXT=0 is ruled out
+    from migrate_ext.project.config import Config, default_files
+
+    ini, toml = default_files(options.config)
+    config = Config(ini, toml, options.section)
+    config.check()
+    if reading.needs_database(options):
+        from migrate_ext.direct import database  # knows about URLs, sessions and logging
+
+        return database.prepare(options, config, _serve)
+    text = reading.text(options, config)
+    return lambda: reading.print_text(options, text)
+
+
+def _serve(run: Run, settings: Settings) -> None:
+    """Do the work of a command that runs ``env.py``: without Alembic if no SQL must be rendered."""
+    if run.options.command == "compile":
+        from migrate_ext.rendering import compile as compiling  # imports Alembic and SQLAlchemy
+
+        compiling.compile_project(run, settings)
+        return
+    reason = run.answer(settings, _show_plan)
+    if reason is None:
+        return
+    from migrate_ext import counters
+    from migrate_ext.project import logs
+
+    counters.plain(f"{run.options.command}: {reason}")
+    with logs.importing_alembic():
+        from migrate_ext.cli import alembic  # imports Alembic and SQLAlchemy
+
+    alembic.go_on(run, settings)
+
+
+def _show_plan(run: Run, table: VersionTable, settings: Settings) -> None:
+    from migrate_ext.rendering import preview  # imports Alembic and SQLAlchemy
+
+    preview.show(run, table, settings)
 
 
 def _run_own(line: CommandLine, prog: str) -> bool:

@@ -11,40 +11,26 @@ from __future__ import annotations
 import sys
 
 from migrate_ext import errors
-from migrate_ext.project.config import Config, default_files
 from migrate_ext.project.scripts import Scripts, command_errors
 
 TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from migrate_ext.project.config import Config
+    from migrate_ext.project.options import Options
 
-    from migrate_ext.cli.command_line import Options
 
-
-def prepare(options: Options) -> Callable[[], None]:
-    """All of a parsed command that may turn out to be Alembic's; what is left to be done.
-
-    Raises :class:`~migrate_ext.errors.Declined`, where Alembic must do it: nothing was printed or
-    changed, and none of the project's code was run but for revision files that cannot be read;
-    :class:`~migrate_ext.errors.CommandError` where Alembic would print ``FAILED:``.
-    """
-    ini, toml = default_files(options.config)
-    config = Config(ini, toml, options.section)
-    config.check()
-    read_only = {"history": _history, "heads": _heads, "branches": _branches, "show": _show}
-    command = read_only.get(options.command)
-    if command is None or _needs_database(options):
-        from migrate_ext.direct import database as direct  # knows about URLs, sessions and logging
-
-        return direct.prepare(options, config)
+def text(options: Options, config: Config) -> str:
+    """What a command prints that only reads files. Raises as :func:`migrate_ext.cli.command_line.prepare`."""
     if options.command == "history" and _as_bool(config.option("revision_environment")):
         raise errors.Declined("revision_environment")
     sys.path[:0] = config.paths("prepend_sys_path")
-    text = command(options, Scripts(config))
-    return lambda: print_text(options, text)
+    return _COMMANDS[options.command](options, Scripts(config))
 
 
-def _needs_database(options: Options) -> bool:
+def needs_database(options: Options) -> bool:
+    """Whether a command shows the database's revision, too, or does not only read at all."""
+    if options.command not in _COMMANDS:
+        return True
     if options.command == "show":
         return options.arguments[0] == "current"
     if options.command == "history":
@@ -139,3 +125,6 @@ def indexes(found: tuple[int | str | None, ...]) -> list[int]:
     if not all(isinstance(index, int) for index in found):
         raise errors.Declined("base is no revision")
     return [index for index in found if isinstance(index, int)]
+
+
+_COMMANDS = {"history": _history, "heads": _heads, "branches": _branches, "show": _show}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import logging
 import operator
 import os
 import pkgutil
@@ -17,7 +16,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any
@@ -27,8 +26,6 @@ import sqlalchemy
 from alembic import context as alembic_context
 from alembic import op as alembic_op
 from alembic import util as alembic_util
-from alembic.config import CommandLine
-from alembic.config import Config as AlembicConfig
 from alembic.ddl.impl import DefaultImpl
 from alembic.operations import Operations
 from alembic.runtime.migration import (
@@ -47,8 +44,7 @@ from sqlalchemy.schema import SchemaItem
 from sqlalchemy.sql.visitors import Visitable
 
 from migrate_ext import counters, errors
-from migrate_ext.cli import init as starting
-from migrate_ext.direct import database as direct
+from migrate_ext.direct.database import Run
 from migrate_ext.dropin import hooks
 from migrate_ext.dropin import script as revision
 from migrate_ext.dropin import stand_in as planned
@@ -57,81 +53,18 @@ from migrate_ext.execution import drivers, libpq, plain
 from migrate_ext.execution.executor import Executor, Place, note
 from migrate_ext.execution.timing import Times
 from migrate_ext.locking.run_lock import Guard
-from migrate_ext.project import scripts
+from migrate_ext.project import database_url, scripts
 from migrate_ext.project.environment import Settings
-
-# -------------------------------------------------------------------------------------------------
-# Alembic's command line
-
-
-def command_line(argv: Sequence[str], prog: str, *, plain: bool = False) -> None:
-    """Run Alembic's own command line in this process; raises what the command raises.
-
-    argv, prog: as for :func:`migrate_ext.cli.command_line`. plain: without the executor.
-    """
-    line = CommandLine(prog=prog)
-    if not plain:
-        from migrate_ext.cli import usage  # after argparse, which it imports
-
-        usage.add(line.parser)
-    options = line.parser.parse_args(argv)
-    if not hasattr(options, "cmd"):
-        line.parser.error("too few arguments")
-    function, positional, keyword = options.cmd
-    config = _alembic_config(line, options)
-    if not plain and function.__name__ == "list_templates":
-        starting.add_thin(config)
-    with nullcontext() if plain else hooks.installed(), _naming_files():
-        function(
-            config,
-            *[getattr(options, name, None) for name in positional],
-            **{name: getattr(options, name, None) for name in keyword},
-        )
-
-
-@contextmanager
-def _naming_files() -> Iterator[None]:
-    """What Alembic's loader leaves to a traceback, as a command error that names the file."""
-    try:
-        yield
-    except (AttributeError, KeyError) as error:
-        frames, traceback = [], error.__traceback__
-        while traceback is not None:
-            frames.append(traceback.tb_frame)
-            traceback = traceback.tb_next
-        module, where = frames[-1].f_locals.get("module"), frames[-1].f_globals.get("__name__")
-        if isinstance(error, AttributeError) and where == "alembic.script.base" and module:
-            raise errors.BrokenFile(module.__file__, error) from error
-        script = frames[-1].f_locals.get("revision")
-        if isinstance(error, AttributeError) and where == "alembic.runtime.migration" and script:
-            raise errors.BrokenFile(script.path, error) from error  # no upgrade() in it
-        if isinstance(error, KeyError) and where == "alembic.script.revision":
-            # Who names it: a list comprehension has a frame of its own before Python 3.12.
-            found: list[Any] = [frame.f_locals.get("revision") for frame in frames[-2:]]
-            by = [f" referenced from {r.revision} ({r.path})" for r in found if hasattr(r, "path")]
-            raise errors.CommandError(
-                f"Revision {error.args[0]}{by[-1] if by else ''} is not present; "
-                "restore its file, or correct down_revision / depends_on"
-            ) from error
-        raise
-
-
-def _alembic_config(line: CommandLine, options: Any) -> AlembicConfig:
-    if hasattr(line, "_inis_from_config"):
-        toml, ini = line._inis_from_config(options)
-        return AlembicConfig(file_=ini, toml_file=toml, ini_section=options.name, cmd_opts=options)
-    return AlembicConfig(file_=options.config, ini_section=options.name, cmd_opts=options)
-
 
 # -------------------------------------------------------------------------------------------------
 # env.py
 
 
-def run_in_alembic(run: direct.Run, settings: Settings) -> None:
-    """Let Alembic's command go on with what a direct command cannot do alone.
+@contextmanager
+def instead_of_files(run: Run, settings: Settings) -> Iterator[None]:
+    """Within this block Alembic has what a direct command has read, and runs no ``env.py``.
 
-    run: the command, whose ``env.py`` is executing and is not executed again. settings: what that
-    ``env.py`` named.
+    run: the command, whose ``env.py`` is executing. settings: what that ``env.py`` named.
     """
 
     class Script(revision.Script):
@@ -165,14 +98,9 @@ def run_in_alembic(run: direct.Run, settings: Settings) -> None:
 
     from_config = AlembicScriptDirectory.from_config
     AlembicScriptDirectory.from_config = ScriptDirectory.from_config  # type: ignore[method-assign]
-    # Alembic reads its configuration before env.py sets up logging, so nobody sees what it logs then.
-    logger = logging.getLogger("alembic.config")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
     try:
-        command_line(run.options.argv, run.options.prog)
+        yield
     finally:
-        logger.setLevel(level)
         AlembicScriptDirectory.from_config = from_config  # type: ignore[method-assign]
 
 
@@ -261,7 +189,7 @@ def _engine_url(settings: Settings) -> sqlalchemy.URL:
     """The URL for ``create_engine``; without a driver in it, one that is installed."""
     name = settings.url_variable
     try:
-        url = make_url(direct.database_url(settings))
+        url = make_url(database_url.read(settings))
     except (sqlalchemy.exc.ArgumentError, ValueError) as error:
         # SQLAlchemy's text may quote the URL, and with it the password.
         raise errors.CommandError(f"{name} is not a URL; expected {errors.URL_FORM}") from error
@@ -270,7 +198,7 @@ def _engine_url(settings: Settings) -> sqlalchemy.URL:
             f"{name} is for {url.get_backend_name()}; this environment needs PostgreSQL: "
             f"{errors.URL_FORM}"
         )
-    drivername = direct.with_driver(f"{url.drivername}://", url.get_driver_name())
+    drivername = database_url.with_driver(f"{url.drivername}://", url.get_driver_name())
     if drivername is None:
         raise errors.CommandError(
             "no PostgreSQL driver is installed; pip install 'psycopg[binary]'"

@@ -17,7 +17,7 @@ from alembic.runtime.migration import HeadMaintainer, MigrationContext, _ProxyTr
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.util import await_only
 
-from migrate_ext.errors import CommandError, first_line
+from migrate_ext.errors import CommandError, first_line, is_session_end
 from migrate_ext.execution import drivers
 from migrate_ext.locking import limits as limiting
 from migrate_ext.locking import lock, outcome, uncommitted
@@ -416,7 +416,7 @@ def _look_for_commit(guard: Guard, error: BaseException) -> None:
     lost = isinstance(error, sqlalchemy.exc.DBAPIError) and (
         error.connection_invalidated
         or guard.line.status == "lost"
-        or outcome.is_end(drivers.sqlstate(error))
+        or is_session_end(drivers.sqlstate(error))
     )
     in_doubt = lost or not isinstance(error, Exception)  # or interrupted, or cancelled
     if in_doubt or guard.is_mixed:

@@ -29,7 +29,6 @@ from sqlalchemy.util import await_only
 from migrate_ext import _core, counters, errors
 from migrate_ext.execution import drivers
 from migrate_ext.execution.timing import Times
-from migrate_ext.locking import outcome
 
 # Objects between two collections of garbage during a run. Its modules and tables make hundreds of
 # thousands, and Python's own 700 would be a tenth of its time.
@@ -403,7 +402,7 @@ class Executor(logging.Filter):
         wrapped = drivers.error(self.connection, error, failed.rendered)
         if not wrapped.connection_invalidated:
             self._tell_driver(failed=True)
-        lost = wrapped.connection_invalidated or outcome.is_end(error.sqlstate)
+        lost = wrapped.connection_invalidated or errors.is_session_end(error.sqlstate)
         note(wrapped, failed.place, failed.line, self.confirmed if lost else "")
         if wrapped.connection_invalidated:
             self.session.close()

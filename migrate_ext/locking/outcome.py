@@ -20,12 +20,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 CHECK_SECONDS = 10.0  # for the end of a transaction whose COMMIT is in doubt
-_ENDED = ("08", "57P")  # SQLSTATEs of a session that is over
-
-
-def is_end(sqlstate: str | None) -> bool:
-    """Whether an error of this code says that the session is over. It may say so after a commit."""
-    return sqlstate is not None and sqlstate.startswith(_ENDED)
 
 
 def of_run(

@@ -25,7 +25,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from migrate_ext import _core, counters
-from migrate_ext.errors import CommandError, ServerError, first_line
+from migrate_ext.errors import CommandError, ServerError, first_line, is_session_end
 from migrate_ext.execution import drivers, libpq
 from migrate_ext.locking import leftovers, lock, outcome
 from migrate_ext.locking.limits import Limits
@@ -688,7 +688,7 @@ class Guard:
         try:
             Connection._commit_impl(self.connection)
         except DBAPIError as error:
-            if not error.connection_invalidated and not outcome.is_end(drivers.sqlstate(error)):
+            if not error.connection_invalidated and not is_session_end(drivers.sqlstate(error)):
                 self.is_refused, self.committing = True, None
             raise
 

@@ -12,16 +12,17 @@ import os
 import sys
 
 from migrate_ext import __version__, _core, errors
+from migrate_ext.locking.version_table import VersionTable, change_rows
 from migrate_ext.project import logs
 
 TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    from migrate_ext.direct.database import Run, VersionTable
     from migrate_ext.locking.limits import Limits
     from migrate_ext.project.config import Config
     from migrate_ext.project.environment import Settings
+    from migrate_ext.project.options import Options
     from migrate_ext.project.scripts import Scripts
 
     # (line of the directive, statement); line -1: "autocommit" or "transaction"
@@ -194,17 +195,18 @@ def reason_not_on(session: _core.Session, found: list[Step]) -> str | None:
 
 
 def run(
-    command: Run,
+    options: Options,
     table: VersionTable,
     scripts: Scripts,
     settings: Settings,
     heads: tuple[str, ...],
     indexes: list[int],
+    planned: dict[str, Items],
 ) -> str | None:
     """Run the migrations of `indexes` from the plan; or say, before anything was done, why not.
 
-    command: ``upgrade`` or ``downgrade``; gets those that are in the plan as ``planned``. heads: the
-    rows of the version table.
+    options: of ``upgrade`` or ``downgrade``. heads: the rows of the version table. planned: gets those
+    that are in the plan all the same, by the file's path.
 
     Raises :class:`~migrate_ext.errors.ServerError`, with ``statement`` and ``migration_step``, for a
     statement that fails, and :class:`~migrate_ext.errors.CommandError` for version rows that are not
@@ -212,21 +214,19 @@ def run(
     """
     from migrate_ext.locking.limits import read
 
-    if "no_plan" in command.options.flags:
+    if "no_plan" in options.flags:
         return "--no-plan"
-    functions = load(command.config, settings)
+    functions = load(table.config, settings)
     if isinstance(functions, str):
         return functions
-    is_upgrade = command.options.command == "upgrade"
+    is_upgrade = options.command == "upgrade"
     found, missing = steps(scripts, indexes, is_upgrade, functions)
     reason = reason_not_on(table.session, found)
     if reason is not None:
         return reason
     # For Alembic's loop, if it comes to that; an autocommit block is more than statements.
-    command.planned = {
-        step.path: step.items for step in found if all(line >= 0 for line, _ in step.items)
-    }
-    limits = read(command.config.option)
+    planned |= {step.path: step.items for step in found if all(line >= 0 for line, _ in step.items)}
+    limits = read(table.config.option)
     if limits.verbose:
         return "statements are timed"
     if limits.ddl_lock_timeout or limits.statement_timeout or limits.retries or limits.repair:
@@ -359,7 +359,6 @@ class Runner:
     def _run(
         self, heads: tuple[str, ...], per_migration: bool, several: bool, limits: Limits
     ) -> str | None:
-        from migrate_ext.direct import database as direct
         from migrate_ext.locking import lock
 
         self.rows, self.stored = set(heads), set(heads)
@@ -367,7 +366,7 @@ class Runner:
             if limits.lock and self._heads() != heads:
                 self.session.rollback()
                 return "the heads moved"
-            direct.log_context()
+            logs.context()
         else:
             if limits.lock:
                 key = lock.hold(self.session, self.table.name, self.table.schema, limits)
@@ -376,7 +375,7 @@ class Runner:
                 self.key = key
                 if self._heads() != heads:
                     return "the heads moved"
-            direct.log_context()
+            logs.context()
             self._begin(self.found[0])
         is_open = True
         if not heads:
@@ -402,8 +401,6 @@ class Runner:
             return None
 
     def _step(self, step: Step, operations: list[_core._VersionOperation]) -> None:
-        from migrate_ext.direct import database as direct
-
         self.unsaid.append(step)
         autocommit = False
         for line, sql in step.items:
@@ -426,7 +423,7 @@ class Runner:
         for operation in operations:
             sql = self.session.version_sql(operation, self.table.name, self.table.schema)
             self._add(sql, step, 0, _expectation(operation, self.table.name))
-        direct.change_rows(self.rows, operations)
+        change_rows(self.rows, operations)
         self.finished.append(step.revision)
 
     def _look_for_index(self, sql: str, step: Step) -> None:
@@ -444,7 +441,6 @@ class Runner:
 
     def flush(self) -> None:
         """Send what waits and wait for it."""
-        from migrate_ext.locking import outcome
 
         waiting, self.waiting = self.waiting, []
         try:
@@ -452,7 +448,7 @@ class Runner:
         except errors.ServerError as error:
             sql, step, line, _ = waiting[max(error.index, 0)]
             self._say(step)
-            if error.sqlstate is None or outcome.is_end(error.sqlstate):
+            if error.sqlstate is None or errors.is_session_end(error.sqlstate):
                 last = waiting[-1][1]
                 error.migration_step = _unanswered(step, last, self.confirmed)
                 raise

@@ -100,6 +100,12 @@ def info(text: str) -> None:
         sys.stderr.flush()
 
 
+def context() -> None:
+    """What Alembic logs when ``env.py`` configures a PostgreSQL connection."""
+    info("Context impl PostgresqlImpl.")
+    info("Will assume transactional DDL.")
+
+
 class importing_alembic:  # contextlib costs its import
     """Import Alembic here, after logging was set up, without what it logs while it is imported.
 

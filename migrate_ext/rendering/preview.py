@@ -17,8 +17,8 @@ from migrate_ext.plans import run as plans
 from migrate_ext.rendering import compile as compiling
 
 if TYPE_CHECKING:
+    from migrate_ext.locking.version_table import VersionTable
     from migrate_ext.project.environment import Settings
-    from migrate_ext.project.scripts import Scripts
 
 _PART = r'(?:"(?:[^"]|"")+"|\w+)'
 _NAME = rf"({_PART}(?:\.{_PART})?)"
@@ -82,10 +82,12 @@ def locks(sql: str) -> list[tuple[str, str]] | None:
     return None
 
 
-def show(run: direct.Run, table: direct.VersionTable, scripts: Scripts, settings: Settings) -> None:
+def show(run: direct.Run, table: VersionTable, settings: Settings) -> None:
     """Print what the command of `run` would do. Reads the database, changes nothing."""
+    scripts = run.scripts
+    assert scripts is not None
     heads = table.heads()
-    indexes = direct.plan(run.options, scripts, heads)
+    indexes = direct.steps_of(run.options, scripts, heads)
     is_upgrade = run.options.command == "upgrade"
     metadata = seam.metadata(settings)
     spoiled = seam.foreign_rendering()

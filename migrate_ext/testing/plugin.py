@@ -94,6 +94,8 @@ def tests_file(config: pytest.Config) -> Path:
         path = Path(config.rootpath, folder, "conftest.py")
         if path.is_file():
             return path
+    from migrate_ext.testing.options import configuration_files
+
     ini, toml = configuration_files(config)
     return ini if ini.exists() else toml
 
@@ -296,20 +298,3 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.section("databases kept by --migrate-ext-keep")
         for name in kept:
             terminalreporter.line(name)
-
-
-def run_name(config: pytest.Config) -> str:
-    """One name for all processes of this run."""
-    worker: dict[str, Any] | None = getattr(config, "workerinput", None)
-    if worker is not None:
-        return str(worker["testrunuid"])
-    return os.urandom(8).hex()
-
-
-def configuration_files(config: pytest.Config) -> tuple[Path, Path]:
-    """``alembic.ini`` and ``pyproject.toml``, as the option, ``ALEMBIC_CONFIG``, or their usual place says."""
-    named = config.getini("migrate_ext_config") or os.environ.get("ALEMBIC_CONFIG")
-    path = config.rootpath / (named or "alembic.ini")
-    if path.name == "pyproject.toml":
-        return path.with_name("alembic.ini"), path
-    return path, path.with_name("pyproject.toml")

@@ -22,7 +22,8 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.util import CommandError
 
 from migrate_ext.dropin import script as revisions
-from migrate_ext.testing import plugin, rows
+from migrate_ext.testing import rows
+from migrate_ext.testing.options import configuration_files
 from migrate_ext.testing.project import outside_of_loops, surroundings
 
 _BEYOND = "not a valid downgrade target"
@@ -350,7 +351,7 @@ def _alembic_config(
         ini = Path(options.get("file") or options.get("config_file_name") or "alembic.ini")
         toml = Path("pyproject.toml")
         if pytest_config is not None and not ini.exists():
-            ini, toml = plugin.configuration_files(pytest_config)
+            ini, toml = configuration_files(pytest_config)
         arguments: dict[str, Any] = {"stdout": output}
         if hasattr(AlembicConfig, "get_alembic_option") and toml.exists():
             arguments["toml_file"] = str(toml)

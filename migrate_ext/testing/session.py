@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy.engine import URL
 
-from migrate_ext.testing import plugin
+from migrate_ext.testing import options
 from migrate_ext.testing.databases import Database, Databases
 from migrate_ext.testing.project import Project
 from migrate_ext.testing.sources import Imports
@@ -32,7 +32,7 @@ class Session:
         self.templates = Templates(
             self.databases,
             self.project,
-            run=plugin.run_name(config),
+            run=options.run_name(config),
             rebuild=config.getoption("migrate_ext_rebuild"),
             seeds=_seeds(config),
             days=float(config.getini("migrate_ext_keep_days")),
@@ -106,7 +106,7 @@ class Session:
 
 def project(config: pytest.Config) -> Project:
     """The migrations that pytest's configuration names. Fails the test when there are none."""
-    ini, toml = plugin.configuration_files(config)
+    ini, toml = options.configuration_files(config)
     if not ini.exists() and not toml.exists():
         pytest.fail(
             f"migrate_ext found no {ini}; name Alembic's configuration file with the ini option migrate_ext_config",

@@ -124,16 +124,16 @@ def _guard_environment(module: "_t.Any") -> None:
     type.__setattr__(EnvironmentContext, "configure", guarded)
 
 
-def _guard_direct(module: "_t.Any") -> None:
+def _guard_url(module: "_t.Any") -> None:
     """The sessions of ``migrate-ext`` itself, and the engine of a thin ``env.py``."""
-    database_url = module.database_url
+    read = module.read
 
     def guarded(settings: "_t.Any") -> str:
-        url: str = database_url(settings)
+        url: str = read(settings)
         _check(module._core.parse_url(url).get("dbname"))
         return url
 
-    module.database_url = guarded
+    module.read = guarded
 
 
 def _change_options(module: "_t.Any") -> None:
@@ -170,7 +170,7 @@ class _AfterImport:
         "asyncpg": _guard_driver,
         # By now `alembic.context` has its proxies, and the runtime is installed.
         "alembic.command": _guard_environment,
-        "migrate_ext.direct.database": _guard_direct,
+        "migrate_ext.project.database_url": _guard_url,
     }
 
     @classmethod

@@ -17,7 +17,7 @@ from project import ROOT
 
 from migrate_ext.direct import database as direct
 from migrate_ext.errors import CommandError, Declined
-from migrate_ext.project import config
+from migrate_ext.project import config, database_url
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -296,5 +296,5 @@ def test_a_url_without_a_driver_is_shown_with_the_one_that_is_used(
     if missing:
         monkeypatch.delitem(sys.modules, missing, raising=False)
     monkeypatch.setattr(sys, "path", [str(tmp_path), "", str(tmp_path / "nowhere")])
-    assert direct.with_driver("postgresql://h/d", direct._default_driver()) == shown
+    assert database_url.with_driver("postgresql://h/d", database_url.default_driver()) == shown
     assert direct.with_driver("postgresql+asyncpg://h/d", "psycopg") == "postgresql+asyncpg://h/d"
