@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/sqllex.h"
+#include "core/sql_lexer.h"
 
 /* The commands that may go into a pipeline inside the driver's transaction. What changes the
  * session or the transaction is not among them: the driver must see that go. */

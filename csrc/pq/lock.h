@@ -20,7 +20,7 @@
 
 #include "core/arena.h"
 #include "core/status.h"
-#include "pq/version.h"
+#include "pq/version_table.h"
 
 /*
  * Try the lock, for the session or for the open transaction; answered with one row of texts: the

@@ -4,7 +4,7 @@
 
 #include "py/module.h"
 
-#include "core/plan.h"
+#include "core/steps.h"
 
 typedef struct mig_py_graph {
     PyObject_HEAD mig_graph *graph;

@@ -11,7 +11,7 @@
 
 #include "pq/batch.h"
 #include "pq/session.h"
-#include "pq/version.h"
+#include "pq/version_table.h"
 #include "py/lease.h"
 #include "py/server_error.h"
 

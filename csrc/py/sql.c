@@ -5,7 +5,7 @@
 
 #include <stdbool.h>
 
-#include "core/sqllex.h"
+#include "core/sql_lexer.h"
 #include "pq/libpq.h"
 #include "pq/lock.h"
 #include "pq/url.h"

@@ -3,7 +3,7 @@
 #include <time.h>
 
 #include "check.h"
-#include "core/plan.h"
+#include "core/steps.h"
 
 #define NO_NAMES NULL, 0
 

@@ -1,6 +1,6 @@
 /* The questions about the lock as texts: names of any bytes stay inside their strings. */
 #include "check.h"
-#include "core/sqllex.h"
+#include "core/sql_lexer.h"
 #include "pq/lock.h"
 
 static void test_names_are_quoted(void)

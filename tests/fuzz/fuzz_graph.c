@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/plan.h"
+#include "core/steps.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

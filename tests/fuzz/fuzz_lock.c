@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/sqllex.h"
+#include "core/sql_lexer.h"
 #include "pq/lock.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -7,7 +7,7 @@
 
 #include "pq/batch.h"
 #include "pq/session.h"
-#include "pq/version.h"
+#include "pq/version_table.h"
 
 static const char *const KEYWORDS[] = {"host", "port", "user", "dbname", "password"};
 

@@ -10,8 +10,8 @@
  *
  * A pure function over pointer and length: no allocation, no state, no recursion. Cost: O(length).
  */
-#ifndef MIG_CORE_SQLLEX_H
-#define MIG_CORE_SQLLEX_H
+#ifndef MIG_CORE_SQL_LEXER_H
+#define MIG_CORE_SQL_LEXER_H
 
 #include <stdbool.h>
 #include <stddef.h>

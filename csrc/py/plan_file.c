@@ -5,7 +5,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "core/planfile.h"
+#include "core/plan_file.h"
 
 static PyObject *text_of(mig_name name)
 {

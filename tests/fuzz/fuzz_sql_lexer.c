@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/sqllex.h"
+#include "core/sql_lexer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

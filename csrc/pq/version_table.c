@@ -1,4 +1,4 @@
-#include "pq/version.h"
+#include "pq/version_table.h"
 
 #include <string.h>
 

@@ -19,8 +19,8 @@
  *
  * Ownership: texts are copies in the caller's arena. Cost: O(length). Knows no Python, no files.
  */
-#ifndef MIG_CORE_PLANFILE_H
-#define MIG_CORE_PLANFILE_H
+#ifndef MIG_CORE_PLAN_FILE_H
+#define MIG_CORE_PLAN_FILE_H
 
 #include <stdbool.h>
 

@@ -1,4 +1,4 @@
-#include "core/sqllex.h"
+#include "core/sql_lexer.h"
 
 #include <string.h>
 

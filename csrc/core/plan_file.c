@@ -1,4 +1,4 @@
-#include "core/planfile.h"
+#include "core/plan_file.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* Plan files: what is in them, SHA-256, memory that cannot be had. The rest is tested from Python.
  */
 #include "check.h"
-#include "core/planfile.h"
+#include "core/plan_file.h"
 
 #define HASH "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 

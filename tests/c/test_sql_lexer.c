@@ -1,6 +1,6 @@
 /* The SQL lexer without Python: a table over every state it has. */
 #include "check.h"
-#include "core/sqllex.h"
+#include "core/sql_lexer.h"
 
 typedef struct lex_case {
     const char *sql;

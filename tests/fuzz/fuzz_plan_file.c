@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/planfile.h"
+#include "core/plan_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

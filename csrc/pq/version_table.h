@@ -10,8 +10,8 @@
  * Round trips: exists and read, two; apply, one for any number of operations.
  * Ownership: strings given live as long as the call; strings returned live in the caller's arena.
  */
-#ifndef MIG_PQ_VERSION_H
-#define MIG_PQ_VERSION_H
+#ifndef MIG_PQ_VERSION_TABLE_H
+#define MIG_PQ_VERSION_TABLE_H
 
 #include <stdbool.h>
 

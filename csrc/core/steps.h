@@ -10,8 +10,8 @@
  * run of steps; a merge or its undoing with other heads in the table adds a look at the edges
  * between lines that come from what those heads cover, up to where it stands.
  */
-#ifndef MIG_CORE_PLAN_H
-#define MIG_CORE_PLAN_H
+#ifndef MIG_CORE_STEPS_H
+#define MIG_CORE_STEPS_H
 
 #include "core/graph.h"
 
