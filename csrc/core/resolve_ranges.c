@@ -1,20 +1,10 @@
 /*
- * What a person may type for a revision, and the ranges between two of those. Each function mirrors
+ * Ranges between two revisions, relative ones ('+2', 'branch@-1') among them. Each function mirrors
  * the method of RevisionMap that its comment names (alembic/script/revision.py, read in 1.20.1).
  */
-#include "core/graph.h"
+#include "core/resolve_internal.h"
 
 #include <string.h>
-
-static mig_span span_of(const mig_nodes *nodes)
-{
-    return (mig_span){nodes->items, nodes->count};
-}
-
-static mig_ids one_id(const mig_name *id)
-{
-    return (mig_ids){id, 1, false};
-}
 
 /* Python's None, not a sequence that holds it. */
 static bool is_none(mig_ids ids)
@@ -22,434 +12,9 @@ static bool is_none(mig_ids ids)
     return !ids.is_sequence && ids.count == 1 && ids.items[0].text == NULL;
 }
 
-static bool is_node(uint32_t node)
-{
-    return node < MIG_NODE_BASE;
-}
-
-/* is_revision() of every one. */
-static mig_status assert_revisions(mig_query *query, mig_span nodes)
-{
-    for (uint32_t i = 0; i < nodes.count; i++) {
-        if (!is_node(nodes.items[i]))
-            return mig_query_assert(query, "there is no such revision");
-    }
-    return MIG_OK;
-}
-
-static mig_status names_of(mig_query *query, mig_span nodes, mig_ids *ids)
-{
-    mig_name *names = mig_arena_get_array(&query->arena, nodes.count, sizeof *names);
-    if (names == NULL)
-        return MIG_ENOMEM;
-    for (uint32_t i = 0; i < nodes.count; i++)
-        names[i] = query->graph->names[nodes.items[i]];
-    *ids = (mig_ids){names, nodes.count, true};
-    return MIG_OK;
-}
-
-/* `text` split at the first '@': false without one. */
-static bool split_branch(mig_name text, mig_name *branch, mig_name *rest)
-{
-    const char *at = text.length > 0 ? memchr(text.text, '@', text.length) : NULL;
-    if (at == NULL)
-        return false;
-    size_t length = (size_t)(at - text.text);
-    *branch = (mig_name){text.text, length};
-    *rest = (mig_name){at + 1, text.length - length - 1};
-    return true;
-}
-
-static mig_status joined(mig_query *query, mig_name a, const char *between, mig_name b,
-                         mig_name *text)
-{
-    size_t middle = strlen(between);
-    char *copy = mig_arena_get(&query->arena, a.length + middle + b.length + 1);
-    if (copy == NULL)
-        return MIG_ENOMEM;
-    if (a.length > 0)
-        memcpy(copy, a.text, a.length);
-    memcpy(copy + a.length, between, middle);
-    if (b.length > 0)
-        memcpy(copy + a.length + middle, b.text, b.length);
-    *text = (mig_name){copy, a.length + middle + b.length};
-    return MIG_OK;
-}
-
-/* Lineage ------------------------------------------------------------------------------------ */
-
-static mig_status revision_for_ident(mig_query *query, mig_name id, mig_name branch,
-                                     uint32_t *found);
-
-/*
- * _shares_lineage, for all targets at once: who has one of `tests` above or below it is itself
- * below or above that one. marks: all nodes on a line with a test.
- */
-static mig_status mark_lineage(mig_query *query, mig_span tests, bool dependencies,
-                               uint64_t **lineage)
-{
-    const mig_graph *graph = query->graph;
-    uint64_t *below = mig_query_marks(query), *above = mig_query_marks(query);
-    if (below == NULL || above == NULL)
-        return MIG_ENOMEM;
-    MIG_TRY(
-        mig_walk(query, dependencies ? &graph->all_down : &graph->down, tests, false, below, NULL));
-    MIG_TRY(
-        mig_walk(query, dependencies ? &graph->all_next : &graph->next, tests, false, above, NULL));
-    for (size_t i = 0; i < ((size_t)graph->count + 63) / 64; i++)
-        below[i] |= above[i];
-    *lineage = below;
-    return MIG_OK;
-}
-
-/* _resolve_branch */
-static mig_status resolve_branch(mig_query *query, mig_name label, uint32_t *found)
-{
-    *found = mig_graph_lookup(query->graph, label);
-    if (*found != MIG_NODE_NONE)
-        return MIG_OK;
-    mig_status status = revision_for_ident(query, label, MIG_NO_NAME, found);
-    if (status == MIG_EREVISION && query->error->kind == MIG_GRAPH_RESOLUTION)
-        return mig_graph_error_argument(query->error,
-                                        MIG_GRAPH_FAIL(query->error, MIG_GRAPH_RESOLUTION,
-                                                       MIG_NAME("No such branch: '"), label,
-                                                       MIG_NAME("'")),
-                                        label);
-    return status;
-}
-
-/*
- * filter_for_lineage, a target at a time. What it is about is looked up when the first target asks,
- * as in Alembic, where the order of errors follows from that.
- */
-typedef struct lineage_filter {
-    mig_name against; /* `ids` may borrow it */
-    mig_ids ids;
-    mig_name branch;
-    bool dependencies;
-    uint64_t *marks; /* NULL: not looked up yet */
-} lineage_filter;
-
-static mig_status begin_lineage(mig_query *query, mig_name against, bool dependencies,
-                                lineage_filter *line)
-{
-    line->against = against;
-    line->dependencies = dependencies;
-    line->marks = NULL;
-    return mig_resolve_number(query, one_id(&line->against), &line->ids, &line->branch);
-}
-
-/* Nothing to compare with: every target passes unseen. */
-static bool takes_all(const lineage_filter *line)
-{
-    return line->branch.length == 0 && line->ids.count == 0;
-}
-
-static mig_status is_on_line(mig_query *query, lineage_filter *line, uint32_t target, bool *is)
-{
-    if (target == MIG_NODE_BASE)
-        MIG_TRY(revision_for_ident(query, MIG_NAME("base"), MIG_NO_NAME, &target));
-    MIG_TRY(assert_revisions(query, (mig_span){&target, 1}));
-    if (line->marks == NULL) {
-        mig_nodes tests = {NULL, 0, 0};
-        uint32_t node;
-        if (line->branch.length > 0) {
-            MIG_TRY(revision_for_ident(query, line->branch, MIG_NO_NAME, &node));
-            MIG_TRY(mig_nodes_push(query, &tests, node));
-        }
-        for (size_t i = 0; i < line->ids.count; i++) {
-            MIG_TRY(revision_for_ident(query, line->ids.items[i], MIG_NO_NAME, &node));
-            MIG_TRY(mig_nodes_push(query, &tests, node));
-        }
-        MIG_TRY(mark_lineage(query, span_of(&tests), line->dependencies, &line->marks));
-    }
-    *is = mig_marked(line->marks, target);
-    return MIG_OK;
-}
-
-static mig_status filter(mig_query *query, lineage_filter *line, mig_span targets, mig_nodes *found)
-{
-    for (uint32_t i = 0; i < targets.count; i++) {
-        bool is = true;
-        if (!takes_all(line))
-            MIG_TRY(is_on_line(query, line, targets.items[i], &is));
-        if (is)
-            MIG_TRY(mig_nodes_push(query, found, targets.items[i]));
-    }
-    return MIG_OK;
-}
-
-mig_status mig_filter_for_lineage(mig_query *query, mig_span targets, mig_name against,
-                                  bool include_dependencies, mig_nodes *found)
-{
-    lineage_filter line;
-    MIG_TRY(begin_lineage(query, against, include_dependencies, &line));
-    return filter(query, &line, targets, found);
-}
-
-/* Identifiers -------------------------------------------------------------------------------- */
-
-/* The keys that begin with `prefix` and have more than three characters, as nodes, and their texts.
- */
-static mig_status partial_matches(mig_query *query, mig_name prefix, mig_nodes *nodes,
-                                  mig_nodes *keys)
-{
-    const mig_graph *graph = query->graph;
-    for (uint32_t i = 0; i < graph->key_count; i++) {
-        mig_name key = graph->keys[i];
-        if (key.length < prefix.length || memcmp(key.text, prefix.text, prefix.length) != 0 ||
-            mig_name_characters(key) <= 3)
-            continue;
-        MIG_TRY(mig_nodes_push(query, nodes, graph->key_node[i]));
-        MIG_TRY(mig_nodes_push(query, keys, i));
-    }
-    return MIG_OK;
-}
-
-static mig_status no_such_revision(mig_query *query, mig_name id)
-{
-    mig_name hint = MIG_NAME("; please ensure at least four characters are present for partial "
-                             "revision identifier matches");
-    if (mig_name_characters(id) >= 4)
-        hint.length = 0;
-    return mig_graph_error_argument(query->error,
-                                    MIG_GRAPH_FAIL(query->error, MIG_GRAPH_RESOLUTION,
-                                                   MIG_NAME("No such revision or branch '"), id,
-                                                   MIG_NAME("'"), hint),
-                                    id);
-}
-
-static mig_status many_revisions(mig_query *query, mig_name id, const mig_nodes *keys)
-{
-    const mig_name *names = query->graph->keys;
-    mig_name none = {"", 0}, third = none, before_third = none;
-    if (keys->count > 2) {
-        third = names[keys->items[2]];
-        before_third = MIG_NAME("', '");
-    }
-    return mig_graph_error_argument(query->error,
-                                    MIG_GRAPH_FAIL(query->error, MIG_GRAPH_RESOLUTION,
-                                                   MIG_NAME("Multiple revisions start with '"), id,
-                                                   MIG_NAME("': '"), names[keys->items[0]],
-                                                   MIG_NAME("', '"), names[keys->items[1]],
-                                                   before_third, third, MIG_NAME("'...")),
-                                    id);
-}
-
-/* Who is on one line with `branch`; NULL where there is nothing to check. */
-static mig_status branch_lineage(mig_query *query, mig_name branch, uint64_t **marks)
-{
-    uint32_t node;
-    *marks = NULL;
-    if (branch.length == 0)
-        return MIG_OK;
-    MIG_TRY(resolve_branch(query, branch, &node));
-    return node == MIG_NODE_NONE ? MIG_OK : mark_lineage(query, (mig_span){&node, 1}, false, marks);
-}
-
-/* _revision_for_ident, with what branch_lineage found of `branch`. */
-static mig_status revision_on_branch(mig_query *query, mig_name id, mig_name branch,
-                                     const uint64_t *marks, uint32_t *found)
-{
-    const mig_graph *graph = query->graph;
-    *found = mig_graph_lookup(graph, id);
-    if (*found == MIG_NODE_NONE) {
-        if (id.length == 0)
-            return mig_query_assert(query, "an empty revision identifier");
-        mig_nodes nodes = {NULL, 0, 0}, keys = {NULL, 0, 0};
-        MIG_TRY(partial_matches(query, id, &nodes, &keys));
-        uint32_t kept = 0;
-        for (uint32_t i = 0; i < nodes.count; i++) {
-            if (marks == NULL || mig_marked(marks, nodes.items[i])) {
-                nodes.items[kept] = nodes.items[i];
-                keys.items[kept++] = keys.items[i];
-            }
-        }
-        nodes.count = keys.count = kept;
-        if (nodes.count == 0)
-            return no_such_revision(query, id);
-        if (nodes.count > 1)
-            return many_revisions(query, id, &keys);
-        *found = nodes.items[0];
-    }
-    if (marks != NULL && !mig_marked(marks, *found))
-        return mig_graph_error_argument(query->error,
-                                        MIG_GRAPH_FAIL(query->error, MIG_GRAPH_RESOLUTION,
-                                                       MIG_NAME("Revision "), graph->names[*found],
-                                                       MIG_NAME(" is not a member of branch '"),
-                                                       branch, MIG_NAME("'")),
-                                        id);
-    return MIG_OK;
-}
-
-/* _revision_for_ident; `id` without text is Python's None or (). */
-static mig_status revision_for_ident(mig_query *query, mig_name id, mig_name branch,
-                                     uint32_t *found)
-{
-    uint64_t *marks;
-    MIG_TRY(branch_lineage(query, branch, &marks));
-    *found = MIG_NODE_NONE;
-    return id.text == NULL ? MIG_OK : revision_on_branch(query, id, branch, marks, found);
-}
-
-/* get_current_head */
-static mig_status current_head(mig_query *query, mig_name branch, mig_nodes *head)
-{
-    const mig_graph *graph = query->graph;
-    if (branch.length > 0) {
-        MIG_TRY(mig_filter_for_lineage(query, graph->heads, branch, false, head));
-    } else {
-        for (uint32_t i = 0; i < graph->heads.count; i++)
-            MIG_TRY(mig_nodes_push(query, head, graph->heads.items[i]));
-    }
-    if (head->count < 2)
-        return MIG_OK;
-    mig_ids names;
-    mig_name argument = MIG_NAME("head");
-    MIG_TRY(names_of(query, span_of(head), &names));
-    if (branch.length > 0)
-        MIG_TRY(joined(query, branch, "@", argument, &argument));
-    return mig_graph_error_argument(
-        query->error,
-        mig_graph_fail_names(query->error, MIG_GRAPH_MULTIPLE_HEADS, names.items, names.count),
-        argument);
-}
-
-/* What begins with a symbol may be a branch of that name: Alembic takes it for one, then the other.
- */
-static mig_status check_branch(mig_query *query, mig_name branch)
-{
-    if (!mig_name_is_symbol(branch))
-        return MIG_OK;
-    return MIG_GRAPH_FAIL(query->error, MIG_GRAPH_DECLINED, MIG_NAME("a symbol as a branch"));
-}
-
-mig_status mig_resolve_number(mig_query *query, mig_ids id, mig_ids *resolved, mig_name *branch)
-{
-    const mig_graph *graph = query->graph;
-    mig_nodes nodes = {NULL, 0, 0};
-    mig_name text = id.count == 1 ? id.items[0] : MIG_NO_NAME;
-    *branch = MIG_NO_NAME;
-    *resolved = id;
-    if (id.is_sequence)
-        return MIG_OK;
-    if (split_branch(text, branch, &text)) {
-        MIG_TRY(check_branch(query, *branch));
-        mig_name *copy = mig_arena_get(&query->arena, sizeof *copy);
-        if (copy == NULL)
-            return MIG_ENOMEM;
-        *copy = text;
-        *resolved = (mig_ids){copy, 1, false};
-    }
-    if (mig_name_is(text, "heads")) {
-        if (branch->length == 0)
-            return names_of(query, graph->real_heads, resolved);
-        MIG_TRY(mig_filter_for_lineage(query, graph->heads, *branch, false, &nodes));
-        return names_of(query, span_of(&nodes), resolved);
-    }
-    if (mig_name_is(text, "head")) {
-        MIG_TRY(current_head(query, *branch, &nodes));
-        return names_of(query, span_of(&nodes), resolved);
-    }
-    if (text.text == NULL || mig_name_is(text, "base"))
-        resolved->count = 0;
-    return MIG_OK;
-}
-
-mig_status mig_get_revision(mig_query *query, mig_name id, uint32_t *found)
-{
-    mig_ids resolved;
-    mig_name branch;
-    MIG_TRY(mig_resolve_number(query, one_id(&id), &resolved, &branch));
-    if (resolved.count > 1)
-        return mig_graph_error_argument(query->error,
-                                        mig_graph_fail_names(query->error, MIG_GRAPH_MULTIPLE_HEADS,
-                                                             resolved.items, resolved.count),
-                                        id);
-    return revision_for_ident(query, resolved.count == 1 ? resolved.items[0] : MIG_NO_NAME, branch,
-                              found);
-}
-
 static bool is_digit(char c)
 {
     return c >= '0' && c <= '9';
-}
-
-static bool is_space(char c)
-{
-    return c == ' ' || (c >= '\t' && c <= '\r') || (c >= 0x1c && c <= 0x1f);
-}
-
-/* One more digit of a number of steps; more than there are revisions are as many. */
-static uint32_t add_digit(uint32_t steps, char digit)
-{
-    return steps < MIG_NODE_MAX / 10 ? steps * 10 + (uint32_t)(digit - '0') : MIG_NODE_MAX;
-}
-
-/* A negative whole number, as int() reads it: spaces around it, single underscores between digits.
- */
-static bool negative_number(mig_name text, uint32_t *steps)
-{
-    size_t at = 0, end = text.length;
-    while (at < end && is_space(text.text[at]))
-        at++;
-    while (end > at && is_space(text.text[end - 1]))
-        end--;
-    if (end - at < 2 || text.text[at] != '-' || !is_digit(text.text[end - 1]))
-        return false;
-    *steps = 0;
-    for (at++; at < end; at++) {
-        char c = text.text[at];
-        if (c == '_' && is_digit(text.text[at - 1]) && is_digit(text.text[at + 1]))
-            continue;
-        if (!is_digit(c))
-            return false;
-        *steps = add_digit(*steps, c);
-    }
-    return *steps > 0;
-}
-
-static mig_status walk_steps(mig_query *query, uint32_t start, bool up, uint32_t steps,
-                             mig_name branch, bool no_overwalk, uint32_t *found);
-
-static mig_status get_one_id(mig_query *query, mig_name id, mig_nodes *found)
-{
-    const mig_graph *graph = query->graph;
-    mig_ids resolved;
-    mig_name branch;
-    uint32_t steps;
-    MIG_TRY(mig_resolve_number(query, one_id(&id), &resolved, &branch));
-    if (resolved.count == 1 && negative_number(resolved.items[0], &steps)) {
-        /* branch@-n: down from the heads */
-        uint32_t label = mig_graph_label(graph, branch);
-        uint64_t *marks = NULL;
-        if (label != MIG_NODE_NONE)
-            MIG_TRY(mig_with_label(query, label, &marks));
-        for (uint32_t i = 0; i < graph->real_heads.count; i++) {
-            uint32_t head = graph->real_heads.items[i], node;
-            if (branch.text != NULL && (marks == NULL || !mig_marked(marks, head)))
-                continue;
-            MIG_TRY(walk_steps(query, head, false, steps, MIG_NO_NAME, true, &node));
-            MIG_TRY(mig_nodes_push(query, found, node));
-        }
-        return MIG_OK;
-    }
-    uint64_t *marks = NULL;
-    if (resolved.count > 0)
-        MIG_TRY(branch_lineage(query, branch, &marks));
-    for (size_t i = 0; i < resolved.count; i++) {
-        uint32_t node;
-        MIG_TRY(revision_on_branch(query, resolved.items[i], branch, marks, &node));
-        MIG_TRY(mig_nodes_push(query, found, node));
-    }
-    return MIG_OK;
-}
-
-mig_status mig_get_revisions(mig_query *query, mig_ids id, mig_nodes *found)
-{
-    for (size_t i = 0; i < id.count; i++)
-        MIG_TRY(get_one_id(query, id.items[i], found));
-    return MIG_OK;
 }
 
 /* Relative destinations ---------------------------------------------------------------------- */
@@ -499,12 +64,6 @@ static bool match_relative(mig_name text, relative *match)
     return match_symbol_and_number(text, 0, match);
 }
 
-static mig_status plain_error(mig_query *query, const char *text)
-{
-    mig_name message = {text, strlen(text)};
-    return mig_graph_fail_pieces(query->error, MIG_GRAPH_REVISION, &message, 1);
-}
-
 /* as_int: Alembic prints the number there, not what was typed */
 static mig_status no_such_steps(mig_query *query, const relative *match, bool as_int)
 {
@@ -512,58 +71,17 @@ static mig_status no_such_steps(mig_query *query, const relative *match, bool as
     while (count.length > 1 && count.text[0] == '0')
         count = (mig_name){count.text + 1, count.length - 1};
     if (as_int)
-        MIG_TRY(
-            joined(query, MIG_NO_NAME, match->up || match->steps == 0 ? "" : "-", count, &number));
+        MIG_TRY(mig_resolve_join(query, MIG_NO_NAME, match->up || match->steps == 0 ? "" : "-",
+                                 count, &number));
     return MIG_GRAPH_FAIL(query->error, MIG_GRAPH_REVISION, MIG_NAME("Relative revision "), number,
                           MIG_NAME(" didn't produce "), count, MIG_NAME(" migrations"));
-}
-
-/* _walk */
-static mig_status walk_steps(mig_query *query, uint32_t start, bool up, uint32_t steps,
-                             mig_name branch, bool no_overwalk, uint32_t *found)
-{
-    const mig_graph *graph = query->graph;
-    uint32_t node = start;
-    lineage_filter line;
-    bool filters = up && branch.length > 0 && steps > 0 && start != MIG_NODE_BASE;
-    if (filters)
-        MIG_TRY(begin_lineage(query, branch, false, &line));
-    for (uint32_t i = 0; i < steps; i++) {
-        mig_nodes filtered = {NULL, 0, 0};
-        mig_span children;
-        uint32_t base = MIG_NODE_BASE;
-        if (up) {
-            if (node == MIG_NODE_BASE)
-                return mig_query_assert(query, "there is no way up from 'base'");
-            children = node == MIG_NODE_NONE ? graph->bases : mig_edges_of(&graph->next, node);
-            if (filters) {
-                MIG_TRY(filter(query, &line, children, &filtered));
-                children = span_of(&filtered);
-            }
-        } else if (node == MIG_NODE_BASE) {
-            children = (mig_span){NULL, 0};
-        } else {
-            children = node == MIG_NODE_NONE ? graph->heads : mig_edges_of(&graph->down, node);
-            if (children.count == 0)
-                children = (mig_span){&base, 1};
-        }
-        if (children.count == 0) {
-            *found = no_overwalk ? MIG_NODE_NONE : node;
-            return MIG_OK;
-        }
-        if (children.count > 1)
-            return plain_error(query, "Ambiguous walk");
-        node = children.items[0];
-    }
-    *found = node;
-    return MIG_OK;
 }
 
 /* get_revision of `symbol`, or of `branch@symbol` */
 static mig_status get_on_branch(mig_query *query, mig_name branch, mig_name symbol, uint32_t *found)
 {
     if (branch.text != NULL)
-        MIG_TRY(joined(query, branch, "@", symbol, &symbol));
+        MIG_TRY(mig_resolve_join(query, branch, "@", symbol, &symbol));
     return mig_get_revision(query, symbol, found);
 }
 
@@ -573,13 +91,13 @@ static mig_status current_on_branch(mig_query *query, mig_ids current, mig_name 
 {
     lineage_filter line;
     uint32_t count = 0;
-    MIG_TRY(begin_lineage(query, branch, false, &line));
+    MIG_TRY(mig_lineage_begin(query, branch, false, &line));
     for (size_t i = 0; i < current.count; i++) {
         bool is = true;
-        if (!takes_all(&line)) {
+        if (!mig_lineage_takes_all(&line)) {
             uint32_t node;
-            MIG_TRY(revision_for_ident(query, current.items[i], MIG_NO_NAME, &node));
-            MIG_TRY(is_on_line(query, &line, node, &is));
+            MIG_TRY(mig_resolve_id(query, current.items[i], MIG_NO_NAME, &node));
+            MIG_TRY(mig_lineage_has(query, &line, node, &is));
         }
         if (is) {
             *symbol = current.items[i];
@@ -621,15 +139,16 @@ static mig_status parse_downgrade_target(mig_query *query, mig_ids current, mig_
         }
         return mig_get_revision(query, text, found);
     }
-    MIG_TRY(check_branch(query, match.branch));
+    MIG_TRY(mig_resolve_check_branch(query, match.branch));
     *branch = match.branch;
     if (match.up || match.steps == 0) {
         if (match.symbol.text == NULL)
             return no_such_steps(query, &match, false);
         uint32_t start;
         MIG_TRY(mig_get_revision(query, match.symbol, &start));
-        MIG_TRY(walk_steps(query, start, true, match.steps, match.branch, no_overwalk, found));
-        return *found == MIG_NODE_NONE ? plain_error(query, "Walked too far") : MIG_OK;
+        MIG_TRY(
+            mig_resolve_walk(query, start, true, match.steps, match.branch, no_overwalk, found));
+        return *found == MIG_NODE_NONE ? mig_resolve_fail(query, "Walked too far") : MIG_OK;
     }
     mig_name symbol = match.symbol;
     if (symbol.text == NULL) {
@@ -649,11 +168,11 @@ static mig_status parse_downgrade_target(mig_query *query, mig_ids current, mig_
     }
     uint32_t start;
     MIG_TRY(get_on_branch(query, *branch, symbol, &start));
-    MIG_TRY(walk_steps(query, start, false, match.steps, MIG_NO_NAME, no_overwalk, found));
+    MIG_TRY(mig_resolve_walk(query, start, false, match.steps, MIG_NO_NAME, no_overwalk, found));
     if (*found != MIG_NODE_NONE)
         return MIG_OK;
     return match.symbol.text == NULL ? no_such_steps(query, &match, false)
-                                     : plain_error(query, "Walked too far");
+                                     : mig_resolve_fail(query, "Walked too far");
 }
 
 /* Where an upgrade of `branch` by a number of steps starts, when no current head is on it. */
@@ -687,17 +206,19 @@ static mig_status parse_upgrade_target(mig_query *query, mig_ids current, mig_id
     uint32_t node, start;
     if (target.is_sequence || target.count != 1 || !match_relative(target.items[0], &match))
         return mig_get_revisions(query, target, found);
-    MIG_TRY(check_branch(query, match.branch));
+    MIG_TRY(mig_resolve_check_branch(query, match.branch));
     if (!match.up || match.steps == 0) {
         if (match.symbol.text == NULL)
             return no_such_steps(query, &match, true);
         MIG_TRY(get_on_branch(query, match.branch, match.symbol, &start));
-        MIG_TRY(walk_steps(query, start, false, match.steps, MIG_NO_NAME, no_overwalk, &node));
+        MIG_TRY(
+            mig_resolve_walk(query, start, false, match.steps, MIG_NO_NAME, no_overwalk, &node));
         return mig_nodes_push(query, found, node);
     }
     if (match.symbol.text != NULL) {
         MIG_TRY(mig_get_revision(query, match.symbol, &start));
-        MIG_TRY(walk_steps(query, start, true, match.steps, match.branch, no_overwalk, &node));
+        MIG_TRY(
+            mig_resolve_walk(query, start, true, match.steps, match.branch, no_overwalk, &node));
         return mig_nodes_push(query, found, node);
     }
     mig_nodes starts = {NULL, 0, 0};
@@ -716,9 +237,9 @@ static mig_status parse_upgrade_target(mig_query *query, mig_ids current, mig_id
         MIG_TRY(mig_nodes_push(query, &starts, node));
     }
     if (starts.count != 1)
-        return plain_error(query, "Ambiguous upgrade from multiple current revisions");
-    MIG_TRY(
-        walk_steps(query, starts.items[0], true, match.steps, match.branch, no_overwalk, &node));
+        return mig_resolve_fail(query, "Ambiguous upgrade from multiple current revisions");
+    MIG_TRY(mig_resolve_walk(query, starts.items[0], true, match.steps, match.branch, no_overwalk,
+                             &node));
     if (node == MIG_NODE_NONE)
         return no_such_steps(query, &match, false);
     return mig_nodes_push(query, found, node);
@@ -763,7 +284,7 @@ static mig_status only_on_branch(mig_query *query, mig_name lower, mig_nodes *ta
     mig_name branch, rest;
     uint32_t node, label;
     uint64_t *marks = NULL;
-    if (!split_branch(lower, &branch, &rest))
+    if (!mig_resolve_split_branch(lower, &branch, &rest))
         return MIG_OK;
     MIG_TRY(mig_get_revision(query, branch, &node));
     if (node != MIG_NODE_NONE && mig_name_equal(graph->names[node], branch)) {
@@ -798,7 +319,7 @@ static mig_status collect_upgrade(mig_query *query, const mig_range *range, uint
     if (present == NULL)
         return MIG_ENOMEM;
     MIG_TRY(parse_upgrade_target(query, lower, range->upper, range->assert_relative_length, heads));
-    MIG_TRY(assert_revisions(query, span_of(heads)));
+    MIG_TRY(mig_resolve_assert_nodes(query, span_of(heads)));
     if (!lower.is_sequence && lower.count == 1 && lower.items[0].text != NULL)
         MIG_TRY(only_on_branch(query, lower.items[0], heads));
     MIG_TRY(mig_walk(query, &graph->steps_down, span_of(heads), true, needs, NULL));
@@ -828,7 +349,7 @@ static mig_status collect_upgrade(mig_query *query, const mig_range *range, uint
     if (range->inclusive) {
         mig_nodes added = {NULL, 0, 0};
         MIG_TRY(mig_get_revisions(query, lower, &added));
-        MIG_TRY(assert_revisions(query, span_of(&added)));
+        MIG_TRY(mig_resolve_assert_nodes(query, span_of(&added)));
         for (uint32_t i = 0; i < added.count; i++)
             mig_mark(needs, added.items[i]);
     }
@@ -863,7 +384,7 @@ static mig_status downgrade_roots(mig_query *query, const mig_range *range, mig_
         on_branch = mig_query_marks(query);
         if (on_branch == NULL)
             return MIG_ENOMEM;
-        MIG_TRY(resolve_branch(query, branch, &node));
+        MIG_TRY(mig_resolve_branch(query, branch, &node));
         MIG_TRY(mig_walk(query, &graph->down, (mig_span){&node, 1}, false, on_branch, NULL));
     }
     for (uint32_t i = 0; i < candidates.count; i++) {
@@ -871,7 +392,7 @@ static mig_status downgrade_roots(mig_query *query, const mig_range *range, mig_
             MIG_TRY(mig_nodes_push(query, roots, candidates.items[i]));
     }
     if (on_branch != NULL && roots->count == 0)
-        return plain_error(query, "Not a valid downgrade target from current heads");
+        return mig_resolve_fail(query, "Not a valid downgrade target from current heads");
     return MIG_OK;
 }
 
