@@ -8,6 +8,7 @@
 #include "core/sql_lexer.h"
 #include "pq/libpq.h"
 #include "pq/lock.h"
+#include "pq/conninfo.h"
 #include "pq/url.h"
 
 static PyObject *parse_url(PyObject *Py_UNUSED(module), PyObject *argument)
@@ -17,11 +18,11 @@ static PyObject *parse_url(PyObject *Py_UNUSED(module), PyObject *argument)
     if (text == NULL)
         return NULL;
     mig_arena arena;
-    mig_url url;
+    mig_conninfo url;
     mig_error error;
     PyObject *params = NULL;
     mig_arena_init(&arena, &mig_alloc_system);
-    if (mig_url_parse(text, (size_t)length, &arena, &url, &error) != MIG_OK) {
+    if (mig_conninfo_from_url(text, (size_t)length, &arena, &url, &error) != MIG_OK) {
         (void)mig_py_raise(&error);
         goto done;
     }
