@@ -89,10 +89,6 @@ typedef struct mig_rows {
 void mig_session_init(mig_session *session, mig_libpq *pq, const mig_alloc *alloc, mig_hook hook);
 void mig_session_release(mig_session *session);
 
-/* MIG_ECONNECT with libpq's text. connect_timeout holds for each host, as in libpq. client_encoding
- * is UTF8. */
-mig_status mig_session_connect(mig_session *session, const char *const *keywords,
-                               const char *const *values, size_t count, mig_error *error);
 mig_status mig_session_borrow(mig_session *session, PGconn *conn, mig_error *error);
 
 /* One simple query of any number of statements; `rows` (may be NULL) are those of the last one that

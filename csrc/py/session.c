@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "pq/batch.h"
+#include "pq/connect.h"
 #include "pq/session.h"
 #include "pq/version_table.h"
 #include "py/lease.h"

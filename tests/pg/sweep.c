@@ -6,6 +6,7 @@
 #include "../c/check.h"
 
 #include "pq/batch.h"
+#include "pq/connect.h"
 #include "pq/session.h"
 #include "pq/version_table.h"
 
