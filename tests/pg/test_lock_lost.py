@@ -285,6 +285,7 @@ def test_a_run_in_another_thread_is_waited_for(
 
 # --- asyncpg behind a pooler ----------------------------------------------------------------------
 
+
 def test_behind_a_busy_pooler_no_statement_of_the_locks_is_prepared(
     tmp_path: Path, database_url: str, pooler_port: int
 ) -> None:
