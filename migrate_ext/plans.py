@@ -255,7 +255,7 @@ class Runner:
         self,
         table: VersionTable,
         found: list[Step],
-        operations: list[list[_core._VersionOperation]],
+        operations: list[_core.VersionOperations],
     ) -> None:
         self.table = table
         self.session = table.session
@@ -399,7 +399,7 @@ class Runner:
         except errors.Declined:
             return None
 
-    def _step(self, step: Step, operations: list[_core._VersionOperation]) -> None:
+    def _step(self, step: Step, operations: _core.VersionOperations) -> None:
         from migrate_ext import direct
 
         self.unsaid.append(step)

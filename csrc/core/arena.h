@@ -41,6 +41,9 @@ void mig_arena_release(mig_arena *arena); /* leaves an empty arena that can be u
 void *mig_arena_get(mig_arena *arena, size_t size);
 void *mig_arena_get_array(mig_arena *arena, size_t count, size_t size);
 
+/* A list of `count` numbers, all `value`; NULL as above. */
+uint32_t *mig_arena_filled(mig_arena *arena, size_t count, uint32_t value);
+
 /* A NUL-terminated copy of `length` bytes. */
 char *mig_arena_copy(mig_arena *arena, const char *text, size_t length);
 

@@ -2,81 +2,19 @@
  * Building the graph. The order of checks is that of RevisionMap._revision_map and
  * Revision.__init__ in alembic/script/revision.py, because the first error is the one reported.
  */
-#include "core/graph.h"
+#include "core/graph_build.h"
 
 #include <string.h>
 
-mig_graph *mig_graph_new(const mig_alloc *alloc)
-{
-    mig_graph *graph = mig_alloc_array(alloc, 1, sizeof *graph);
-    if (graph != NULL) {
-        graph->alloc = alloc;
-        mig_arena_init(&graph->arena, alloc);
-    }
-    return graph;
-}
-
-void mig_graph_free(mig_graph *graph)
-{
-    if (graph == NULL)
-        return;
-    const mig_alloc *alloc = graph->alloc;
-    mig_arena_release(&graph->arena);
-    alloc->release(alloc->ctx, graph);
-}
+#include "core/graph_inherit.h"
+#include "core/graph_walk.h"
 
 /* Names -------------------------------------------------------------------------------------- */
 
-static uint32_t hash_name(mig_name name)
-{
-    uint32_t hash = 2166136261u;
-    for (size_t i = 0; i < name.length; i++)
-        hash = (hash ^ (unsigned char)name.text[i]) * 16777619u;
-    return hash;
-}
-
-/* The bucket of `key`, or the empty one where it belongs. */
-static uint32_t find_bucket(const mig_graph *graph, mig_name key)
-{
-    uint32_t bucket = hash_name(key) & graph->bucket_mask;
-    while (graph->buckets[bucket] != 0 &&
-           !mig_name_equal(graph->keys[graph->buckets[bucket] - 1], key))
-        bucket = (bucket + 1) & graph->bucket_mask;
-    return bucket;
-}
-
-/* The number of a key, or MIG_NODE_NONE. */
-static uint32_t find_key(const mig_graph *graph, mig_name key)
-{
-    if (key.text == NULL || graph->key_count == 0)
-        return MIG_NODE_NONE;
-    uint32_t found = graph->buckets[find_bucket(graph, key)];
-    return found == 0 ? MIG_NODE_NONE : found - 1;
-}
-
-uint32_t mig_graph_lookup(const mig_graph *graph, mig_name key)
-{
-    uint32_t found = find_key(graph, key);
-    return found == MIG_NODE_NONE ? MIG_NODE_NONE : graph->key_node[found];
-}
-
-uint32_t mig_graph_label(const mig_graph *graph, mig_name key)
-{
-    uint32_t found = find_key(graph, key);
-    return found == MIG_NODE_NONE || found < graph->count ? MIG_NODE_NONE : found - graph->count;
-}
-
-static void add_key(mig_graph *graph, mig_name key, uint32_t node)
-{
-    graph->keys[graph->key_count] = key;
-    graph->key_node[graph->key_count] = node;
-    graph->buckets[find_bucket(graph, key)] = ++graph->key_count;
-}
-
-static bool holds(const mig_name *names, size_t count, mig_name name)
+static bool holds(const mig_text *names, size_t count, mig_text name)
 {
     for (size_t i = 0; i < count; i++) {
-        if (mig_name_equal(names[i], name))
+        if (mig_text_equal(names[i], name))
             return true;
     }
     return false;
@@ -89,10 +27,10 @@ static mig_status check_record(const mig_record *record, mig_graph_error *error)
         return mig_graph_fail_names(error, MIG_GRAPH_LOOP, &record->revision, 1);
     if (holds(record->depends, record->depend_count, record->revision))
         return mig_graph_fail_names(error, MIG_GRAPH_DEPENDENCY_LOOP, &record->revision, 1);
-    mig_name illegal = {"", 0};
+    mig_text illegal = {"", 0};
     char list[16];
     for (const char *c = "+-:@"; *c != '\0'; c++) {
-        if (!mig_name_has(record->revision, *c))
+        if (!mig_text_has(record->revision, *c))
             continue;
         if (illegal.length > 0) {
             memcpy(list + illegal.length, ", ", 2);
@@ -102,9 +40,9 @@ static mig_status check_record(const mig_record *record, mig_graph_error *error)
         illegal.text = list;
     }
     if (illegal.length > 0)
-        return MIG_GRAPH_FAIL(error, MIG_GRAPH_REVISION, MIG_NAME("Character(s) '"), illegal,
-                              MIG_NAME("' not allowed in revision identifier '"), record->revision,
-                              MIG_NAME("'"));
+        return MIG_GRAPH_FAIL(error, MIG_GRAPH_REVISION, MIG_TEXT("Character(s) '"), illegal,
+                              MIG_TEXT("' not allowed in revision identifier '"), record->revision,
+                              MIG_TEXT("'"));
     return MIG_OK;
 }
 
@@ -132,31 +70,31 @@ static mig_status add_names(mig_graph *graph, const mig_record *records, mig_gra
         mig_status status = check_record(&records[i], error);
         if (status != MIG_OK)
             return status;
-        mig_name name = records[i].revision;
+        mig_text name = records[i].revision;
         name.text = mig_arena_copy(arena, name.text, name.length);
         if (name.text == NULL)
             return MIG_ENOMEM;
         graph->names[i] = name;
         if (mig_graph_lookup(graph, name) != MIG_NODE_NONE)
-            return MIG_GRAPH_FAIL(error, MIG_GRAPH_DECLINED, MIG_NAME("Revision "), name,
-                                  MIG_NAME(" is present more than once"));
-        if (mig_name_is_symbol(name))
-            return MIG_GRAPH_FAIL(error, MIG_GRAPH_DECLINED, MIG_NAME("Revision "), name,
-                                  MIG_NAME(" is named as a symbol"));
-        add_key(graph, name, i);
+            return MIG_GRAPH_FAIL(error, MIG_GRAPH_DECLINED, MIG_TEXT("Revision "), name,
+                                  MIG_TEXT(" is present more than once"));
+        if (mig_is_symbol(name))
+            return MIG_GRAPH_FAIL(error, MIG_GRAPH_DECLINED, MIG_TEXT("Revision "), name,
+                                  MIG_TEXT(" is named as a symbol"));
+        mig_graph_add_key(graph, name, i);
     }
     for (uint32_t i = 0; i < graph->count; i++) {
         for (size_t j = 0; j < records[i].label_count; j++) {
-            mig_name label = records[i].labels[j];
+            mig_text label = records[i].labels[j];
             uint32_t used = mig_graph_lookup(graph, label);
             if (used != MIG_NODE_NONE)
-                return MIG_GRAPH_FAIL(error, MIG_GRAPH_REVISION, MIG_NAME("Branch name '"), label,
-                                      MIG_NAME("' in revision "), graph->names[i],
-                                      MIG_NAME(" already used by revision "), graph->names[used]);
+                return MIG_GRAPH_FAIL(error, MIG_GRAPH_REVISION, MIG_TEXT("Branch name '"), label,
+                                      MIG_TEXT("' in revision "), graph->names[i],
+                                      MIG_TEXT(" already used by revision "), graph->names[used]);
             label.text = mig_arena_copy(arena, label.text, label.length);
             if (label.text == NULL)
                 return MIG_ENOMEM;
-            add_key(graph, label, i);
+            mig_graph_add_key(graph, label, i);
         }
     }
     graph->label_count = graph->key_count - graph->count;
@@ -177,7 +115,7 @@ static mig_status new_edges(mig_graph *graph, mig_edges *edges, size_t most)
     return MIG_OK;
 }
 
-static mig_status missing(mig_name name, uint32_t record, bool warns, mig_graph_error *error)
+static mig_status missing(mig_text name, uint32_t record, bool warns, mig_graph_error *error)
 {
     mig_status status = mig_graph_fail_names(error, MIG_GRAPH_MISSING, &name, 1);
     error->record = record;
@@ -215,23 +153,14 @@ static mig_status add_down_edges(mig_graph *graph, const mig_record *records,
             uint32_t node = mig_graph_lookup(graph, records[i].down[j]);
             if (node == MIG_NODE_NONE)
                 return missing(records[i].down[j], i, true, error);
-            if (!mig_name_equal(graph->names[node], records[i].down[j]))
+            if (!mig_text_equal(graph->names[node], records[i].down[j]))
                 return MIG_GRAPH_FAIL(error, MIG_GRAPH_DECLINED, graph->names[i],
-                                      MIG_NAME(" has a branch label as down_revision"));
+                                      MIG_TEXT(" has a branch label as down_revision"));
             graph->down.to[at++] = node;
         }
         graph->down.start[i + 1] = at;
     }
     return MIG_OK;
-}
-
-/* A number for each node, 0; NULL when out of memory. */
-static uint32_t *new_counts(mig_query *query, size_t count)
-{
-    uint32_t *counts = mig_arena_get_array(&query->arena, count, sizeof *counts);
-    if (counts != NULL)
-        memset(counts, 0, count * sizeof *counts);
-    return counts;
 }
 
 /* Both lists of each node, each node once (util.dedupe_tuple). */
@@ -242,7 +171,7 @@ static mig_status join_edges(mig_graph *graph, mig_query *query, const mig_edges
         new_edges(graph, joined, (size_t)first->start[graph->count] + second->start[graph->count]);
     if (status != MIG_OK)
         return status;
-    uint32_t *listed_by = new_counts(query, graph->count);
+    uint32_t *listed_by = mig_arena_filled(&query->arena, graph->count, 0);
     if (listed_by == NULL)
         return MIG_ENOMEM;
     uint32_t at = 0;
@@ -317,14 +246,14 @@ static mig_status ends(mig_graph *graph, const mig_edges *edges, const mig_edges
 
 static int compare_names(const void *a, const void *b)
 {
-    return mig_name_compare(*(const mig_name *)a, *(const mig_name *)b);
+    return mig_text_compare(*(const mig_text *)a, *(const mig_text *)b);
 }
 
-static void sort_names(mig_name *names, size_t count)
+static void sort_names(mig_text *names, size_t count)
 {
     /* heapsort: no recursion, no memory, the input may be hostile */
     for (size_t end = count, root = count / 2; end > 1;) {
-        mig_name moved;
+        mig_text moved;
         if (root > 0) {
             moved = names[--root];
         } else {
@@ -348,7 +277,7 @@ static mig_status cycle(mig_query *query, const uint64_t *marks, bool sorted,
                         mig_graph_error_kind kind)
 {
     const mig_graph *graph = query->graph;
-    mig_name *names = mig_arena_get_array(&query->arena, graph->count, sizeof *names);
+    mig_text *names = mig_arena_get_array(&query->arena, graph->count, sizeof *names);
     if (names == NULL)
         return MIG_ENOMEM;
     size_t count = 0;
@@ -371,15 +300,15 @@ static mig_status detect_cycles(mig_query *query, const mig_edges *down, const m
     uint64_t *below = mig_query_marks(query), *above = mig_query_marks(query);
     if (below == NULL || above == NULL)
         return MIG_ENOMEM;
-    mig_status status = mig_walk(query, down, heads, false, below, NULL);
+    mig_status status = mig_graph_walk(query, down, heads, false, below, NULL);
     if (status == MIG_OK)
-        status = mig_walk(query, up, bases, false, above, NULL);
+        status = mig_graph_walk(query, up, bases, false, above, NULL);
     bool all = true;
     for (uint32_t i = 0; i < graph->count && status == MIG_OK; i++)
         all = all && mig_marked(below, i) && mig_marked(above, i);
     if (all || status != MIG_OK)
         return status;
-    for (size_t i = 0; i < ((size_t)graph->count + 63) / 64; i++)
+    for (size_t i = 0; i < mig_mark_words(graph); i++)
         below[i] &= above[i];
     return cycle(query, below, true, kind);
 }
@@ -392,11 +321,11 @@ static mig_status decline_cycles(mig_query *query)
 {
     const mig_graph *graph = query->graph;
     uint32_t *rank, *order;
-    MIG_TRY(mig_rank(query, &graph->all_next, &rank, &order));
+    MIG_TRY(mig_graph_rank(query, &graph->all_next, &rank, &order));
     for (uint32_t i = 0; i < graph->count; i++) {
         if (rank[i] == MIG_NODE_NONE)
             return MIG_GRAPH_FAIL(query->error, MIG_GRAPH_DECLINED, graph->names[i],
-                                  MIG_NAME(" is on a cycle, or above one"));
+                                  MIG_TEXT(" is on a cycle, or above one"));
     }
     return MIG_OK;
 }
@@ -442,13 +371,13 @@ static mig_status build(mig_graph *graph, mig_query *query, const mig_record *re
     if (status == MIG_OK)
         status = new_edges(graph, &graph->normalized, graph->resolved.start[graph->count]);
     if (status == MIG_OK)
-        status = mig_normalize(graph, query);
+        status = mig_graph_normalize(graph, query);
     if (status == MIG_OK)
         status = join_edges(graph, query, &graph->down, &graph->normalized, &graph->steps_down);
     if (status == MIG_OK)
         status = turn_edges(graph, &graph->steps_down, &graph->steps_up);
     if (status == MIG_OK)
-        status = mig_carry_labels(graph, query);
+        status = mig_graph_inherit_labels(graph, query);
     return status;
 }
 

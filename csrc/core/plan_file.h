@@ -38,18 +38,18 @@ typedef enum mig_planned_kind {
 typedef struct mig_planned {
     mig_planned_kind kind;
     uint32_t line; /* MIG_PLANNED_SQL: of the directive in the revision file; 0: not known */
-    mig_name sql;
+    mig_text sql;
 } mig_planned;
 
 /* One function of one revision: items[first] up to, not including, items[first + count]. */
 typedef struct mig_planned_function {
-    mig_name revision, hash;
+    mig_text revision, hash;
     bool is_upgrade;
     size_t first, count;
 } mig_planned_function;
 
 typedef struct mig_planfile {
-    mig_name *keys;
+    mig_text *keys;
     size_t key_count;
     mig_planned_function *functions;
     size_t function_count;

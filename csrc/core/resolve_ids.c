@@ -7,7 +7,10 @@
 
 #include <string.h>
 
-static mig_ids one_id(const mig_name *id)
+#include "core/graph_inherit.h"
+#include "core/graph_walk.h"
+
+static mig_ids one_id(const mig_text *id)
 {
     return (mig_ids){id, 1, false};
 }
@@ -22,31 +25,20 @@ mig_status mig_resolve_assert_nodes(mig_query *query, mig_span nodes)
     return MIG_OK;
 }
 
-static mig_status names_of(mig_query *query, mig_span nodes, mig_ids *ids)
-{
-    mig_name *names = mig_arena_get_array(&query->arena, nodes.count, sizeof *names);
-    if (names == NULL)
-        return MIG_ENOMEM;
-    for (uint32_t i = 0; i < nodes.count; i++)
-        names[i] = query->graph->names[nodes.items[i]];
-    *ids = (mig_ids){names, nodes.count, true};
-    return MIG_OK;
-}
-
 /* `text` split at the first '@': false without one. */
-bool mig_resolve_split_branch(mig_name text, mig_name *branch, mig_name *rest)
+bool mig_resolve_split_branch(mig_text text, mig_text *branch, mig_text *rest)
 {
     const char *at = text.length > 0 ? memchr(text.text, '@', text.length) : NULL;
     if (at == NULL)
         return false;
     size_t length = (size_t)(at - text.text);
-    *branch = (mig_name){text.text, length};
-    *rest = (mig_name){at + 1, text.length - length - 1};
+    *branch = (mig_text){text.text, length};
+    *rest = (mig_text){at + 1, text.length - length - 1};
     return true;
 }
 
-mig_status mig_resolve_join(mig_query *query, mig_name a, const char *between, mig_name b,
-                            mig_name *text)
+mig_status mig_resolve_join(mig_query *query, mig_text a, const char *between, mig_text b,
+                            mig_text *text)
 {
     size_t middle = strlen(between);
     char *copy = mig_arena_get(&query->arena, a.length + middle + b.length + 1);
@@ -57,7 +49,7 @@ mig_status mig_resolve_join(mig_query *query, mig_name a, const char *between, m
     memcpy(copy + a.length, between, middle);
     if (b.length > 0)
         memcpy(copy + a.length + middle, b.text, b.length);
-    *text = (mig_name){copy, a.length + middle + b.length};
+    *text = (mig_text){copy, a.length + middle + b.length};
     return MIG_OK;
 }
 
@@ -74,33 +66,33 @@ static mig_status mark_lineage(mig_query *query, mig_span tests, bool dependenci
     uint64_t *below = mig_query_marks(query), *above = mig_query_marks(query);
     if (below == NULL || above == NULL)
         return MIG_ENOMEM;
-    MIG_TRY(
-        mig_walk(query, dependencies ? &graph->all_down : &graph->down, tests, false, below, NULL));
-    MIG_TRY(
-        mig_walk(query, dependencies ? &graph->all_next : &graph->next, tests, false, above, NULL));
-    for (size_t i = 0; i < ((size_t)graph->count + 63) / 64; i++)
+    MIG_TRY(mig_graph_walk(query, dependencies ? &graph->all_down : &graph->down, tests, false,
+                           below, NULL));
+    MIG_TRY(mig_graph_walk(query, dependencies ? &graph->all_next : &graph->next, tests, false,
+                           above, NULL));
+    for (size_t i = 0; i < mig_mark_words(graph); i++)
         below[i] |= above[i];
     *lineage = below;
     return MIG_OK;
 }
 
 /* _resolve_branch */
-mig_status mig_resolve_branch(mig_query *query, mig_name label, uint32_t *found)
+mig_status mig_resolve_branch(mig_query *query, mig_text label, uint32_t *found)
 {
     *found = mig_graph_lookup(query->graph, label);
     if (*found != MIG_NODE_NONE)
         return MIG_OK;
-    mig_status status = mig_resolve_id(query, label, MIG_NO_NAME, found);
+    mig_status status = mig_resolve_id(query, label, MIG_NO_TEXT, found);
     if (status == MIG_EREVISION && query->error->kind == MIG_GRAPH_RESOLUTION)
         return mig_graph_error_argument(query->error,
                                         MIG_GRAPH_FAIL(query->error, MIG_GRAPH_RESOLUTION,
-                                                       MIG_NAME("No such branch: '"), label,
-                                                       MIG_NAME("'")),
+                                                       MIG_TEXT("No such branch: '"), label,
+                                                       MIG_TEXT("'")),
                                         label);
     return status;
 }
 
-mig_status mig_lineage_begin(mig_query *query, mig_name against, bool dependencies,
+mig_status mig_lineage_begin(mig_query *query, mig_text against, bool dependencies,
                              lineage_filter *line)
 {
     line->against = against;
@@ -118,20 +110,20 @@ bool mig_lineage_takes_all(const lineage_filter *line)
 mig_status mig_lineage_has(mig_query *query, lineage_filter *line, uint32_t target, bool *is)
 {
     if (target == MIG_NODE_BASE)
-        MIG_TRY(mig_resolve_id(query, MIG_NAME("base"), MIG_NO_NAME, &target));
+        MIG_TRY(mig_resolve_id(query, MIG_TEXT("base"), MIG_NO_TEXT, &target));
     MIG_TRY(mig_resolve_assert_nodes(query, (mig_span){&target, 1}));
     if (line->marks == NULL) {
         mig_nodes tests = {NULL, 0, 0};
         uint32_t node;
         if (line->branch.length > 0) {
-            MIG_TRY(mig_resolve_id(query, line->branch, MIG_NO_NAME, &node));
+            MIG_TRY(mig_resolve_id(query, line->branch, MIG_NO_TEXT, &node));
             MIG_TRY(mig_nodes_push(query, &tests, node));
         }
         for (size_t i = 0; i < line->ids.count; i++) {
-            MIG_TRY(mig_resolve_id(query, line->ids.items[i], MIG_NO_NAME, &node));
+            MIG_TRY(mig_resolve_id(query, line->ids.items[i], MIG_NO_TEXT, &node));
             MIG_TRY(mig_nodes_push(query, &tests, node));
         }
-        MIG_TRY(mark_lineage(query, span_of(&tests), line->dependencies, &line->marks));
+        MIG_TRY(mark_lineage(query, mig_nodes_span(&tests), line->dependencies, &line->marks));
     }
     *is = mig_marked(line->marks, target);
     return MIG_OK;
@@ -150,7 +142,7 @@ mig_status mig_lineage_filter(mig_query *query, lineage_filter *line, mig_span t
     return MIG_OK;
 }
 
-mig_status mig_filter_for_lineage(mig_query *query, mig_span targets, mig_name against,
+mig_status mig_filter_for_lineage(mig_query *query, mig_span targets, mig_text against,
                                   bool include_dependencies, mig_nodes *found)
 {
     lineage_filter line;
@@ -162,14 +154,14 @@ mig_status mig_filter_for_lineage(mig_query *query, mig_span targets, mig_name a
 
 /* The keys that begin with `prefix` and have more than three characters, as nodes, and their texts.
  */
-static mig_status partial_matches(mig_query *query, mig_name prefix, mig_nodes *nodes,
+static mig_status partial_matches(mig_query *query, mig_text prefix, mig_nodes *nodes,
                                   mig_nodes *keys)
 {
     const mig_graph *graph = query->graph;
     for (uint32_t i = 0; i < graph->key_count; i++) {
-        mig_name key = graph->keys[i];
+        mig_text key = graph->keys[i];
         if (key.length < prefix.length || memcmp(key.text, prefix.text, prefix.length) != 0 ||
-            mig_name_characters(key) <= 3)
+            mig_text_characters(key) <= 3)
             continue;
         MIG_TRY(mig_nodes_push(query, nodes, graph->key_node[i]));
         MIG_TRY(mig_nodes_push(query, keys, i));
@@ -177,38 +169,38 @@ static mig_status partial_matches(mig_query *query, mig_name prefix, mig_nodes *
     return MIG_OK;
 }
 
-static mig_status no_such_revision(mig_query *query, mig_name id)
+static mig_status no_such_revision(mig_query *query, mig_text id)
 {
-    mig_name hint = MIG_NAME("; please ensure at least four characters are present for partial "
+    mig_text hint = MIG_TEXT("; please ensure at least four characters are present for partial "
                              "revision identifier matches");
-    if (mig_name_characters(id) >= 4)
+    if (mig_text_characters(id) >= 4)
         hint.length = 0;
     return mig_graph_error_argument(query->error,
                                     MIG_GRAPH_FAIL(query->error, MIG_GRAPH_RESOLUTION,
-                                                   MIG_NAME("No such revision or branch '"), id,
-                                                   MIG_NAME("'"), hint),
+                                                   MIG_TEXT("No such revision or branch '"), id,
+                                                   MIG_TEXT("'"), hint),
                                     id);
 }
 
-static mig_status many_revisions(mig_query *query, mig_name id, const mig_nodes *keys)
+static mig_status many_revisions(mig_query *query, mig_text id, const mig_nodes *keys)
 {
-    const mig_name *names = query->graph->keys;
-    mig_name none = {"", 0}, third = none, before_third = none;
+    const mig_text *names = query->graph->keys;
+    mig_text none = {"", 0}, third = none, before_third = none;
     if (keys->count > 2) {
         third = names[keys->items[2]];
-        before_third = MIG_NAME("', '");
+        before_third = MIG_TEXT("', '");
     }
     return mig_graph_error_argument(query->error,
                                     MIG_GRAPH_FAIL(query->error, MIG_GRAPH_RESOLUTION,
-                                                   MIG_NAME("Multiple revisions start with '"), id,
-                                                   MIG_NAME("': '"), names[keys->items[0]],
-                                                   MIG_NAME("', '"), names[keys->items[1]],
-                                                   before_third, third, MIG_NAME("'...")),
+                                                   MIG_TEXT("Multiple revisions start with '"), id,
+                                                   MIG_TEXT("': '"), names[keys->items[0]],
+                                                   MIG_TEXT("', '"), names[keys->items[1]],
+                                                   before_third, third, MIG_TEXT("'...")),
                                     id);
 }
 
 /* The nodes that share a lineage with `branch`; NULL where there is nothing to check. */
-static mig_status branch_lineage(mig_query *query, mig_name branch, uint64_t **marks)
+static mig_status branch_lineage(mig_query *query, mig_text branch, uint64_t **marks)
 {
     uint32_t node;
     *marks = NULL;
@@ -219,7 +211,7 @@ static mig_status branch_lineage(mig_query *query, mig_name branch, uint64_t **m
 }
 
 /* _revision_for_ident, with what branch_lineage found of `branch`. */
-static mig_status revision_on_branch(mig_query *query, mig_name id, mig_name branch,
+static mig_status revision_on_branch(mig_query *query, mig_text id, mig_text branch,
                                      const uint64_t *marks, uint32_t *found)
 {
     const mig_graph *graph = query->graph;
@@ -246,15 +238,15 @@ static mig_status revision_on_branch(mig_query *query, mig_name id, mig_name bra
     if (marks != NULL && !mig_marked(marks, *found))
         return mig_graph_error_argument(query->error,
                                         MIG_GRAPH_FAIL(query->error, MIG_GRAPH_RESOLUTION,
-                                                       MIG_NAME("Revision "), graph->names[*found],
-                                                       MIG_NAME(" is not a member of branch '"),
-                                                       branch, MIG_NAME("'")),
+                                                       MIG_TEXT("Revision "), graph->names[*found],
+                                                       MIG_TEXT(" is not a member of branch '"),
+                                                       branch, MIG_TEXT("'")),
                                         id);
     return MIG_OK;
 }
 
 /* _revision_for_ident; `id` without text is Python's None or (). */
-mig_status mig_resolve_id(mig_query *query, mig_name id, mig_name branch, uint32_t *found)
+mig_status mig_resolve_id(mig_query *query, mig_text id, mig_text branch, uint32_t *found)
 {
     uint64_t *marks;
     MIG_TRY(branch_lineage(query, branch, &marks));
@@ -263,7 +255,7 @@ mig_status mig_resolve_id(mig_query *query, mig_name id, mig_name branch, uint32
 }
 
 /* get_current_head */
-static mig_status current_head(mig_query *query, mig_name branch, mig_nodes *head)
+static mig_status current_head(mig_query *query, mig_text branch, mig_nodes *head)
 {
     const mig_graph *graph = query->graph;
     if (branch.length > 0) {
@@ -275,8 +267,8 @@ static mig_status current_head(mig_query *query, mig_name branch, mig_nodes *hea
     if (head->count < 2)
         return MIG_OK;
     mig_ids names;
-    mig_name argument = MIG_NAME("head");
-    MIG_TRY(names_of(query, span_of(head), &names));
+    mig_text argument = MIG_TEXT("head");
+    MIG_TRY(mig_query_names(query, mig_nodes_span(head), &names));
     if (branch.length > 0)
         MIG_TRY(mig_resolve_join(query, branch, "@", argument, &argument));
     return mig_graph_error_argument(
@@ -287,86 +279,76 @@ static mig_status current_head(mig_query *query, mig_name branch, mig_nodes *hea
 
 /* What begins with a symbol may be a branch of that name: Alembic takes it for one, then the other.
  */
-mig_status mig_resolve_check_branch(mig_query *query, mig_name branch)
+mig_status mig_resolve_check_branch(mig_query *query, mig_text branch)
 {
-    if (!mig_name_is_symbol(branch))
+    if (!mig_is_symbol(branch))
         return MIG_OK;
-    return MIG_GRAPH_FAIL(query->error, MIG_GRAPH_DECLINED, MIG_NAME("a symbol as a branch"));
+    return MIG_GRAPH_FAIL(query->error, MIG_GRAPH_DECLINED, MIG_TEXT("a symbol as a branch"));
 }
 
-mig_status mig_resolve_number(mig_query *query, mig_ids id, mig_ids *resolved, mig_name *branch)
+mig_status mig_resolve_number(mig_query *query, mig_ids id, mig_ids *resolved, mig_text *branch)
 {
     const mig_graph *graph = query->graph;
     mig_nodes nodes = {NULL, 0, 0};
-    mig_name text = id.count == 1 ? id.items[0] : MIG_NO_NAME;
-    *branch = MIG_NO_NAME;
+    mig_text text = id.count == 1 ? id.items[0] : MIG_NO_TEXT;
+    *branch = MIG_NO_TEXT;
     *resolved = id;
     if (id.is_sequence)
         return MIG_OK;
     if (mig_resolve_split_branch(text, branch, &text)) {
         MIG_TRY(mig_resolve_check_branch(query, *branch));
-        mig_name *copy = mig_arena_get(&query->arena, sizeof *copy);
+        mig_text *copy = mig_arena_get(&query->arena, sizeof *copy);
         if (copy == NULL)
             return MIG_ENOMEM;
         *copy = text;
         *resolved = (mig_ids){copy, 1, false};
     }
-    if (mig_name_is(text, "heads")) {
+    if (mig_text_is(text, "heads")) {
         if (branch->length == 0)
-            return names_of(query, graph->real_heads, resolved);
+            return mig_query_names(query, graph->real_heads, resolved);
         MIG_TRY(mig_filter_for_lineage(query, graph->heads, *branch, false, &nodes));
-        return names_of(query, span_of(&nodes), resolved);
+        return mig_query_names(query, mig_nodes_span(&nodes), resolved);
     }
-    if (mig_name_is(text, "head")) {
+    if (mig_text_is(text, "head")) {
         MIG_TRY(current_head(query, *branch, &nodes));
-        return names_of(query, span_of(&nodes), resolved);
+        return mig_query_names(query, mig_nodes_span(&nodes), resolved);
     }
-    if (text.text == NULL || mig_name_is(text, "base"))
+    if (text.text == NULL || mig_text_is(text, "base"))
         resolved->count = 0;
     return MIG_OK;
 }
 
-mig_status mig_get_revision(mig_query *query, mig_name id, uint32_t *found)
+mig_status mig_get_revision(mig_query *query, mig_text id, uint32_t *found)
 {
     mig_ids resolved;
-    mig_name branch;
+    mig_text branch;
     MIG_TRY(mig_resolve_number(query, one_id(&id), &resolved, &branch));
     if (resolved.count > 1)
         return mig_graph_error_argument(query->error,
                                         mig_graph_fail_names(query->error, MIG_GRAPH_MULTIPLE_HEADS,
                                                              resolved.items, resolved.count),
                                         id);
-    return mig_resolve_id(query, resolved.count == 1 ? resolved.items[0] : MIG_NO_NAME, branch,
+    return mig_resolve_id(query, resolved.count == 1 ? resolved.items[0] : MIG_NO_TEXT, branch,
                           found);
-}
-
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
-
-static bool is_space(char c)
-{
-    return c == ' ' || (c >= '\t' && c <= '\r') || (c >= 0x1c && c <= 0x1f);
 }
 
 /* A negative whole number, as int() reads it: spaces around it, single underscores between digits.
  */
-static bool negative_number(mig_name text, uint32_t *steps)
+static bool negative_number(mig_text text, uint32_t *steps)
 {
     size_t at = 0, end = text.length;
-    while (at < end && is_space(text.text[at]))
+    while (at < end && mig_is_python_space(text.text[at]))
         at++;
-    while (end > at && is_space(text.text[end - 1]))
+    while (end > at && mig_is_python_space(text.text[end - 1]))
         end--;
-    if (end - at < 2 || text.text[at] != '-' || !is_digit(text.text[end - 1]))
+    if (end - at < 2 || text.text[at] != '-' || !mig_is_digit(text.text[end - 1]))
         return false;
     *steps = 0;
     for (at++; at < end; at++) {
         char c = text.text[at];
-        if (c == '_' && is_digit(text.text[at - 1]) && is_digit(text.text[at + 1]))
+        if (c == '_' && mig_is_digit(text.text[at - 1]) && mig_is_digit(text.text[at + 1]))
             continue;
-        if (!is_digit(c))
+        if (!mig_is_digit(c))
             return false;
         *steps = add_digit(*steps, c);
     }
@@ -375,13 +357,13 @@ static bool negative_number(mig_name text, uint32_t *steps)
 
 mig_status mig_resolve_fail(mig_query *query, const char *text)
 {
-    mig_name message = {text, strlen(text)};
+    mig_text message = {text, strlen(text)};
     return mig_graph_fail_pieces(query->error, MIG_GRAPH_REVISION, &message, 1);
 }
 
 /* _walk */
 mig_status mig_resolve_walk(mig_query *query, uint32_t start, bool up, uint32_t steps,
-                            mig_name branch, bool no_overwalk, uint32_t *found)
+                            mig_text branch, bool no_overwalk, uint32_t *found)
 {
     const mig_graph *graph = query->graph;
     uint32_t node = start;
@@ -399,7 +381,7 @@ mig_status mig_resolve_walk(mig_query *query, uint32_t start, bool up, uint32_t 
             children = node == MIG_NODE_NONE ? graph->bases : mig_edges_of(&graph->next, node);
             if (filters) {
                 MIG_TRY(mig_lineage_filter(query, &line, children, &filtered));
-                children = span_of(&filtered);
+                children = mig_nodes_span(&filtered);
             }
         } else if (node == MIG_NODE_BASE) {
             children = (mig_span){NULL, 0};
@@ -420,11 +402,11 @@ mig_status mig_resolve_walk(mig_query *query, uint32_t start, bool up, uint32_t 
     return MIG_OK;
 }
 
-static mig_status get_one_id(mig_query *query, mig_name id, mig_nodes *found)
+static mig_status get_one_id(mig_query *query, mig_text id, mig_nodes *found)
 {
     const mig_graph *graph = query->graph;
     mig_ids resolved;
-    mig_name branch;
+    mig_text branch;
     uint32_t steps;
     MIG_TRY(mig_resolve_number(query, one_id(&id), &resolved, &branch));
     if (resolved.count == 1 && negative_number(resolved.items[0], &steps)) {
@@ -432,12 +414,12 @@ static mig_status get_one_id(mig_query *query, mig_name id, mig_nodes *found)
         uint32_t label = mig_graph_label(graph, branch);
         uint64_t *marks = NULL;
         if (label != MIG_NODE_NONE)
-            MIG_TRY(mig_with_label(query, label, &marks));
+            MIG_TRY(mig_graph_with_label(query, label, &marks));
         for (uint32_t i = 0; i < graph->real_heads.count; i++) {
             uint32_t head = graph->real_heads.items[i], node;
             if (branch.text != NULL && (marks == NULL || !mig_marked(marks, head)))
                 continue;
-            MIG_TRY(mig_resolve_walk(query, head, false, steps, MIG_NO_NAME, true, &node));
+            MIG_TRY(mig_resolve_walk(query, head, false, steps, MIG_NO_TEXT, true, &node));
             MIG_TRY(mig_nodes_push(query, found, node));
         }
         return MIG_OK;

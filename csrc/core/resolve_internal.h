@@ -8,12 +8,7 @@
 #ifndef MIG_CORE_RESOLVE_INTERNAL_H
 #define MIG_CORE_RESOLVE_INTERNAL_H
 
-#include "core/graph.h"
-
-static inline mig_span span_of(const mig_nodes *nodes)
-{
-    return (mig_span){nodes->items, nodes->count};
-}
+#include "core/resolve.h"
 
 static inline bool is_node(uint32_t node)
 {
@@ -24,38 +19,38 @@ static inline bool is_node(uint32_t node)
 mig_status mig_resolve_assert_nodes(mig_query *query, mig_span nodes);
 
 /* `text` split at the first '@' into two names that borrow it; false without one. */
-bool mig_resolve_split_branch(mig_name text, mig_name *branch, mig_name *rest);
+bool mig_resolve_split_branch(mig_text text, mig_text *branch, mig_text *rest);
 
 /* *text = `a`, `between` and `b`, one after the other, in the query's arena. */
-mig_status mig_resolve_join(mig_query *query, mig_name a, const char *between, mig_name b,
-                            mig_name *text);
+mig_status mig_resolve_join(mig_query *query, mig_text a, const char *between, mig_text b,
+                            mig_text *text);
 
 /* _revision_for_ident; `id` without text is Python's None or (). */
-mig_status mig_resolve_id(mig_query *query, mig_name id, mig_name branch, uint32_t *found);
+mig_status mig_resolve_id(mig_query *query, mig_text id, mig_text branch, uint32_t *found);
 
 /* _resolve_branch */
-mig_status mig_resolve_branch(mig_query *query, mig_name label, uint32_t *found);
+mig_status mig_resolve_branch(mig_query *query, mig_text label, uint32_t *found);
 
 /*
  * A branch whose name begins with a symbol may be a branch of that name, for which Alembic takes it
  * first in one place and last in another: MIG_GRAPH_DECLINED.
  */
-mig_status mig_resolve_check_branch(mig_query *query, mig_name branch);
+mig_status mig_resolve_check_branch(mig_query *query, mig_text branch);
 
 /*
  * filter_for_lineage, one target at a time. What it compares with is looked up when the first
  * target asks, as in Alembic, because the order of errors follows from that.
  */
 typedef struct lineage_filter {
-    mig_name against; /* `ids` may borrow it */
+    mig_text against; /* `ids` may borrow it */
     mig_ids ids;
-    mig_name branch;
+    mig_text branch;
     bool dependencies;
     uint64_t *marks; /* NULL: not looked up yet */
 } lineage_filter;
 
 /* Start a filter for what shares a lineage with `against`. *filter must stay where it is. */
-mig_status mig_lineage_begin(mig_query *query, mig_name against, bool dependencies,
+mig_status mig_lineage_begin(mig_query *query, mig_text against, bool dependencies,
                              lineage_filter *filter);
 
 /* Whether there is nothing to compare with: then every target passes unseen. */
@@ -73,7 +68,7 @@ mig_status mig_lineage_filter(mig_query *query, lineage_filter *filter, mig_span
  * MIG_NODE_NONE if there were fewer.
  */
 mig_status mig_resolve_walk(mig_query *query, uint32_t start, bool up, uint32_t steps,
-                            mig_name branch, bool no_overwalk, uint32_t *found);
+                            mig_text branch, bool no_overwalk, uint32_t *found);
 
 /* One more digit of a number of steps; more than there are revisions are as many. */
 static inline uint32_t add_digit(uint32_t steps, char digit)

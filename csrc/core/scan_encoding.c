@@ -6,43 +6,6 @@
 
 #include <string.h>
 
-static bool is_ascii(const byte *p, const byte *end)
-{
-    uint64_t high = 0;
-    for (; end - p >= 32; p += 32) {
-        uint64_t eight[4];
-        memcpy(eight, p, sizeof eight);
-        high |= eight[0] | eight[1] | eight[2] | eight[3];
-    }
-    for (; p < end; p++)
-        high |= *p;
-    return (high & UINT64_C(0x8080808080808080)) == 0;
-}
-
-/* The first byte of what is not UTF-8 (no overlong forms, no surrogates), or `end`. */
-static const byte *skip_utf8(const byte *p, const byte *end)
-{
-    while (p < end) {
-        byte c = *p;
-        ptrdiff_t more = c < 0x80   ? 0
-                         : c < 0xC2 ? -1
-                         : c < 0xE0 ? 1
-                         : c < 0xF0 ? 2
-                         : c < 0xF5 ? 3
-                                    : -1;
-        if (more < 0 || end - p <= more)
-            return p;
-        if ((c == 0xE0 && p[1] < 0xA0) || (c == 0xED && p[1] > 0x9F) ||
-            (c == 0xF0 && p[1] < 0x90) || (c == 0xF4 && p[1] > 0x8F))
-            return p;
-        for (ptrdiff_t i = 1; i <= more; i++)
-            if ((p[i] & 0xC0) != 0x80)
-                return p;
-        p += more + 1;
-    }
-    return end;
-}
-
 typedef enum encoding { ENCODING_UTF8, ENCODING_ASCII_SUPERSET, ENCODING_OTHER } encoding;
 
 /* The codec that a cookie names. CPython knows by sight what begins with utf-8, and asks codecs for
@@ -168,13 +131,14 @@ bool mig_scan_prepare(scanner *s)
         mig_scan_decline(s, "an encoding that is not known");
         return false;
     }
-    if (is_ascii(text, s->end))
+    size_t size = (size_t)(s->end - text);
+    if (mig_is_ascii((const char *)text, size))
         return true;
     if (declared == ENCODING_ASCII_SUPERSET) {
         mig_scan_decline(s, "characters in an encoding other than UTF-8");
         return false;
     }
-    s->at = skip_utf8(text, s->end);
+    s->at = text + mig_utf8_valid((const char *)text, size);
     if (s->at < s->end) {
         mig_scan_decline(s, "bytes that are not UTF-8");
         return false;

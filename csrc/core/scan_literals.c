@@ -34,31 +34,7 @@ static bool reserve(scanner *s, builder *b, size_t more)
 
 static void put_character(builder *b, uint32_t c)
 {
-    char *w = b->text + b->length;
-    if (c < 0x80) {
-        *w++ = (char)c;
-    } else if (c < 0x800) {
-        *w++ = (char)(0xC0 | (c >> 6));
-        *w++ = (char)(0x80 | (c & 0x3F));
-    } else if (c < 0x10000) {
-        *w++ = (char)(0xE0 | (c >> 12));
-        *w++ = (char)(0x80 | ((c >> 6) & 0x3F));
-        *w++ = (char)(0x80 | (c & 0x3F));
-    } else {
-        *w++ = (char)(0xF0 | (c >> 18));
-        *w++ = (char)(0x80 | ((c >> 12) & 0x3F));
-        *w++ = (char)(0x80 | ((c >> 6) & 0x3F));
-        *w++ = (char)(0x80 | (c & 0x3F));
-    }
-    b->length = (size_t)(w - b->text);
-}
-
-static int hex_value(byte c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    b->length += mig_utf8_encode(b->text + b->length, c);
 }
 
 /* The escape whose backslash is before `p`: what follows it, or NULL when it is to be declined. */
@@ -83,7 +59,7 @@ static const byte *decode_escape(builder *b, const byte *p, const byte *end)
         if (end - p < digits)
             return NULL;
         for (; digits > 0; digits--) {
-            int digit = hex_value(*p++);
+            int digit = mig_hex_value((char)*p++);
             if (digit < 0 || value > 0x10FFFF)
                 return NULL;
             value = value * 16 + (uint32_t)digit;
@@ -132,7 +108,7 @@ static bool append_string(scanner *s, builder *b)
 }
 
 typedef struct item_list {
-    mig_scan_text *items;
+    mig_text *items;
     size_t count;
     size_t capacity;
 } item_list;
@@ -141,7 +117,7 @@ static bool append_item(scanner *s, item_list *list, const builder *b)
 {
     if (list->count == list->capacity) {
         size_t capacity = list->capacity == 0 ? 2 : list->capacity * 2;
-        mig_scan_text *items = mig_arena_get_array(s->arena, capacity, sizeof *items);
+        mig_text *items = mig_arena_get_array(s->arena, capacity, sizeof *items);
         if (items == NULL) {
             mig_scan_out_of_memory(s);
             return false;
@@ -234,7 +210,7 @@ token mig_scan_literal(scanner *s, token t, mig_scan_value *value)
  * What the compiler of CPython 3.13 and later makes of a docstring: tabs expanded, the margin of
  * all lines but the first taken away, the first line's leading spaces too; blank lines stay.
  */
-static bool clean_docstring(scanner *s, mig_scan_text *doc)
+static bool clean_docstring(scanner *s, mig_text *doc)
 {
     size_t tabs = 0;
     for (size_t i = 0; i < doc->length; i++)
@@ -300,7 +276,7 @@ token mig_scan_docstring(scanner *s, token t, bool clean, mig_scan_value *doc)
         return t;
     if (doc->kind != MIG_SCAN_STRING)
         return mig_scan_decline(s, "a first statement that is not a plain docstring");
-    mig_scan_text *text = mig_arena_get(s->arena, sizeof *text);
+    mig_text *text = mig_arena_get(s->arena, sizeof *text);
     if (text == NULL) {
         mig_scan_out_of_memory(s);
         return TOKEN_FAILED;

@@ -1,116 +1,53 @@
+/* What steps write to the version table: see steps.h for the rules that it keeps in step with. */
 #include "core/steps.h"
 
 #include <string.h>
 
-/* Places ------------------------------------------------------------------------------------- */
-
-/* A set of numbers that knows the next one: bits, and for each 64 of them a bit a level higher. */
-enum { MOST_LEVELS = 6 };
-
-typedef struct mig_places {
-    uint64_t *levels[MOST_LEVELS];
-    size_t size[MOST_LEVELS]; /* in bits */
-    int count;
-} mig_places;
-
-static mig_status new_places(mig_query *query, size_t count, mig_places *places)
-{
-    do {
-        if (places->count == MOST_LEVELS)
-            return MIG_ENOMEM;
-        places->size[places->count] = count;
-        count = (count + 63) / 64;
-        uint64_t *words = mig_arena_get_array(&query->arena, count, sizeof *words);
-        if (words == NULL)
-            return MIG_ENOMEM;
-        memset(words, 0, count * sizeof *words);
-        places->levels[places->count++] = words;
-    } while (count > 1);
-    return MIG_OK;
-}
-
-static void put_place(mig_places *places, uint32_t place, bool is_there)
-{
-    for (int level = 0; level < places->count; level++, place /= 64) {
-        uint64_t *word = &places->levels[level][place / 64], bit = (uint64_t)1 << (place % 64);
-        bool was_empty = *word == 0;
-        *word = is_there ? *word | bit : *word & ~bit;
-        if (is_there ? !was_empty : *word != 0)
-            return;
-    }
-}
-
-static uint32_t lowest_bit(uint64_t word)
-{
-    uint32_t bit = 0;
-    for (uint32_t half = 32; half > 0; half /= 2) {
-        if ((word & (((uint64_t)1 << half) - 1)) == 0) {
-            word >>= half;
-            bit += half;
-        }
-    }
-    return bit;
-}
-
-/* The first place from `place` on and before `end`, or `end`. */
-static uint32_t next_place(const mig_places *places, uint32_t place, uint32_t end)
-{
-    uint32_t at = place;
-    for (int level = 0; level < places->count && at < places->size[level]; level++) {
-        uint64_t word = places->levels[level][at / 64] >> (at % 64);
-        if (word == 0) {
-            at = at / 64 + 1;
-            continue;
-        }
-        at += lowest_bit(word);
-        while (level-- > 0)
-            at = at * 64 + lowest_bit(places->levels[level][at]);
-        return at < end ? at : end;
-    }
-    return end;
-}
+#include "core/graph_walk.h"
+#include "core/place_set.h"
+#include "core/resolve.h"
 
 /*
  * The heads while the steps go by, and what they imply: `cover` counts, of a node, itself if it is
  * a head and each revision right above it that is covered. A head above something means that it is
  * covered; so the counts change only where a step comes or goes, and a run of steps costs O(V + E).
  */
-typedef struct heads_now {
+typedef struct current_heads {
     mig_query *query;
-    mig_operations *operations;
+    mig_version_ops *ops;
     uint64_t *is_head; /* revisions */
     uint32_t *cover;
-    mig_lines lines;    /* laid when a question needs them */
-    mig_places there;   /* leaves: of heads, and of edges that come from what is covered */
-    uint32_t *seen;     /* node: the last search that came by */
-    uint32_t *left_out; /* node: the last round of searches that did not count it as a head */
+    mig_ancestry ancestry; /* laid when a question needs them */
+    mig_place_set there;   /* leaves: of heads, and of edges that come from what is covered */
+    uint32_t *seen;        /* node: the last search that came by */
+    uint32_t *left_out;    /* node: the last round of searches that did not count it as a head */
     uint32_t search, round;
     mig_nodes stack;  /* empty between two uses */
     mig_nodes listed; /* the revisions in is_head */
     uint32_t *place;  /* node: where it is listed */
-    mig_name *others; /* rows that are no revision's id */
+    mig_text *others; /* rows that are no revision's id */
     uint32_t other_count, other_capacity;
     uint32_t step;
-} heads_now;
+} current_heads;
 
 /* The revision of exactly this id. */
-static uint32_t node_of(const mig_graph *graph, mig_name name)
+static uint32_t node_of(const mig_graph *graph, mig_text name)
 {
     uint32_t node = mig_graph_lookup(graph, name);
-    bool is_id = node != MIG_NODE_NONE && mig_name_equal(graph->names[node], name);
+    bool is_id = node != MIG_NODE_NONE && mig_text_equal(graph->names[node], name);
     return is_id ? node : MIG_NODE_NONE;
 }
 
 /* Where `name` is among the other rows; other_count if it is not. */
-static uint32_t find_other(const heads_now *heads, mig_name name)
+static uint32_t find_other(const current_heads *heads, mig_text name)
 {
     uint32_t i = 0;
-    while (i < heads->other_count && !mig_name_equal(heads->others[i], name))
+    while (i < heads->other_count && !mig_text_equal(heads->others[i], name))
         i++;
     return i;
 }
 
-static bool is_head(const heads_now *heads, mig_name name)
+static bool is_head(const current_heads *heads, mig_text name)
 {
     uint32_t node = node_of(heads->query->graph, name);
     if (node != MIG_NODE_NONE)
@@ -118,33 +55,33 @@ static bool is_head(const heads_now *heads, mig_name name)
     return find_other(heads, name) < heads->other_count;
 }
 
-static bool are_lines_laid(const heads_now *heads)
+static bool are_lines_laid(const current_heads *heads)
 {
     return heads->there.count > 0;
 }
 
-static void put_head(heads_now *heads, uint32_t node, bool is_head)
+static void put_head(current_heads *heads, uint32_t node, bool is_head)
 {
     if (are_lines_laid(heads))
-        put_place(&heads->there, heads->lines.begin[node], is_head);
+        mig_place_set_put(&heads->there, heads->ancestry.begin[node], is_head);
 }
 
 /* `node` is covered from now on, or no longer. */
-static void put_edges(heads_now *heads, uint32_t node, bool is_covered)
+static void put_edges(current_heads *heads, uint32_t node, bool is_covered)
 {
     const mig_edges *down = &heads->query->graph->steps_down;
     if (!are_lines_laid(heads))
         return;
     for (uint32_t e = down->start[node]; e < down->start[node + 1]; e++) {
-        if (heads->lines.edge_leaf[e] != MIG_NODE_NONE)
-            put_place(&heads->there, heads->lines.edge_leaf[e], is_covered);
+        if (heads->ancestry.edge_leaf[e] != MIG_NODE_NONE)
+            mig_place_set_put(&heads->there, heads->ancestry.edge_leaf[e], is_covered);
     }
 }
 
-static mig_status lay_lines(heads_now *heads)
+static mig_status lay_lines(current_heads *heads)
 {
-    MIG_TRY(mig_lay_lines(heads->query, &heads->lines));
-    MIG_TRY(new_places(heads->query, heads->lines.leaf_count, &heads->there));
+    MIG_TRY(mig_graph_ancestry(heads->query, &heads->ancestry));
+    MIG_TRY(mig_place_set_init(&heads->there, &heads->query->arena, heads->ancestry.leaf_count));
     for (uint32_t i = 0; i < heads->query->graph->count; i++) {
         if (mig_marked(heads->is_head, i))
             put_head(heads, i, true);
@@ -154,7 +91,7 @@ static mig_status lay_lines(heads_now *heads)
     return MIG_OK;
 }
 
-static mig_status add_head(heads_now *heads, mig_name name)
+static mig_status add_head(current_heads *heads, mig_text name)
 {
     uint32_t node = node_of(heads->query->graph, name);
     if (node != MIG_NODE_NONE) {
@@ -165,7 +102,7 @@ static mig_status add_head(heads_now *heads, mig_name name)
     }
     if (heads->other_count == heads->other_capacity) {
         uint32_t capacity = heads->other_capacity < 8 ? 8 : heads->other_capacity * 2;
-        mig_name *items = mig_arena_get_array(&heads->query->arena, capacity, sizeof *items);
+        mig_text *items = mig_arena_get_array(&heads->query->arena, capacity, sizeof *items);
         if (items == NULL)
             return MIG_ENOMEM;
         if (heads->other_count > 0)
@@ -177,7 +114,7 @@ static mig_status add_head(heads_now *heads, mig_name name)
     return MIG_OK;
 }
 
-static mig_status remove_head(heads_now *heads, mig_name name)
+static mig_status remove_head(current_heads *heads, mig_text name)
 {
     if (!is_head(heads, name))
         return mig_graph_fail_names(heads->query->error, MIG_GRAPH_KEY, &name, 1);
@@ -198,7 +135,7 @@ static mig_status remove_head(heads_now *heads, mig_name name)
 }
 
 /* A row comes or goes: count that, and below it whatever is newly covered or no longer. */
-static mig_status count_cover(heads_now *heads, mig_name name, bool comes)
+static mig_status count_cover(current_heads *heads, mig_text name, bool comes)
 {
     mig_query *query = heads->query;
     mig_nodes *changed = &heads->stack;
@@ -220,53 +157,42 @@ static mig_status count_cover(heads_now *heads, mig_name name, bool comes)
 }
 
 /* After a step: what came first, or all below a row that moves would go and come back. */
-static mig_status count_step(heads_now *heads, uint32_t first)
+static mig_status count_step(current_heads *heads, uint32_t first)
 {
-    const mig_operations *operations = heads->operations;
-    for (uint32_t i = first; i < operations->count; i++) {
-        if (operations->items[i].kind != MIG_VERSION_DELETE)
-            MIG_TRY(count_cover(heads, operations->items[i].to, true));
+    const mig_version_ops *ops = heads->ops;
+    for (uint32_t i = first; i < ops->count; i++) {
+        if (ops->items[i].kind != MIG_VERSION_DELETE)
+            MIG_TRY(count_cover(heads, ops->items[i].to, true));
     }
-    for (uint32_t i = first; i < operations->count; i++) {
-        if (operations->items[i].kind != MIG_VERSION_INSERT)
-            MIG_TRY(count_cover(heads, operations->items[i].from, false));
+    for (uint32_t i = first; i < ops->count; i++) {
+        if (ops->items[i].kind != MIG_VERSION_INSERT)
+            MIG_TRY(count_cover(heads, ops->items[i].from, false));
     }
     return MIG_OK;
 }
 
-static mig_status add_operation(heads_now *heads, mig_operation_kind kind, mig_name from,
-                                mig_name to)
+static mig_status add_operation(current_heads *heads, mig_version_op_kind kind, mig_text from,
+                                mig_text to)
 {
-    mig_operations *operations = heads->operations;
-    if (operations->count == operations->capacity) {
-        uint32_t capacity = operations->capacity < 16 ? 16 : operations->capacity * 2;
-        mig_operation *items = mig_arena_get_array(&heads->query->arena, capacity, sizeof *items);
-        if (items == NULL || capacity > MIG_NODE_MAX)
-            return MIG_ENOMEM;
-        if (operations->count > 0)
-            memcpy(items, operations->items, operations->count * sizeof *items);
-        operations->items = items;
-        operations->capacity = capacity;
-    }
-    operations->items[operations->count++] = (mig_operation){kind, heads->step, from, to};
-    return MIG_OK;
+    return mig_version_ops_push(heads->ops, &heads->query->arena,
+                                (mig_version_op){kind, heads->step, from, to});
 }
 
-static mig_status insert(heads_now *heads, mig_name version)
+static mig_status insert(current_heads *heads, mig_text version)
 {
     if (is_head(heads, version))
         return mig_query_assert(heads->query, "a revision to be inserted is in the version table");
     MIG_TRY(add_head(heads, version));
-    return add_operation(heads, MIG_VERSION_INSERT, MIG_NO_NAME, version);
+    return add_operation(heads, MIG_VERSION_INSERT, MIG_NO_TEXT, version);
 }
 
-static mig_status delete(heads_now *heads, mig_name version)
+static mig_status delete(current_heads *heads, mig_text version)
 {
     MIG_TRY(remove_head(heads, version));
-    return add_operation(heads, MIG_VERSION_DELETE, version, MIG_NO_NAME);
+    return add_operation(heads, MIG_VERSION_DELETE, version, MIG_NO_TEXT);
 }
 
-static mig_status update(heads_now *heads, mig_name from, mig_name to)
+static mig_status update(current_heads *heads, mig_text from, mig_text to)
 {
     if (is_head(heads, to))
         return mig_query_assert(heads->query,
@@ -277,7 +203,7 @@ static mig_status update(heads_now *heads, mig_name from, mig_name to)
 }
 
 /* A merge: all but the last of `from` go, that one becomes `to`. */
-static mig_status merge(heads_now *heads, mig_ids from, mig_name to)
+static mig_status merge(current_heads *heads, mig_ids from, mig_text to)
 {
     for (size_t i = 0; i + 1 < from.count; i++)
         MIG_TRY(delete(heads, from.items[i]));
@@ -285,7 +211,7 @@ static mig_status merge(heads_now *heads, mig_ids from, mig_name to)
 }
 
 /* Its undoing: all but the last of `to` come, that one is what `from` becomes. */
-static mig_status unmerge(heads_now *heads, mig_name from, mig_ids to)
+static mig_status unmerge(current_heads *heads, mig_text from, mig_ids to)
 {
     for (size_t i = 0; i + 1 < to.count; i++)
         MIG_TRY(insert(heads, to.items[i]));
@@ -294,7 +220,7 @@ static mig_status unmerge(heads_now *heads, mig_name from, mig_ids to)
 
 /* Stamps ------------------------------------------------------------------------------------- */
 
-static bool any_is_new(const heads_now *heads, mig_ids names)
+static bool any_is_new(const current_heads *heads, mig_ids names)
 {
     for (size_t i = 0; i < names.count; i++) {
         if (!is_head(heads, names.items[i]))
@@ -303,7 +229,7 @@ static bool any_is_new(const heads_now *heads, mig_ids names)
     return false;
 }
 
-static mig_status stamp(heads_now *heads, const mig_step *step)
+static mig_status stamp(current_heads *heads, const mig_step *step)
 {
     mig_ids from = step->from, to = step->to;
     const char *wrong = "a stamp between numbers of revisions that do not go together";
@@ -327,9 +253,9 @@ static mig_status stamp(heads_now *heads, const mig_step *step)
  * Is `node` at or below a head that is not left out? Those left out rank `limit` at most, so what
  * is covered and ranks as high, without being one of them, is covered by another head.
  */
-static mig_status is_implied(heads_now *heads, uint32_t node, uint32_t limit, bool *implied)
+static mig_status is_implied(current_heads *heads, uint32_t node, uint32_t limit, bool *implied)
 {
-    const mig_lines *lines = &heads->lines;
+    const mig_ancestry *ancestry = &heads->ancestry;
     mig_nodes *stack = &heads->stack;
     *implied = false;
     heads->search++; /* cannot overflow: fewer than edges of the steps */
@@ -337,14 +263,14 @@ static mig_status is_implied(heads_now *heads, uint32_t node, uint32_t limit, bo
     MIG_TRY(mig_nodes_push(heads->query, stack, node));
     while (stack->count > 0 && !*implied) {
         node = stack->items[--stack->count];
-        uint32_t end = lines->end[node];
-        for (uint32_t leaf = next_place(&heads->there, lines->begin[node], end);
-             leaf < end && !*implied; leaf = next_place(&heads->there, leaf + 1, end)) {
-            uint32_t above = lines->from[leaf];
-            bool is_head = leaf == lines->begin[above];
+        uint32_t end = ancestry->end[node];
+        for (uint32_t leaf = mig_place_set_next(&heads->there, ancestry->begin[node], end);
+             leaf < end && !*implied; leaf = mig_place_set_next(&heads->there, leaf + 1, end)) {
+            uint32_t above = ancestry->from[leaf];
+            bool is_head = leaf == ancestry->begin[above];
             heads->query->work++;
-            *implied =
-                heads->left_out[above] != heads->round && (is_head || lines->rank[above] >= limit);
+            *implied = heads->left_out[above] != heads->round &&
+                       (is_head || ancestry->rank[above] >= limit);
             if (is_head || heads->seen[above] == heads->search)
                 continue;
             heads->seen[above] = heads->search;
@@ -356,7 +282,7 @@ static mig_status is_implied(heads_now *heads, uint32_t node, uint32_t limit, bo
 }
 
 /* `down` without what heads other than `except` imply (RevisionStep.merge_branch_idents). */
-static mig_status not_implied(heads_now *heads, mig_span down, mig_span except, mig_nodes *left)
+static mig_status not_implied(current_heads *heads, mig_span down, mig_span except, mig_nodes *left)
 {
     mig_query *query = heads->query;
     uint64_t *by_others = NULL;
@@ -368,16 +294,16 @@ static mig_status not_implied(heads_now *heads, mig_span down, mig_span except, 
             return MIG_ENOMEM;
         MIG_TRY(
             mig_get_revisions(query, (mig_ids){heads->others, heads->other_count, true}, &others));
-        MIG_TRY(mig_walk(query, &query->graph->steps_down, (mig_span){others.items, others.count},
-                         false, by_others, NULL));
+        MIG_TRY(mig_graph_walk(query, &query->graph->steps_down, mig_nodes_span(&others), false,
+                               by_others, NULL));
     }
     if (!are_lines_laid(heads))
         MIG_TRY(lay_lines(heads));
     heads->round++;
     for (uint32_t i = 0; i < except.count; i++) {
         heads->left_out[except.items[i]] = heads->round;
-        if (heads->lines.rank[except.items[i]] > limit)
-            limit = heads->lines.rank[except.items[i]];
+        if (heads->ancestry.rank[except.items[i]] > limit)
+            limit = heads->ancestry.rank[except.items[i]];
     }
     for (uint32_t i = 0; i < down.count; i++) {
         bool implied = by_others != NULL && mig_marked(by_others, down.items[i]);
@@ -390,7 +316,7 @@ static mig_status not_implied(heads_now *heads, mig_span down, mig_span except, 
 }
 
 /* RevisionStep._unmerge_to_revisions: `down` without what stays anyway. */
-static mig_status unmerge_to(heads_now *heads, uint32_t node, mig_span down, mig_nodes *left)
+static mig_status unmerge_to(current_heads *heads, uint32_t node, mig_span down, mig_nodes *left)
 {
     if (heads->other_count > 0 || (heads->listed.count > 1 && down.count > 1))
         return not_implied(heads, down, (mig_span){&node, 1}, left);
@@ -403,22 +329,11 @@ static mig_status unmerge_to(heads_now *heads, uint32_t node, mig_span down, mig
     return MIG_OK;
 }
 
-static mig_status names_of(mig_query *query, const mig_nodes *nodes, mig_ids *ids)
-{
-    mig_name *names = mig_arena_get_array(&query->arena, nodes->count, sizeof *names);
-    if (names == NULL)
-        return MIG_ENOMEM;
-    for (uint32_t i = 0; i < nodes->count; i++)
-        names[i] = query->graph->names[nodes->items[i]];
-    *ids = (mig_ids){names, nodes->count, true};
-    return MIG_OK;
-}
-
-static mig_status migrate(heads_now *heads, const mig_step *step)
+static mig_status migrate(current_heads *heads, const mig_step *step)
 {
     mig_query *query = heads->query;
     const mig_graph *graph = query->graph;
-    mig_name revision = graph->names[step->node];
+    mig_text revision = graph->names[step->node];
     mig_span down = mig_edges_of(&graph->steps_down, step->node);
     mig_nodes left = {NULL, 0, 0};
     mig_ids names;
@@ -436,7 +351,7 @@ static mig_status migrate(heads_now *heads, const mig_step *step)
             MIG_TRY(not_implied(heads, down, down, &left));
             if (left.count == 0)
                 return mig_query_assert(query, "a merge of revisions that other heads imply");
-            MIG_TRY(names_of(query, &left, &names));
+            MIG_TRY(mig_query_names(query, mig_nodes_span(&left), &names));
             return merge(heads, names, revision);
         }
     } else if (mig_marked(heads->is_head, step->node)) {
@@ -445,7 +360,7 @@ static mig_status migrate(heads_now *heads, const mig_step *step)
         MIG_TRY(unmerge_to(heads, step->node, down, &left));
         if (left.count == 0)
             return delete(heads, revision);
-        MIG_TRY(names_of(query, &left, &names));
+        MIG_TRY(mig_query_names(query, mig_nodes_span(&left), &names));
         if (down.count > 1)
             return unmerge(heads, revision, names);
     }
@@ -459,10 +374,10 @@ static mig_status migrate(heads_now *heads, const mig_step *step)
 
 /* Runs --------------------------------------------------------------------------------------- */
 
-static mig_status begin_run(heads_now *heads, mig_query *query)
+static mig_status begin_run(current_heads *heads, mig_query *query)
 {
     size_t nodes = query->graph->count;
-    *heads = (heads_now){.query = query};
+    *heads = (current_heads){.query = query};
     heads->is_head = mig_query_marks(query);
     heads->cover = mig_arena_get_array(&query->arena, nodes, sizeof *heads->cover);
     heads->seen = mig_arena_get_array(&query->arena, nodes, sizeof *heads->seen);
@@ -479,7 +394,7 @@ static mig_status begin_run(heads_now *heads, mig_query *query)
 
 /* What is in the table is `rows`, whatever it was before: what comes is counted first, see
  * count_step. */
-static mig_status move_to(heads_now *heads, mig_ids rows)
+static mig_status move_to(current_heads *heads, mig_ids rows)
 {
     const mig_graph *graph = heads->query->graph;
     uint32_t wanted = ++heads->round;
@@ -502,19 +417,19 @@ static mig_status move_to(heads_now *heads, mig_ids rows)
     return MIG_OK;
 }
 
-static mig_status run_step(heads_now *heads, const mig_step *step)
+static mig_status run_step(current_heads *heads, const mig_step *step)
 {
-    uint32_t first = heads->operations->count;
+    uint32_t first = heads->ops->count;
     MIG_TRY(step->is_stamp ? stamp(heads, step) : migrate(heads, step));
     return count_step(heads, first);
 }
 
-mig_status mig_version_operations(mig_query *query, mig_ids rows, const mig_step *steps,
-                                  size_t count, mig_operations *operations)
+mig_status mig_steps_version_ops(mig_query *query, mig_ids rows, const mig_step *steps,
+                                 size_t count, mig_version_ops *ops)
 {
-    heads_now heads;
+    current_heads heads;
     MIG_TRY(begin_run(&heads, query));
-    heads.operations = operations;
+    heads.ops = ops;
     MIG_TRY(move_to(&heads, rows));
     for (size_t i = 0; i < count; i++) {
         heads.step = (uint32_t)i;
@@ -523,147 +438,48 @@ mig_status mig_version_operations(mig_query *query, mig_ids rows, const mig_step
     return MIG_OK;
 }
 
-struct mig_version_rows {
+struct mig_step_tracker {
     mig_query query;
-    heads_now heads;
+    current_heads heads;
     bool is_kept;   /* `heads` is what the table held after the last step */
     uint32_t steps; /* since it was begun: the arena grows with them */
 };
 
-mig_version_rows *mig_version_rows_new(const mig_graph *graph)
+mig_step_tracker *mig_step_tracker_new(const mig_graph *graph)
 {
-    mig_version_rows *rows = mig_alloc_array(graph->alloc, 1, sizeof *rows);
-    if (rows != NULL)
-        mig_query_init(&rows->query, graph, NULL);
-    return rows;
+    mig_step_tracker *tracker = mig_alloc_array(graph->alloc, 1, sizeof *tracker);
+    if (tracker != NULL)
+        mig_query_init(&tracker->query, graph, NULL);
+    return tracker;
 }
 
-void mig_version_rows_free(mig_version_rows *rows)
+void mig_step_tracker_free(mig_step_tracker *tracker)
 {
-    if (rows == NULL)
+    if (tracker == NULL)
         return;
-    const mig_alloc *alloc = rows->query.graph->alloc;
-    mig_query_release(&rows->query);
-    alloc->release(alloc->ctx, rows);
+    const mig_alloc *alloc = tracker->query.graph->alloc;
+    mig_query_release(&tracker->query);
+    alloc->release(alloc->ctx, tracker);
 }
 
-mig_status mig_version_rows_step(mig_version_rows *rows, mig_ids heads, const mig_step *step,
-                                 mig_operations *operations, mig_graph_error *error)
+mig_status mig_step_tracker_step(mig_step_tracker *tracker, mig_ids heads, const mig_step *step,
+                                 mig_version_ops *ops, mig_graph_error *error)
 {
-    const mig_graph *graph = rows->query.graph;
-    bool is_kept = rows->is_kept && rows->steps++ <= graph->count;
+    const mig_graph *graph = tracker->query.graph;
+    bool is_kept = tracker->is_kept && tracker->steps++ <= graph->count;
     bool keep = true; /* not what is borrowed from the caller */
     for (size_t i = 0; i < heads.count; i++)
         keep = keep && node_of(graph, heads.items[i]) != MIG_NODE_NONE;
-    rows->query.error = error;
-    rows->is_kept = false;
+    tracker->query.error = error;
+    tracker->is_kept = false;
     if (!is_kept || !keep) {
-        mig_query_release(&rows->query);
-        rows->steps = 0;
-        MIG_TRY(begin_run(&rows->heads, &rows->query));
+        mig_query_release(&tracker->query);
+        tracker->steps = 0;
+        MIG_TRY(begin_run(&tracker->heads, &tracker->query));
     }
-    rows->heads.operations = operations;
-    MIG_TRY(move_to(&rows->heads, heads));
-    MIG_TRY(run_step(&rows->heads, step));
-    rows->is_kept = keep;
-    return MIG_OK;
-}
-
-/* Steps of a stamp --------------------------------------------------------------------------- */
-
-/* The heads that a destination may concern, each once. */
-static mig_status heads_on_line(mig_query *query, mig_ids destinations, const mig_nodes *heads,
-                                mig_nodes *found)
-{
-    uint64_t *listed = mig_query_marks(query);
-    if (listed == NULL)
-        return MIG_ENOMEM;
-    for (size_t i = 0; i < destinations.count; i++) {
-        mig_nodes some = {NULL, 0, 0};
-        if (destinations.items[i].length == 0)
-            continue;
-        MIG_TRY(mig_filter_for_lineage(query, (mig_span){heads->items, heads->count},
-                                       destinations.items[i], true, &some));
-        for (uint32_t j = 0; j < some.count; j++) {
-            if (some.items[j] < query->graph->count) {
-                if (mig_marked(listed, some.items[j]))
-                    continue;
-                mig_mark(listed, some.items[j]);
-            }
-            MIG_TRY(mig_nodes_push(query, found, some.items[j]));
-        }
-    }
-    return MIG_OK;
-}
-
-/* The names of the heads that a stamp starts from. */
-static mig_status head_names(mig_query *query, const mig_nodes *heads, mig_ids *names)
-{
-    for (uint32_t i = 0; i < heads->count; i++) {
-        if (heads->items[i] >= query->graph->count)
-            return mig_query_assert(query, "a row is no revision");
-    }
-    return names_of(query, heads, names);
-}
-
-mig_status mig_stamp_steps(mig_query *query, mig_ids destinations, mig_ids rows, mig_step **steps,
-                           size_t *count)
-{
-    const mig_graph *graph = query->graph;
-    mig_nodes heads = {NULL, 0, 0}, concerned = {NULL, 0, 0}, targets = {NULL, 0, 0};
-    const mig_name base = MIG_NAME("base");
-    if (destinations.count == 0 || (!destinations.is_sequence && destinations.items[0].length == 0))
-        destinations = (mig_ids){&base, 1, false};
-    MIG_TRY(mig_get_revisions(query, rows, &heads));
-    MIG_TRY(heads_on_line(query, destinations, &heads, &concerned));
-    MIG_TRY(mig_get_revisions(query, destinations, &targets));
-    if (targets.count == 0)
-        MIG_TRY(mig_nodes_push(query, &targets, MIG_NODE_NONE));
-    *count = 0;
-    *steps = mig_arena_get_array(&query->arena, (size_t)targets.count * (concerned.count + 1),
-                                 sizeof **steps);
-    mig_nodes nodes = {NULL, 0, 0};
-    uint64_t *is_there = mig_query_marks(query);
-    uint64_t *below = mig_query_marks(query), *above = mig_query_marks(query);
-    if (*steps == NULL || is_there == NULL || below == NULL || above == NULL)
-        return MIG_ENOMEM;
-    bool base_is_there = false;
-    for (uint32_t i = 0; i < concerned.count; i++) {
-        base_is_there = base_is_there || concerned.items[i] == MIG_NODE_BASE;
-        if (concerned.items[i] >= graph->count)
-            continue;
-        mig_mark(is_there, concerned.items[i]);
-        MIG_TRY(mig_nodes_push(query, &nodes, concerned.items[i]));
-    }
-    mig_span starts = {nodes.items, nodes.count};
-    MIG_TRY(mig_walk(query, &graph->all_down, starts, false, below, NULL));
-    MIG_TRY(mig_walk(query, &graph->steps_up, starts, false, above, NULL));
-    for (uint32_t i = 0; i < targets.count; i++) {
-        uint32_t target = targets.items[i];
-        mig_ids names;
-        if (target == MIG_NODE_NONE) { /* base: every row goes */
-            MIG_TRY(head_names(query, &concerned, &names));
-            for (size_t j = 0; j < names.count; j++)
-                (*steps)[(*count)++] = (mig_step){.is_stamp = true,
-                                                  .branch_move = true,
-                                                  .from = {&names.items[j], 1, true},
-                                                  .to = {NULL, 0, true}};
-            continue;
-        }
-        if (target == MIG_NODE_BASE && !base_is_there)
-            return mig_query_assert(query, "there is no such revision");
-        if (target == MIG_NODE_BASE || mig_marked(is_there, target))
-            continue;
-        bool down = mig_marked(below, target), up = mig_marked(above, target);
-        if (down && up)
-            return mig_query_assert(query, "heads both above and below the revision to stamp");
-        mig_step step = {.is_stamp = true, .is_upgrade = !down, .branch_move = !down && !up};
-        if (step.branch_move)
-            step.from = (mig_ids){NULL, 0, true};
-        else
-            MIG_TRY(head_names(query, &concerned, &step.from));
-        step.to = (mig_ids){&graph->names[target], 1, true};
-        (*steps)[(*count)++] = step;
-    }
+    tracker->heads.ops = ops;
+    MIG_TRY(move_to(&tracker->heads, heads));
+    MIG_TRY(run_step(&tracker->heads, step));
+    tracker->is_kept = keep;
     return MIG_OK;
 }

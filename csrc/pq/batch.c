@@ -30,11 +30,11 @@ static mig_status grow(mig_batch *batch, mig_error *error)
 {
     const mig_alloc *alloc = batch->alloc;
     if (batch->capacity > SIZE_MAX / 4)
-        return mig_fail(error, MIG_ENOMEM, "out of memory");
+        return mig_fail_memory(error);
     size_t capacity = batch->capacity == 0 ? 16 : batch->capacity * 2;
     mig_statement *statements = mig_alloc_array(alloc, capacity, sizeof *statements);
     if (statements == NULL)
-        return mig_fail(error, MIG_ENOMEM, "out of memory");
+        return mig_fail_memory(error);
     if (batch->count > 0)
         memcpy(statements, batch->statements, batch->count * sizeof *statements);
     alloc->release(alloc->ctx, batch->statements);
@@ -91,7 +91,7 @@ static mig_status append(mig_batch *batch, const char *sql, size_t length,
     }
     char *copy = length < SIZE_MAX ? batch->alloc->allocate(batch->alloc->ctx, length + 1) : NULL;
     if (copy == NULL)
-        return mig_fail(error, MIG_ENOMEM, "out of memory");
+        return mig_fail_memory(error);
     if (length > 0)
         memcpy(copy, sql, length);
     copy[length] = '\0';

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/text.h"
+
 /* The commands that may go into a pipeline inside the driver's transaction. What changes the
  * session or the transaction is not among them: the driver must see that go. */
 typedef struct command {
@@ -37,18 +39,10 @@ static const char *const ASCII_ENCODINGS[] = {
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-static bool is_ascii(const char *sql, size_t length)
-{
-    unsigned char bits = 0;
-    for (size_t i = 0; i < length; i++)
-        bits |= (unsigned char)sql[i];
-    return bits < 0x80;
-}
-
 mig_batch_text mig_batch_read_text(const char *sql, size_t length)
 {
     mig_batch_text found = {.info = mig_sqllex_classify(sql, length, true),
-                            .is_ascii = is_ascii(sql, length),
+                            .is_ascii = mig_is_ascii(sql, length),
                             .has_zero = length > 0 && memchr(sql, '\0', length) != NULL};
     found.depends_on_strings = length > 0 && memchr(sql, '\\', length) != NULL &&
                                mig_sqllex_classify(sql, length, false).kind != found.info.kind;

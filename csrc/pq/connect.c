@@ -107,7 +107,7 @@ static mig_status start(mig_session *session, const char *const *keywords,
     if (session->conn != NULL)
         session->pq.PQfinish(session->conn);
     session->conn = session->pq.PQconnectStartParams(keywords, values, 0);
-    return session->conn != NULL ? MIG_OK : mig_fail(error, MIG_ENOMEM, "out of memory");
+    return session->conn != NULL ? MIG_OK : mig_fail_memory(error);
 }
 
 /* 0, 1 ... in their order, or shuffled. */
@@ -134,7 +134,7 @@ static mig_status try_hosts(mig_session *session, const effective *e, const char
     mig_error first = {.code = MIG_OK};
     size_t *order = mig_arena_get_array(arena, hosts, sizeof *order);
     if (order == NULL)
-        return mig_fail(error, MIG_ENOMEM, "out of memory");
+        return mig_fail_memory(error);
     put_in_order(order, hosts, e->balances);
     for (int pass = 0; pass < (prefer ? 2 : 1); pass++)
         for (size_t nth = 0; nth < hosts; nth++) {
@@ -179,7 +179,7 @@ mig_status mig_session_connect(mig_session *session, const char *const *keywords
     const char **names = mig_arena_get_array(&arena, count + 6, sizeof *names);
     const char **texts = mig_arena_get_array(&arena, count + 6, sizeof *texts);
     if (names == NULL || texts == NULL) {
-        status = mig_fail(error, MIG_ENOMEM, "out of memory");
+        status = mig_fail_memory(error);
         goto done;
     }
     for (size_t i = 0; i < count; i++) {

@@ -116,7 +116,7 @@ mig_status mig_session_failed(mig_session *session, const PGresult *result, mig_
     if (result != NULL) {
         if (mig_diagnostics_copy(&session->diagnostics, &session->pq, result, &session->arena) !=
             MIG_OK)
-            return mig_fail(error, MIG_ENOMEM, "out of memory");
+            return mig_fail_memory(error);
         text = session->pq.PQresultErrorMessage(result);
     }
     if (*text == '\0')
@@ -129,7 +129,7 @@ mig_status mig_session_failed(mig_session *session, const PGresult *result, mig_
         length--;
     char *message = mig_arena_copy(&session->arena, text, length);
     if (message == NULL)
-        return mig_fail(error, MIG_ENOMEM, "out of memory");
+        return mig_fail_memory(error);
     session->diagnostics.message = message;
     return mig_fail_with_libpq_text(error, MIG_ESERVER, text);
 }
@@ -325,7 +325,7 @@ static mig_status copy_rows(mig_session *session, const PGresult *result, mig_ar
                        : rows->rows * rows->columns;
     rows->values = mig_arena_get_array(arena, cells, sizeof *rows->values);
     if (rows->values == NULL)
-        return mig_fail(error, MIG_ENOMEM, "out of memory");
+        return mig_fail_memory(error);
     for (int y = 0; y < height; y++)
         for (int x = 0; x < width; x++) {
             size_t cell = (size_t)y * rows->columns + (size_t)x;
@@ -335,7 +335,7 @@ static mig_status copy_rows(mig_session *session, const PGresult *result, mig_ar
             rows->values[cell] = mig_arena_copy(arena, pq->PQgetvalue(result, y, x),
                                                 (size_t)pq->PQgetlength(result, y, x));
             if (rows->values[cell] == NULL)
-                return mig_fail(error, MIG_ENOMEM, "out of memory");
+                return mig_fail_memory(error);
         }
     return MIG_OK;
 }

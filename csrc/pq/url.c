@@ -47,10 +47,10 @@ static const char *const HARMLESS_OPTIONS[] = {
     "user",
 };
 
-static bool is_harmless(slice key, slice value)
+static bool is_harmless(mig_text key, mig_text value)
 {
     /* libpq takes such a name of a database for a URL or a connection string. */
-    if (equals(key, "dbname"))
+    if (mig_text_is(key, "dbname"))
         for (size_t i = 0; i < value.length; i++)
             if (value.text[i] == '=' || value.text[i] == ':')
                 return false;
@@ -59,112 +59,52 @@ static bool is_harmless(slice key, slice value)
 
 bool mig_url_is_harmless(const char *key, const char *value)
 {
-    return is_harmless((slice){key, strlen(key)}, (slice){value, strlen(value)});
-}
-
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
-/* How many bytes of a UTF-8 sequence stand at `p`; *whole says whether it is complete. What is not
- * complete is one replacement character, as in Python's decoder. */
-static size_t utf8_sequence(const unsigned char *p, const unsigned char *end, bool *whole)
-{
-    unsigned char low = 0x80, high = 0xBF;
-    size_t follow;
-    *whole = false;
-    if (p[0] < 0x80) {
-        *whole = true;
-        return 1;
-    }
-    if (p[0] >= 0xC2 && p[0] <= 0xDF)
-        follow = 1;
-    else if (p[0] >= 0xE0 && p[0] <= 0xEF)
-        follow = 2;
-    else if (p[0] >= 0xF0 && p[0] <= 0xF4)
-        follow = 3;
-    else
-        return 1;
-    if (p[0] == 0xE0)
-        low = 0xA0;
-    else if (p[0] == 0xED)
-        high = 0x9F;
-    else if (p[0] == 0xF0)
-        low = 0x90;
-    else if (p[0] == 0xF4)
-        high = 0x8F;
-    size_t n = 1;
-    for (; n <= follow; n++) {
-        if (p + n == end || p[n] < low || p[n] > high)
-            return n;
-        low = 0x80;
-        high = 0xBF;
-    }
-    *whole = true;
-    return n;
+    return is_harmless((mig_text){key, strlen(key)}, (mig_text){value, strlen(value)});
 }
 
 /* urllib.parse.unquote, or unquote_plus. */
-static mig_status unquote(slice in, bool plus, mig_arena *arena, slice *out, mig_error *error)
+static mig_status unquote(mig_text in, bool plus, mig_arena *arena, mig_text *out, mig_error *error)
 {
-    unsigned char *bytes = mig_arena_get(arena, in.length + 1);
+    char *bytes = mig_arena_get(arena, in.length + 1);
     char *text = mig_arena_get_array(arena, in.length + 1, 3);
     if (bytes == NULL || text == NULL)
-        return mig_fail(error, MIG_ENOMEM, "out of memory");
+        return mig_fail_memory(error);
     size_t length = 0;
     for (size_t i = 0; i < in.length; i++) {
         char c = in.text[i];
-        if (c == '%' && i + 2 < in.length && hex_value(in.text[i + 1]) >= 0 &&
-            hex_value(in.text[i + 2]) >= 0) {
+        if (c == '%' && i + 2 < in.length && mig_hex_value(in.text[i + 1]) >= 0 &&
+            mig_hex_value(in.text[i + 2]) >= 0) {
             bytes[length++] =
-                (unsigned char)(hex_value(in.text[i + 1]) * 16 + hex_value(in.text[i + 2]));
+                (char)(mig_hex_value(in.text[i + 1]) * 16 + mig_hex_value(in.text[i + 2]));
             i += 2;
         } else {
-            bytes[length++] = (unsigned char)(plus && c == '+' ? ' ' : c);
+            bytes[length++] = plus && c == '+' ? ' ' : c;
         }
     }
     char *end = text;
     for (size_t i = 0; i < length;) {
-        bool whole;
-        size_t n = utf8_sequence(bytes + i, bytes + length, &whole);
-        if (whole) {
-            memcpy(end, bytes + i, n);
-            end += n;
-        } else {
-            memcpy(end, "\xEF\xBF\xBD", 3);
-            end += 3;
-        }
+        uint32_t point;
+        size_t n = mig_utf8_decode(bytes + i, length - i, &point);
+        end += mig_utf8_encode(end, point != MIG_UTF8_INVALID ? point : MIG_UTF8_REPLACEMENT);
         i += n;
     }
     *end = '\0';
-    *out = slice_of(text, end);
+    *out = text_between(text, end);
     return MIG_OK;
-}
-
-static bool is_space(char c)
-{
-    return c == ' ' || (c >= '\t' && c <= '\r') || (c >= 0x1C && c <= 0x1F);
 }
 
 /* Python's int() over ASCII, printed again. A port that is no number never reaches the message: it
  * may be part of a password that was not encoded. */
-mig_status mig_url_number(slice in, mig_arena *arena, slice *out, mig_error *error)
+mig_status mig_url_number(mig_text in, mig_arena *arena, mig_text *out, mig_error *error)
 {
     const char *p = in.text, *end = in.text + in.length;
-    while (p < end && is_space(*p))
+    while (p < end && mig_is_python_space(*p))
         p++;
-    while (p < end && is_space(end[-1]))
+    while (p < end && mig_is_python_space(end[-1]))
         end--;
     char *text = mig_arena_get(arena, in.length + 2);
     if (text == NULL)
-        return mig_fail(error, MIG_ENOMEM, "out of memory");
+        return mig_fail_memory(error);
     char *to = text;
     bool negative = p < end && *p == '-';
     if (p < end && (*p == '-' || *p == '+'))
@@ -175,7 +115,7 @@ mig_status mig_url_number(slice in, mig_arena *arena, slice *out, mig_error *err
             digit_before = false;
             continue;
         }
-        if (*p < '0' || *p > '9')
+        if (!mig_is_digit(*p))
             break;
         digit_before = any = true;
         if (*p == '0' && leading)
@@ -190,7 +130,7 @@ mig_status mig_url_number(slice in, mig_arena *arena, slice *out, mig_error *err
     if (leading)
         *to++ = '0';
     *to = '\0';
-    *out = slice_of(text, to);
+    *out = text_between(text, to);
     return MIG_OK;
 }
 
@@ -202,15 +142,15 @@ static mig_status read_options(const char *p, const char *end, mig_arena *arena,
         count += *q == '&';
     url->options = mig_arena_get_array(arena, count, sizeof *url->options);
     if (url->options == NULL)
-        return mig_fail(error, MIG_ENOMEM, "out of memory");
+        return mig_fail_memory(error);
     while (p < end) {
         const char *stop = find_byte(p, end, '&');
         const char *sign = find_byte(p, stop, '=');
         if (sign < stop && sign + 1 < stop) {
             option *o = &url->options[url->option_count];
-            mig_status status = unquote(slice_of(p, sign), true, arena, &o->key, error);
+            mig_status status = unquote(text_between(p, sign), true, arena, &o->key, error);
             if (status == MIG_OK)
-                status = unquote(slice_of(sign + 1, stop), true, arena, &o->value, error);
+                status = unquote(text_between(sign + 1, stop), true, arena, &o->value, error);
             if (status != MIG_OK)
                 return status;
             url->option_count++;
@@ -223,11 +163,11 @@ static mig_status read_options(const char *p, const char *end, mig_arena *arena,
 /* Whether urllib.parse.quote leaves a byte as it is. */
 static bool stays(char c, const char *safe)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+    return mig_is_letter(c) || mig_is_digit(c) ||
            (c != '\0' && (strchr("_.-~", c) != NULL || strchr(safe, c) != NULL));
 }
 
-static bool all_stay(slice s, const char *safe)
+static bool all_stay(mig_text s, const char *safe)
 {
     for (size_t i = 0; i < s.length; i++)
         if (!stays(s.text[i], safe))
@@ -237,8 +177,7 @@ static bool all_stay(slice s, const char *safe)
 
 static bool is_name_byte(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
-           c == '+' || (unsigned char)c >= 0x80;
+    return mig_is_letter(c) || mig_is_digit(c) || c == '_' || c == '+' || mig_is_high(c);
 }
 
 /* SQLAlchemy's regular expression, by hand. Its groups are greedy and every one after the name is
@@ -253,20 +192,20 @@ mig_status mig_url_split(const char *text, size_t length, mig_arena *arena, part
         p++;
     if (p == text || end - p < 3 || memcmp(p, "://", 3) != 0)
         return mig_fail(error, MIG_EINVAL, "the database URL does not begin with a name and '://'");
-    url->name = slice_of(text, p);
+    url->name = text_between(text, p);
     p += 3;
 
     const char *user_end = find_either(p, end, ':', '/');
     const char *at = user_end < end && *user_end == ':' ? find_byte(user_end + 1, end, '@') : end;
     if (at < end) {
-        url->username = slice_of(p, user_end);
-        url->password = slice_of(user_end + 1, at);
+        url->username = text_between(p, user_end);
+        url->password = text_between(user_end + 1, at);
         p = at + 1;
     } else {
         for (at = user_end; at > p && at[-1] != '@';)
             at--;
         if (at > p) {
-            url->username = slice_of(p, at - 1);
+            url->username = text_between(p, at - 1);
             p = at;
         }
     }
@@ -277,33 +216,33 @@ mig_status mig_url_split(const char *text, size_t length, mig_arena *arena, part
         while (bracket > p && bracket[-1] != ']')
             bracket--;
         if (bracket > p + 2) {
-            url->host = slice_of(p + 1, bracket - 1);
+            url->host = text_between(p + 1, bracket - 1);
             host_end = bracket;
         }
     }
     if (host_end == p) {
         host_end = find_byte(p, find_either(p, end, '/', '?'), ':');
         if (host_end > p)
-            url->host = slice_of(p, host_end);
+            url->host = text_between(p, host_end);
     }
     p = host_end;
     if (p < end && *p == ':') {
         const char *port_end = find_either(p, end, '/', '?');
-        status = mig_url_number(slice_of(p + 1, port_end), arena, &url->port, error);
+        status = mig_url_number(text_between(p + 1, port_end), arena, &url->port, error);
         if (status != MIG_OK)
             return status;
         p = port_end;
     }
     if (p < end && *p == '/') {
         const char *stop = find_byte(p, end, '?');
-        url->database = slice_of(p + 1, stop);
+        url->database = text_between(p + 1, stop);
         url->database_is_plain = all_stay(url->database, DATABASE_SAFE);
         p = stop;
     }
     if (p < end && *p == '?')
         status = read_options(p + 1, find_byte(p, end, '\n'), arena, url, error);
 
-    slice *encoded[] = {&url->username, &url->password, &url->database};
+    mig_text *encoded[] = {&url->username, &url->password, &url->database};
     for (size_t i = 0; i < 3 && status == MIG_OK; i++)
         if (encoded[i]->text != NULL)
             status = unquote(*encoded[i], false, arena, encoded[i], error);
@@ -312,7 +251,7 @@ mig_status mig_url_split(const char *text, size_t length, mig_arena *arena, part
 
 /* urllib.parse.quote with the bytes of `safe` left as they are; returns the end of what was
  * written. */
-static char *quote(char *to, slice in, const char *safe)
+static char *quote(char *to, mig_text in, const char *safe)
 {
     static const char HEX[] = "0123456789ABCDEF";
     for (size_t i = 0; i < in.length; i++) {
@@ -328,7 +267,7 @@ static char *quote(char *to, slice in, const char *safe)
     return to;
 }
 
-static char *put(char *to, slice in)
+static char *put(char *to, mig_text in)
 {
     if (in.length > 0)
         memcpy(to, in.text, in.length);
@@ -336,7 +275,7 @@ static char *put(char *to, slice in)
 }
 
 /* urllib.parse.quote_plus. */
-static char *quote_plus(char *to, slice in)
+static char *quote_plus(char *to, mig_text in)
 {
     char *end = quote(to, in, " ");
     for (char *p = to; p < end; p++)
@@ -345,20 +284,13 @@ static char *quote_plus(char *to, slice in)
     return end;
 }
 
-static int compare(slice a, slice b)
-{
-    size_t shorter = a.length < b.length ? a.length : b.length;
-    int order = shorter > 0 ? memcmp(a.text, b.text, shorter) : 0;
-    return order != 0 ? order : (a.length > b.length) - (a.length < b.length);
-}
-
 /* Sorted by key; equal keys stay in the order of the URL (few: an insertion sort). */
 static void sort_options(option *options, size_t count)
 {
     for (size_t i = 1; i < count; i++) {
         option moving = options[i];
         size_t j = i;
-        for (; j > 0 && compare(options[j - 1].key, moving.key) > 0; j--)
+        for (; j > 0 && mig_text_compare(options[j - 1].key, moving.key) > 0; j--)
             options[j] = options[j - 1];
         options[j] = moving;
     }
@@ -377,34 +309,34 @@ mig_status mig_url_redact(const char *text, size_t length, mig_arena *arena, con
         room += 8 + 3 * (p.options[i].key.length + p.options[i].value.length);
     char *begin = mig_arena_get(arena, room), *to = begin;
     if (begin == NULL)
-        return mig_fail(error, MIG_ENOMEM, "out of memory");
-    to = put(put(to, p.name), constant("://"));
+        return mig_fail_memory(error);
+    to = put(put(to, p.name), mig_text_of("://"));
     if (p.username.text != NULL) {
         to = quote(to, p.username, " +");
         if (p.password.text != NULL)
-            to = put(to, constant(":***"));
+            to = put(to, mig_text_of(":***"));
         *to++ = '@';
     }
     if (p.host.text != NULL) {
         bool brackets =
             find_byte(p.host.text, p.host.text + p.host.length, ':') < p.host.text + p.host.length;
-        to = put(to, constant(brackets ? "[" : ""));
-        to = put(put(to, p.host), constant(brackets ? "]" : ""));
+        to = put(to, mig_text_of(brackets ? "[" : ""));
+        to = put(put(to, p.host), mig_text_of(brackets ? "]" : ""));
     }
     if (p.port.text != NULL)
-        to = put(put(to, constant(":")), p.port);
+        to = put(put(to, mig_text_of(":")), p.port);
     if (p.database.text != NULL)
-        to = quote(put(to, constant("/")), p.database, DATABASE_SAFE);
+        to = quote(put(to, mig_text_of("/")), p.database, DATABASE_SAFE);
     sort_options(p.options, p.option_count);
     for (size_t i = 0; i < p.option_count; i++) {
-        slice key = p.options[i].key;
+        mig_text key = p.options[i].key;
         *to++ = i == 0 ? '?' : '&';
         to = quote_plus(to, key);
         *to++ = '=';
         if (is_harmless(key, p.options[i].value))
             to = quote_plus(to, p.options[i].value);
         else
-            to = put(to, constant("***"));
+            to = put(to, mig_text_of("***"));
     }
     *to = '\0';
     *redacted = begin;

@@ -10,55 +10,35 @@
 
 #include "core/arena.h"
 #include "core/status.h"
-
-/* A piece of text; `text` is NULL where SQLAlchemy has None. */
-typedef struct slice {
-    const char *text;
-    size_t length;
-} slice;
+#include "core/text.h"
 
 typedef struct option {
-    slice key;
-    slice value;
+    mig_text key;
+    mig_text value;
 } option;
 
 typedef struct parts {
-    slice name; /* dialect and driver: postgresql+psycopg */
-    slice username;
-    slice password;
-    slice host;
-    slice port; /* digits, as Python's int() would print them */
-    slice database;
+    mig_text name; /* dialect and driver: postgresql+psycopg */
+    mig_text username;
+    mig_text password;
+    mig_text host;
+    mig_text port; /* digits, as Python's int() would print them */
+    mig_text database;
     bool database_is_plain; /* as it stands, the same to each SQLAlchemy */
     option *options;
     size_t option_count;
 } parts;
 
-static inline slice slice_of(const char *from, const char *to)
+static inline mig_text text_between(const char *from, const char *to)
 {
-    slice s = {from, (size_t)(to - from)};
+    mig_text s = {from, (size_t)(to - from)};
     return s;
 }
 
-static inline slice constant(const char *text)
-{
-    return slice_of(text, text + strlen(text));
-}
-
-static inline bool equals(slice s, const char *text)
-{
-    return s.length == strlen(text) && memcmp(s.text, text, s.length) == 0;
-}
-
-static inline bool same(slice a, slice b)
-{
-    return a.length == b.length && memcmp(a.text, b.text, a.length) == 0;
-}
-
-static inline bool among(slice s, const char *const *names, size_t count)
+static inline bool among(mig_text s, const char *const *names, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        if (equals(s, names[i]))
+        if (mig_text_is(s, names[i]))
             return true;
     return false;
 }
@@ -81,6 +61,6 @@ mig_status mig_url_split(const char *text, size_t length, mig_arena *arena, part
                          mig_error *error);
 
 /* Python's int() over ASCII, printed again. MIG_EINVAL: it is no number. */
-mig_status mig_url_number(slice in, mig_arena *arena, slice *out, mig_error *error);
+mig_status mig_url_number(mig_text in, mig_arena *arena, mig_text *out, mig_error *error);
 
 #endif

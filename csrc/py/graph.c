@@ -1,11 +1,14 @@
 /*
  * migrate_ext._core.Graph: the revision graph. A revision is the index of its record.
  *
- * Immutable after __new__, but for tuples of labels and the rows of a run, which the GIL guards.
+ * Immutable after __new__, but for tuples of labels and the tracker of a run, which the GIL guards.
  * Questions keep their memory in a mig_query; mig_py_question_end releases it. Errors are raised as
  * classes of the namespace `errors`.
  */
 #include "py/graph_object.h"
+
+#include "core/graph_build.h"
+#include "core/graph_inherit.h"
 
 static int traverse(PyObject *self, visitproc visit, void *arg)
 {
@@ -28,7 +31,7 @@ static void dealloc(PyObject *self)
     for (uint32_t i = 0; g->labels != NULL && i < g->graph->label_set_count; i++)
         Py_XDECREF(g->labels[i]);
     PyMem_Free(g->labels);
-    mig_version_rows_free(g->rows);
+    mig_step_tracker_free(g->tracker);
     mig_graph_free(g->graph);
     type->tp_free(self);
     Py_DECREF(type);
@@ -61,7 +64,7 @@ PyObject *mig_py_graph_names(mig_py_graph *self, mig_span span)
 typedef struct builder {
     mig_record *records;
     PyObject **keep; /* four a record: what the names are borrowed from */
-    mig_name **items;
+    mig_text **items;
     size_t count;
 } builder;
 
@@ -94,7 +97,7 @@ static int read_record(builder *b, size_t i, PyObject *record)
         PyErr_SetString(PyExc_ValueError, "a record without a revision");
         return -1;
     }
-    const mig_name **lists[3] = {&r->down, &r->labels, &r->depends};
+    const mig_text **lists[3] = {&r->down, &r->labels, &r->depends};
     size_t *counts[3] = {&r->down_count, &r->label_count, &r->depend_count};
     for (size_t k = 0; k < 3; k++) {
         size_t at = i * 4 + k + 1;
@@ -224,7 +227,7 @@ EDGES(normalized_dependencies, normalized)
 
 static PyObject *lookup(PyObject *self, PyObject *key)
 {
-    mig_name name;
+    mig_text name;
     if (mig_py_as_name(key, &name) < 0)
         return NULL;
     uint32_t node = mig_graph_lookup(((mig_py_graph *)self)->graph, name);
@@ -243,7 +246,7 @@ static PyObject *new_labels(mig_py_graph *self, uint32_t set)
     mig_nodes found = {NULL, 0, 0};
     PyObject *tuple = NULL;
     mig_py_question_begin(&q, (PyObject *)self);
-    if (mig_py_question_check(&q, mig_labels(&q.query, set, &found)) == 0)
+    if (mig_py_question_check(&q, mig_graph_labels(&q.query, set, &found)) == 0)
         tuple = PyTuple_New((Py_ssize_t)found.count);
     for (uint32_t i = 0; tuple != NULL && i < found.count; i++) {
         PyObject *label = mig_py_new_name(self->graph->keys[self->graph->count + found.items[i]]);
@@ -323,7 +326,7 @@ static PyObject *all_current(PyObject *self, PyObject *value)
 static PyObject *get_revision(PyObject *self, PyObject *value)
 {
     mig_py_question q;
-    mig_name name;
+    mig_text name;
     uint32_t found;
     PyObject *answer = NULL;
     mig_py_question_begin(&q, self);

@@ -6,21 +6,22 @@
  *   graph.c               building a graph, and most of its methods; the type
  *   describe.c            Graph.describe
  *   scripts.c             Graph.attach
- *   version_operations.c  Graph.stamp, .version_operations, .version_step
+ *   graph_steps.c         Graph.stamp, .version_operations, .version_step
  */
 #ifndef MIG_PY_GRAPH_OBJECT_H
 #define MIG_PY_GRAPH_OBJECT_H
 
 #include "py/module.h"
 
+#include "core/resolve.h"
 #include "core/steps.h"
 
 typedef struct mig_py_graph {
     PyObject_HEAD mig_graph *graph;
-    PyObject *names;        /* tuple of str: revision ids */
-    PyObject *errors;       /* the namespace of the exceptions */
-    PyObject **labels;      /* set of labels -> tuple of str, or NULL: made when asked for */
-    mig_version_rows *rows; /* of the last version_step, or NULL */
+    PyObject *names;           /* tuple of str: revision ids */
+    PyObject *errors;          /* the namespace of the exceptions */
+    PyObject **labels;         /* set of labels -> tuple of str, or NULL: made when asked for */
+    mig_step_tracker *tracker; /* of the last version_step, or NULL */
 } mig_py_graph;
 
 /* *node = the index `value` of a revision. 0, or -1 with an exception set: there is none. */
@@ -36,18 +37,18 @@ PyObject *mig_py_graph_labels(mig_py_graph *self, uint32_t node);
 /* Arguments ---------------------------------------------------------------------------------- */
 
 /*
- * *name = a name borrowed from `text`, a str, or MIG_NO_NAME for None. 0, or -1 with an exception
+ * *name = a name borrowed from `text`, a str, or MIG_NO_TEXT for None. 0, or -1 with an exception
  * set: TypeError, or Declined for lone surrogates (an argument that was no UTF-8), which no name
  * that was read can have.
  */
-int mig_py_as_name(PyObject *text, mig_name *name);
+int mig_py_as_name(PyObject *text, mig_text *name);
 
 /*
  * The names in `value`: None, a str, or a tuple, list or set of those. *keep gets a reference that
  * the names are borrowed from. 0, or -1 with an exception set; both *keep and *items (PyMem) are
  * the caller's, also then.
  */
-int mig_py_as_names(PyObject *value, PyObject **keep, mig_name **items, size_t *count);
+int mig_py_as_names(PyObject *value, PyObject **keep, mig_text **items, size_t *count);
 
 /*
  * Whether Python's re and int() see no other digits and spaces in `text` than the core does, which
@@ -58,7 +59,7 @@ int mig_py_check_digits(PyObject *text);
 /* An argument that stands for revisions. All zero: empty. */
 typedef struct mig_py_ids {
     PyObject *keep;
-    mig_name *items;
+    mig_text *items;
     mig_ids ids; /* borrows from both */
 } mig_py_ids;
 
@@ -72,7 +73,7 @@ void mig_py_ids_release(mig_py_ids *argument);
 /* Answers: new references, or NULL with an exception set -------------------------------------- */
 
 /* A str, or None for a name without text. */
-PyObject *mig_py_new_name(mig_name name);
+PyObject *mig_py_new_name(mig_text name);
 
 /* A tuple of those. */
 PyObject *mig_py_new_names(mig_ids names);

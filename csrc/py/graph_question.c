@@ -1,9 +1,9 @@
 /* Arguments, answers and errors of a question to a graph. */
 #include "py/graph_object.h"
 
-int mig_py_as_name(PyObject *text, mig_name *name)
+int mig_py_as_name(PyObject *text, mig_text *name)
 {
-    *name = MIG_NO_NAME;
+    *name = MIG_NO_TEXT;
     if (text == Py_None)
         return 0;
     if (!PyUnicode_Check(text)) {
@@ -29,13 +29,13 @@ static int is_sequence(PyObject *value)
     return PyTuple_Check(value) || PyList_Check(value) || PyAnySet_Check(value);
 }
 
-int mig_py_as_names(PyObject *value, PyObject **keep, mig_name **items, size_t *count)
+int mig_py_as_names(PyObject *value, PyObject **keep, mig_text **items, size_t *count)
 {
     *keep = is_sequence(value) ? mig_py_tuple(value) : PyTuple_Pack(1, value);
     if (*keep == NULL)
         return -1;
     *count = (size_t)PyTuple_GET_SIZE(*keep);
-    *items = PyMem_New(mig_name, *count > 0 ? *count : 1);
+    *items = PyMem_New(mig_text, *count > 0 ? *count : 1);
     if (*items == NULL) {
         PyErr_NoMemory();
         return -1;
@@ -61,7 +61,7 @@ int mig_py_check_digits(PyObject *text)
         return 0;
     mig_graph_error error;
     mig_graph_error_init(&error, &mig_alloc_system);
-    mig_status status = MIG_GRAPH_FAIL(&error, MIG_GRAPH_DECLINED, MIG_NAME("unusual digits"));
+    mig_status status = MIG_GRAPH_FAIL(&error, MIG_GRAPH_DECLINED, MIG_TEXT("unusual digits"));
     mig_py_raise_graph(Py_None, status, &error, Py_None, Py_None);
     mig_graph_error_release(&error);
     return -1;
@@ -101,7 +101,7 @@ int mig_py_ids_read(mig_py_graph *self, PyObject *value, mig_py_ids *argument)
     return 0;
 }
 
-PyObject *mig_py_new_name(mig_name name)
+PyObject *mig_py_new_name(mig_text name)
 {
     if (name.text == NULL)
         Py_RETURN_NONE;

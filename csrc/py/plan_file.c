@@ -7,7 +7,7 @@
 
 #include "core/plan_file.h"
 
-static PyObject *text_of(mig_name name)
+static PyObject *text_of(mig_text name)
 {
     return PyUnicode_DecodeUTF8(name.text, (Py_ssize_t)name.length, NULL);
 }
@@ -138,7 +138,7 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-int mig_py_add_plan(PyObject *module)
+int mig_py_add_plan_file(PyObject *module)
 {
     return PyModule_AddFunctions(module, methods);
 }

@@ -130,7 +130,7 @@ static mig_status read_file(int directory, const char *name, buffer *b, size_t *
     return status;
 }
 
-static PyObject *text_object(const mig_scan_text *text)
+static PyObject *text_object(const mig_text *text)
 {
     return PyUnicode_DecodeUTF8(text->text, (Py_ssize_t)text->length, NULL);
 }

@@ -1,166 +1,230 @@
-/*
- * What a run writes to the version table: Graph.stamp, .version_operations and .version_step.
- */
-#include "py/graph_object.h"
+/* The type; reading operations from Python. Those of a graph are made in graph_steps.c. */
+#include "py/version_operations.h"
 
-PyObject *mig_py_graph_stamp(PyObject *self, PyObject *args)
+#include <string.h>
+
+typedef struct version_operations {
+    PyObject_HEAD size_t count;
+    mig_version_op *items; /* one block of PyMem with all texts behind it, which end in NUL */
+} version_operations;
+
+/* Making --------------------------------------------------------------------------------------- */
+
+static mig_text copy_text(mig_text text, char **to)
 {
-    PyObject *to, *from;
-    if (!PyArg_ParseTuple(args, "OO:stamp", &to, &from))
+    if (text.text == NULL)
+        return MIG_NO_TEXT;
+    mig_text copy = {*to, text.length};
+    if (text.length > 0)
+        memcpy(*to, text.text, text.length);
+    (*to)[text.length] = '\0';
+    *to += text.length + 1;
+    return copy;
+}
+
+PyObject *mig_py_new_version_ops(mig_py_state *state, const mig_version_op *ops, size_t count)
+{
+    size_t size = (count + 1) * sizeof *ops;
+    for (size_t i = 0; i < count; i++)
+        size += ops[i].from.length + ops[i].to.length + 2;
+    mig_version_op *items = PyMem_Malloc(size);
+    if (items == NULL)
+        return PyErr_NoMemory();
+    char *texts = (char *)(items + count);
+    for (size_t i = 0; i < count; i++) {
+        items[i] = ops[i];
+        items[i].from = copy_text(ops[i].from, &texts);
+        items[i].to = copy_text(ops[i].to, &texts);
+    }
+    PyTypeObject *type = state->version_operations_type;
+    version_operations *self = (version_operations *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        PyMem_Free(items);
         return NULL;
-    mig_py_question q;
-    mig_py_ids destinations = {0}, heads = {0};
-    mig_step *steps;
-    size_t count;
-    PyObject *answer = NULL;
-    mig_py_question_begin(&q, self);
-    if (mig_py_ids_read(q.self, to, &destinations) == 0 &&
-        mig_py_ids_read(q.self, from, &heads) == 0 &&
-        mig_py_question_check(
-            &q, mig_stamp_steps(&q.query, destinations.ids, heads.ids, &steps, &count)) == 0) {
-        answer = mig_py_hide(PyList_New((Py_ssize_t)count));
-        for (size_t i = 0; answer != NULL && i < count; i++) {
-            PyObject *step = Py_BuildValue("(NNOO)", mig_py_new_names(steps[i].from),
-                                           mig_py_new_names(steps[i].to),
-                                           steps[i].is_upgrade ? Py_True : Py_False,
-                                           steps[i].branch_move ? Py_True : Py_False);
-            if (step == NULL)
-                Py_CLEAR(answer);
-            else
-                PyList_SET_ITEM(answer, (Py_ssize_t)i, step);
-        }
     }
-    mig_py_ids_release(&destinations);
-    mig_py_ids_release(&heads);
-    return mig_py_question_end(&q, mig_py_show(answer));
+    self->items = items;
+    self->count = count;
+    return (PyObject *)self;
 }
 
-/* A migration is (index, is_upgrade), a stamp (from, to, is_upgrade, branch_move). */
-static int read_step(mig_py_graph *self, PyObject *value, mig_step *step, mig_py_ids *from,
-                     mig_py_ids *to)
+/* The collector does not know these objects: they refer to texts only. */
+static void dealloc(PyObject *self)
 {
-    PyObject *a, *b;
-    int is_upgrade, branch_move;
-    if (!PyTuple_Check(value)) {
-        PyErr_SetString(PyExc_TypeError, "a step is a tuple");
-        return -1;
-    }
-    if (PyTuple_GET_SIZE(value) == 2) {
-        if (!PyArg_ParseTuple(value, "Op", &a, &is_upgrade))
-            return -1;
-        step->is_upgrade = is_upgrade != 0;
-        return mig_py_graph_index(self, a, &step->node);
-    }
-    if (!PyArg_ParseTuple(value, "OOpp", &a, &b, &is_upgrade, &branch_move) ||
-        mig_py_ids_read(self, a, from) < 0 || mig_py_ids_read(self, b, to) < 0)
-        return -1;
-    step->is_stamp = true;
-    step->is_upgrade = is_upgrade != 0;
-    step->branch_move = branch_move != 0;
-    step->from = from->ids;
-    step->to = to->ids;
-    return 0;
+    PyTypeObject *type = Py_TYPE(self);
+    PyMem_Free(((version_operations *)self)->items);
+    type->tp_free(self);
+    Py_DECREF(type);
 }
 
-static PyObject *new_operation(const mig_operation *operation)
+/* As a sequence of tuples ---------------------------------------------------------------------- */
+
+static PyObject *text_object(mig_text text)
 {
-    switch (operation->kind) {
+    if (text.text == NULL)
+        Py_RETURN_NONE;
+    return PyUnicode_FromStringAndSize(text.text, (Py_ssize_t)text.length);
+}
+
+static PyObject *new_tuple(const mig_version_op *op)
+{
+    switch (op->kind) {
     case MIG_VERSION_INSERT:
-        return Py_BuildValue("(sN)", "insert", mig_py_new_name(operation->to));
+        return Py_BuildValue("(sN)", "insert", text_object(op->to));
     case MIG_VERSION_DELETE:
-        return Py_BuildValue("(sN)", "delete", mig_py_new_name(operation->from));
+        return Py_BuildValue("(sN)", "delete", text_object(op->from));
     case MIG_VERSION_UPDATE:
         break;
     }
-    return Py_BuildValue("(sNN)", "update", mig_py_new_name(operation->from),
-                         mig_py_new_name(operation->to));
+    return Py_BuildValue("(sNN)", "update", text_object(op->from), text_object(op->to));
 }
 
-/* One list of operations a step. */
-static PyObject *new_operations(const mig_operations *operations, size_t steps)
+static Py_ssize_t length(PyObject *self)
 {
-    PyObject *answer = mig_py_hide(PyList_New((Py_ssize_t)steps));
-    for (size_t i = 0; answer != NULL && i < steps; i++) {
-        PyObject *list = PyList_New(0);
-        if (list == NULL)
-            Py_CLEAR(answer);
-        else
-            PyList_SET_ITEM(answer, (Py_ssize_t)i, list);
-    }
-    for (uint32_t i = 0; answer != NULL && i < operations->count; i++) {
-        PyObject *operation = new_operation(&operations->items[i]);
-        PyObject *list = PyList_GET_ITEM(answer, (Py_ssize_t)operations->items[i].step);
-        if (operation == NULL || PyList_Append(list, operation) < 0)
-            Py_CLEAR(answer);
-        Py_XDECREF(operation);
-    }
-    return mig_py_show(answer);
+    return (Py_ssize_t)((version_operations *)self)->count;
 }
 
-PyObject *mig_py_graph_version_operations(PyObject *self, PyObject *args)
+static PyObject *item(PyObject *self, Py_ssize_t index)
 {
-    PyObject *rows, *given;
-    if (!PyArg_ParseTuple(args, "OO:version_operations", &rows, &given))
+    const version_operations *o = (version_operations *)self;
+    if (index < 0 || (size_t)index >= o->count) {
+        PyErr_SetString(PyExc_IndexError, "no operation has this index");
         return NULL;
-    PyObject *list = mig_py_tuple(given); /* as in build */
-    if (list == NULL)
-        return NULL;
-    mig_py_question q;
-    size_t count = (size_t)PyTuple_GET_SIZE(list), read = 0;
-    mig_py_ids heads = {0};
-    mig_py_ids *names = PyMem_Calloc(count + 1, 2 * sizeof *names);
-    mig_step *steps = PyMem_Calloc(count + 1, sizeof *steps);
-    mig_operations operations = {NULL, 0, 0};
-    PyObject *answer = NULL;
-    mig_py_question_begin(&q, self);
-    if (names == NULL || steps == NULL)
+    }
+    return new_tuple(&o->items[index]);
+}
+
+static PyObject *iterate(PyObject *self)
+{
+    return PySeqIter_New(self);
+}
+
+/* Equal to another one, a list or a tuple that holds equal tuples. */
+static PyObject *compare(PyObject *self, PyObject *other, int operator)
+{
+    bool is_list = PyList_Check(other) || Py_IS_TYPE(other, Py_TYPE(self));
+    if ((operator != Py_EQ && operator != Py_NE) || !(is_list || PyTuple_Check(other)))
+        Py_RETURN_NOTIMPLEMENTED;
+    PyObject *own = is_list ? PySequence_List(self) : PySequence_Tuple(self), *theirs = NULL;
+    if (own != NULL)
+        theirs = Py_IS_TYPE(other, Py_TYPE(self)) ? PySequence_List(other) : Py_NewRef(other);
+    PyObject *answer = theirs != NULL ? PyObject_RichCompare(own, theirs, operator) : NULL;
+    Py_XDECREF(own);
+    Py_XDECREF(theirs);
+    return answer;
+}
+
+static PyObject *repr(PyObject *self)
+{
+    PyObject *list = PySequence_List(self);
+    PyObject *text = list != NULL ? PyUnicode_FromFormat("VersionOperations(%R)", list) : NULL;
+    Py_XDECREF(list);
+    return text;
+}
+
+/* Reading -------------------------------------------------------------------------------------- */
+
+int mig_py_version_op_read(PyObject *item, mig_version_op *op)
+{
+    const char *action, *first, *second = NULL;
+    if (!PyTuple_Check(item)) {
+        PyErr_SetString(PyExc_TypeError, "an operation must be a tuple");
+        return -1;
+    }
+    if (!PyArg_ParseTuple(item, "ss|s:operation", &action, &first, &second))
+        return -1;
+    if (strcmp(action, "insert") == 0 && second == NULL) {
+        *op = (mig_version_op){.kind = MIG_VERSION_INSERT, .to = mig_text_of(first)};
+    } else if (strcmp(action, "delete") == 0 && second == NULL) {
+        *op = (mig_version_op){.kind = MIG_VERSION_DELETE, .from = mig_text_of(first)};
+    } else if (strcmp(action, "update") == 0 && second != NULL) {
+        *op = (mig_version_op){
+            .kind = MIG_VERSION_UPDATE, .from = mig_text_of(first), .to = mig_text_of(second)};
+    } else {
+        PyErr_Format(PyExc_ValueError, "no operation on the version table: %R", item);
+        return -1;
+    }
+    return 0;
+}
+
+/* What reading a tuple of it would refuse. */
+static int check_op(const mig_version_op *op)
+{
+    if ((op->kind != MIG_VERSION_INSERT && op->from.text == NULL) ||
+        (op->kind != MIG_VERSION_DELETE && op->to.text == NULL)) {
+        PyErr_SetString(PyExc_TypeError, "a version must be str, not None");
+        return -1;
+    }
+    if (mig_text_has(op->from, '\0') || mig_text_has(op->to, '\0')) {
+        PyErr_SetString(PyExc_ValueError, "embedded null character");
+        return -1;
+    }
+    return 0;
+}
+
+int mig_py_version_ops_read(mig_py_state *state, PyObject *value,
+                            mig_py_version_ops_argument *argument)
+{
+    if (Py_IS_TYPE(value, state->version_operations_type)) {
+        argument->keep = Py_NewRef(value);
+        argument->items = ((version_operations *)value)->items;
+        argument->count = ((version_operations *)value)->count;
+        for (size_t i = 0; i < argument->count; i++)
+            if (check_op(&argument->items[i]) < 0)
+                return -1;
+        return 0;
+    }
+    argument->keep = mig_py_tuple(value);
+    if (argument->keep == NULL)
+        return -1;
+    argument->count = (size_t)PyTuple_GET_SIZE(argument->keep);
+    argument->own = PyMem_Calloc(argument->count + 1, sizeof *argument->own);
+    argument->items = argument->own;
+    if (argument->own == NULL) {
         PyErr_NoMemory();
-    else if (mig_py_ids_read(q.self, rows, &heads) == 0) {
-        while (read < count && read_step(q.self, PyTuple_GET_ITEM(list, (Py_ssize_t)read),
-                                         &steps[read], &names[read * 2], &names[read * 2 + 1]) == 0)
-            read++;
-        if (read == count &&
-            mig_py_question_check(
-                &q, mig_version_operations(&q.query, heads.ids, steps, count, &operations)) == 0)
-            answer = new_operations(&operations, count);
+        return -1;
     }
-    for (size_t i = 0; names != NULL && i < count * 2; i++)
-        mig_py_ids_release(&names[i]);
-    mig_py_ids_release(&heads);
-    PyMem_Free(names);
-    PyMem_Free(steps);
-    Py_DECREF(list);
-    return mig_py_question_end(&q, answer);
+    for (size_t i = 0; i < argument->count; i++) {
+        PyObject *tuple = PyTuple_GET_ITEM(argument->keep, (Py_ssize_t)i);
+        if (mig_py_version_op_read(tuple, &argument->own[i]) < 0)
+            return -1;
+    }
+    return 0;
 }
 
-PyObject *mig_py_graph_version_step(PyObject *self, PyObject *args)
+void mig_py_version_ops_release(mig_py_version_ops_argument *argument)
 {
-    mig_py_graph *g = (mig_py_graph *)self;
-    PyObject *rows, *index, *answer = NULL;
-    int is_upgrade;
-    if (!PyArg_ParseTuple(args, "OOp:version_step", &rows, &index, &is_upgrade))
-        return NULL;
-    mig_step step = {.is_upgrade = is_upgrade != 0};
-    mig_operations operations = {NULL, 0, 0};
-    mig_py_ids heads = {0};
-    mig_py_question q;
-    mig_py_question_begin(&q, self);
-    if (mig_py_graph_index(g, index, &step.node) == 0 && mig_py_ids_read(g, rows, &heads) == 0) {
-        /* Ours alone until they are put back: another call, from a callback of the collector or
-         * from another thread, makes rows of its own. */
-        mig_version_rows *now = g->rows;
-        g->rows = NULL;
-        if (now == NULL && (now = mig_version_rows_new(g->graph)) == NULL)
-            PyErr_NoMemory();
-        else if (mig_py_question_check(&q, mig_version_rows_step(now, heads.ids, &step, &operations,
-                                                                 q.query.error)) == 0)
-            answer = new_operations(&operations, 1);
-        mig_version_rows *others = g->rows;
-        g->rows = now;
-        mig_version_rows_free(others);
-    }
-    if (answer != NULL)
-        Py_SETREF(answer, Py_NewRef(PyList_GET_ITEM(answer, 0)));
-    mig_py_ids_release(&heads);
-    return mig_py_question_end(&q, answer);
+    PyMem_Free(argument->own);
+    Py_XDECREF(argument->keep);
+    *argument = (mig_py_version_ops_argument){0};
+}
+
+/* The type ------------------------------------------------------------------------------------- */
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, "What a step writes to the version table: a sequence of tuples ('insert', to), "
+                "('delete', from) or ('update', from, to)."},
+    {Py_tp_dealloc, (void *)dealloc},
+    {Py_tp_iter, (void *)iterate},
+    {Py_tp_repr, (void *)repr},
+    {Py_tp_richcompare, (void *)compare},
+    {Py_tp_hash, (void *)PyObject_HashNotImplemented},
+    {Py_sq_length, (void *)length},
+    {Py_sq_item, (void *)item},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "migrate_ext._core.VersionOperations",
+    .basicsize = sizeof(version_operations),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = slots,
+};
+
+int mig_py_add_version_operations(PyObject *module)
+{
+    mig_py_state *state = mig_py_state_of(module);
+    state->version_operations_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &spec, NULL);
+    return state->version_operations_type == NULL
+               ? -1
+               : PyModule_AddType(module, state->version_operations_type);
 }

@@ -66,7 +66,7 @@ static void test_what_is_in_it(void)
         CHECK_INT(plan.functions[0].count, 4);
         CHECK_INT(plan.functions[1].count, 0);
         CHECK(plan.functions[0].is_upgrade && !plan.functions[1].is_upgrade);
-        CHECK(mig_name_is(plan.functions[1].revision, "id"));
+        CHECK(mig_text_is(plan.functions[1].revision, "id"));
         CHECK_INT(plan.items[0].line, 12);
         CHECK_STR(plan.items[0].sql.text, "CREATE\n\nx");
         CHECK_INT(plan.items[1].kind, MIG_PLANNED_AUTOCOMMIT);
