@@ -67,9 +67,7 @@ static mig_status add_names(mig_graph *graph, const mig_record *records, mig_gra
         return MIG_ENOMEM;
     memset(graph->buckets, 0, buckets * sizeof *graph->buckets);
     for (uint32_t i = 0; i < graph->count; i++) {
-        mig_status status = check_record(&records[i], error);
-        if (status != MIG_OK)
-            return status;
+        MIG_TRY(check_record(&records[i], error));
         mig_text name = records[i].revision;
         name.text = mig_arena_copy(arena, name.text, name.length);
         if (name.text == NULL)
@@ -132,11 +130,8 @@ static mig_status add_down_edges(mig_graph *graph, const mig_record *records,
         downs += records[i].down_count;
         depends += records[i].depend_count;
     }
-    mig_status status = new_edges(graph, &graph->resolved, depends);
-    if (status == MIG_OK)
-        status = new_edges(graph, &graph->down, downs);
-    if (status != MIG_OK)
-        return status;
+    MIG_TRY(new_edges(graph, &graph->resolved, depends));
+    MIG_TRY(new_edges(graph, &graph->down, downs));
     uint32_t at = 0;
     for (uint32_t i = 0; i < graph->count; i++) {
         for (size_t j = 0; j < records[i].depend_count; j++) {
@@ -167,10 +162,8 @@ static mig_status add_down_edges(mig_graph *graph, const mig_record *records,
 static mig_status join_edges(mig_graph *graph, mig_query *query, const mig_edges *first,
                              const mig_edges *second, mig_edges *joined)
 {
-    mig_status status =
-        new_edges(graph, joined, (size_t)first->start[graph->count] + second->start[graph->count]);
-    if (status != MIG_OK)
-        return status;
+    MIG_TRY(
+        new_edges(graph, joined, (size_t)first->start[graph->count] + second->start[graph->count]));
     uint32_t *listed_by = mig_arena_filled(&query->arena, graph->count, 0);
     if (listed_by == NULL)
         return MIG_ENOMEM;
@@ -193,9 +186,7 @@ static mig_status join_edges(mig_graph *graph, mig_query *query, const mig_edges
 /* The same edges the other way, in the order of who points. */
 static mig_status turn_edges(mig_graph *graph, const mig_edges *edges, mig_edges *turned)
 {
-    mig_status status = new_edges(graph, turned, edges->start[graph->count]);
-    if (status != MIG_OK)
-        return status;
+    MIG_TRY(new_edges(graph, turned, edges->start[graph->count]));
     uint32_t *fill = mig_arena_get_array(&graph->arena, graph->count, sizeof *fill);
     if (fill == NULL)
         return MIG_ENOMEM;
@@ -300,14 +291,13 @@ static mig_status detect_cycles(mig_query *query, const mig_edges *down, const m
     uint64_t *below = mig_query_marks(query), *above = mig_query_marks(query);
     if (below == NULL || above == NULL)
         return MIG_ENOMEM;
-    mig_status status = mig_graph_walk(query, down, heads, false, below, NULL);
-    if (status == MIG_OK)
-        status = mig_graph_walk(query, up, bases, false, above, NULL);
+    MIG_TRY(mig_graph_walk(query, down, heads, false, below, NULL));
+    MIG_TRY(mig_graph_walk(query, up, bases, false, above, NULL));
     bool all = true;
-    for (uint32_t i = 0; i < graph->count && status == MIG_OK; i++)
+    for (uint32_t i = 0; i < graph->count; i++)
         all = all && mig_marked(below, i) && mig_marked(above, i);
-    if (all || status != MIG_OK)
-        return status;
+    if (all)
+        return MIG_OK;
     for (size_t i = 0; i < mig_mark_words(graph); i++)
         below[i] &= above[i];
     return cycle(query, below, true, kind);
@@ -315,7 +305,7 @@ static mig_status detect_cycles(mig_query *query, const mig_edges *down, const m
 
 /*
  * Alembic overlooks a cycle that has both a way in and a way out. Some of those it walks, in its
- * own way, and it goes round in the others for ever: none of that is for this graph.
+ * own way, and loops forever on the rest: no cycle is for this graph.
  */
 static mig_status decline_cycles(mig_query *query)
 {
@@ -334,14 +324,11 @@ static mig_status detect_all_cycles(mig_graph *graph, mig_query *query)
 {
     if (graph->count == 0)
         return MIG_OK;
-    mig_status status = detect_cycles(query, &graph->down, &graph->next, graph->heads, graph->bases,
-                                      MIG_GRAPH_CYCLE);
-    if (status == MIG_OK)
-        status = detect_cycles(query, &graph->all_down, &graph->all_next, graph->real_heads,
-                               graph->real_bases, MIG_GRAPH_DEPENDENCY_CYCLE);
-    if (status == MIG_OK)
-        status = decline_cycles(query);
-    return status;
+    MIG_TRY(detect_cycles(query, &graph->down, &graph->next, graph->heads, graph->bases,
+                          MIG_GRAPH_CYCLE));
+    MIG_TRY(detect_cycles(query, &graph->all_down, &graph->all_next, graph->real_heads,
+                          graph->real_bases, MIG_GRAPH_DEPENDENCY_CYCLE));
+    return decline_cycles(query);
 }
 
 /* The whole ---------------------------------------------------------------------------------- */
@@ -349,36 +336,21 @@ static mig_status detect_all_cycles(mig_graph *graph, mig_query *query)
 static mig_status build(mig_graph *graph, mig_query *query, const mig_record *records,
                         mig_graph_error *error)
 {
-    mig_status status = add_names(graph, records, error);
-    if (status == MIG_OK)
-        status = add_down_edges(graph, records, error);
-    if (status == MIG_OK)
-        status = join_edges(graph, query, &graph->down, &graph->resolved, &graph->all_down);
-    if (status == MIG_OK)
-        status = turn_edges(graph, &graph->down, &graph->next);
-    if (status == MIG_OK)
-        status = turn_edges(graph, &graph->all_down, &graph->all_next);
-    if (status == MIG_OK)
-        status = ends(graph, &graph->next, NULL, &graph->heads);
-    if (status == MIG_OK)
-        status = ends(graph, &graph->all_next, NULL, &graph->real_heads);
-    if (status == MIG_OK)
-        status = ends(graph, &graph->down, NULL, &graph->bases);
-    if (status == MIG_OK)
-        status = ends(graph, &graph->down, &graph->resolved, &graph->real_bases);
-    if (status == MIG_OK)
-        status = detect_all_cycles(graph, query);
-    if (status == MIG_OK)
-        status = new_edges(graph, &graph->normalized, graph->resolved.start[graph->count]);
-    if (status == MIG_OK)
-        status = mig_graph_normalize(graph, query);
-    if (status == MIG_OK)
-        status = join_edges(graph, query, &graph->down, &graph->normalized, &graph->steps_down);
-    if (status == MIG_OK)
-        status = turn_edges(graph, &graph->steps_down, &graph->steps_up);
-    if (status == MIG_OK)
-        status = mig_graph_inherit_labels(graph, query);
-    return status;
+    MIG_TRY(add_names(graph, records, error));
+    MIG_TRY(add_down_edges(graph, records, error));
+    MIG_TRY(join_edges(graph, query, &graph->down, &graph->resolved, &graph->all_down));
+    MIG_TRY(turn_edges(graph, &graph->down, &graph->next));
+    MIG_TRY(turn_edges(graph, &graph->all_down, &graph->all_next));
+    MIG_TRY(ends(graph, &graph->next, NULL, &graph->heads));
+    MIG_TRY(ends(graph, &graph->all_next, NULL, &graph->real_heads));
+    MIG_TRY(ends(graph, &graph->down, NULL, &graph->bases));
+    MIG_TRY(ends(graph, &graph->down, &graph->resolved, &graph->real_bases));
+    MIG_TRY(detect_all_cycles(graph, query));
+    MIG_TRY(new_edges(graph, &graph->normalized, graph->resolved.start[graph->count]));
+    MIG_TRY(mig_graph_normalize(graph, query));
+    MIG_TRY(join_edges(graph, query, &graph->down, &graph->normalized, &graph->steps_down));
+    MIG_TRY(turn_edges(graph, &graph->steps_down, &graph->steps_up));
+    return mig_graph_inherit_labels(graph, query);
 }
 
 mig_status mig_graph_build(mig_graph *graph, const mig_record *records, size_t count,

@@ -170,35 +170,34 @@ mig_status mig_graph_walk(mig_query *query, const mig_edges *edges, mig_span tar
 {
     mig_nodes stack = {NULL, 0, 0};
     overlap_check overlaps = {0};
-    mig_status status = MIG_OK;
     check = check && targets.count > 1;
     if (check)
-        status = begin_check(query, targets, &overlaps);
-    for (uint32_t t = 0; t < targets.count && status == MIG_OK; t++) {
+        MIG_TRY(begin_check(query, targets, &overlaps));
+    for (uint32_t t = 0; t < targets.count; t++) {
         if (targets.items[t] >= query->graph->count)
             return MIG_GRAPH_FAIL(query->error, MIG_GRAPH_ASSERTION,
                                   MIG_TEXT("there is no such revision"));
-        status = mig_nodes_push(query, &stack, targets.items[t]);
-        while (stack.count > 0 && status == MIG_OK) {
+        MIG_TRY(mig_nodes_push(query, &stack, targets.items[t]));
+        while (stack.count > 0) {
             uint32_t node = stack.items[--stack.count];
             if (check)
-                status = meet(query, &overlaps, node);
+                MIG_TRY(meet(query, &overlaps, node));
             if (mig_marked(marks, node))
                 continue;
             mig_mark(marks, node);
             mig_span next = mig_edges_of(edges, node);
             query->work += 1 + next.count;
-            for (uint32_t i = 0; i < next.count && status == MIG_OK; i++) {
+            for (uint32_t i = 0; i < next.count; i++) {
                 /* a node that is seen does nothing more, unless a check looks for it */
                 if (!mig_marked(marks, next.items[i]) ||
                     (check && mig_marked(overlaps.is_target, next.items[i])))
-                    status = mig_nodes_push(query, &stack, next.items[i]);
+                    MIG_TRY(mig_nodes_push(query, &stack, next.items[i]));
             }
-            if (found != NULL && status == MIG_OK)
-                status = mig_nodes_push(query, found, node);
+            if (found != NULL)
+                MIG_TRY(mig_nodes_push(query, found, node));
         }
-        if (check && status == MIG_OK)
-            status = end_target(query, &overlaps, targets, targets.items[t]);
+        if (check)
+            MIG_TRY(end_target(query, &overlaps, targets, targets.items[t]));
     }
-    return status;
+    return MIG_OK;
 }

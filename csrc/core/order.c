@@ -204,27 +204,26 @@ static uint32_t delete_slot(sorter *s, uint32_t number)
 static mig_status die(sorter *s, uint32_t node)
 {
     const mig_edges *edges = &s->graph->steps_down;
-    mig_status status = mig_nodes_push(s->query, &s->dying, node);
-    while (s->dying.count > 0 && status == MIG_OK) {
+    MIG_TRY(mig_nodes_push(s->query, &s->dying, node));
+    while (s->dying.count > 0) {
         node = s->dying.items[--s->dying.count];
         for (uint32_t e = edges->start[node]; e < edges->start[node + 1]; e++) {
-            uint32_t below = edges->to[e];
+            uint32_t below = edges->to[e], leaf = s->ancestry.edge_leaf[e];
             s->query->work++;
-            if (s->ancestry.edge_leaf[e] != NOWHERE &&
-                leaf_value(s, s->ancestry.edge_leaf[e]) != NOWHERE)
-                set_leaf(s, s->ancestry.edge_leaf[e], NOWHERE);
-            if (--s->above[below] == 0 && s->own[below] == NOWHERE && status == MIG_OK)
-                status = mig_nodes_push(s->query, &s->dying, below);
+            if (leaf != NOWHERE && leaf_value(s, leaf) != NOWHERE)
+                set_leaf(s, leaf, NOWHERE);
+            if (--s->above[below] == 0 && s->own[below] == NOWHERE)
+                MIG_TRY(mig_nodes_push(s->query, &s->dying, below));
         }
     }
-    return status;
+    return MIG_OK;
 }
 
 /* Emit the node of slot `number`; the slot to look at next. */
 static mig_status emit(sorter *s, uint32_t *number, mig_nodes *found)
 {
     uint32_t node = s->slots[*number].node;
-    mig_status status = mig_nodes_push(s->query, found, node);
+    MIG_TRY(mig_nodes_push(s->query, found, node));
     mig_unmark(s->todo, node);
     mig_span down = mig_edges_of(&s->graph->steps_down, node);
     bool replaced = false;
@@ -246,7 +245,7 @@ static mig_status emit(sorter *s, uint32_t *number, mig_nodes *found)
         *number = delete_slot(s, *number);
     s->own[node] = NOWHERE;
     s->now++;
-    return status == MIG_OK ? die(s, node) : status;
+    return die(s, node);
 }
 
 /* Set-up --------------------------------------------------------------------------------------- */

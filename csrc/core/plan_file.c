@@ -9,7 +9,7 @@ typedef struct reader {
     uint32_t line;    /* number of `current` */
     mig_text current; /* without its newline */
     mig_arena *arena;
-    mig_planfile *plan;
+    mig_plan_file *plan;
     mig_text revision, hash; /* of the revision we are in */
     mig_planned_function *function;
     bool in_autocommit;
@@ -135,7 +135,7 @@ static mig_status read_sql(reader *r, mig_text number)
 
 static mig_status read_function(reader *r, bool is_upgrade)
 {
-    mig_planfile *plan = r->plan;
+    mig_plan_file *plan = r->plan;
     if (r->revision.text == NULL || r->in_autocommit)
         return refuse(r, "a function where none may be");
     r->function = &plan->functions[plan->function_count++];
@@ -162,8 +162,8 @@ static mig_status read_revision(reader *r, mig_text rest)
         return refuse(r, "a hash and a revision were expected");
     mig_text id = {rest.text + MIG_SHA256_HEX + 1, rest.length - MIG_SHA256_HEX - 1};
     r->function = NULL;
-    mig_status status = copy(r, hash, &r->hash);
-    return status == MIG_OK ? copy(r, id, &r->revision) : status;
+    MIG_TRY(copy(r, hash, &r->hash));
+    return copy(r, id, &r->revision);
 }
 
 static mig_status read_line(reader *r)
@@ -192,14 +192,12 @@ static mig_status read_line(reader *r)
     return refuse(r, "it cannot be understood");
 }
 
-mig_status mig_planfile_read(const char *text, size_t length, mig_arena *arena, mig_planfile *plan,
-                             mig_error *error)
+mig_status mig_plan_file_read(const char *text, size_t length, mig_arena *arena,
+                              mig_plan_file *plan, mig_error *error)
 {
     size_t body = 0;
     memset(plan, 0, sizeof *plan);
-    mig_status status = check_end(text, length, &body, error);
-    if (status != MIG_OK)
-        return status;
+    MIG_TRY(check_end(text, length, &body, error));
     reader r = {.at = text, .end = text + body, .arena = arena, .plan = plan, .error = error};
     size_t lines = count_lines(text, body);
     plan->keys = mig_arena_get_array(arena, lines, sizeof *plan->keys);
@@ -209,9 +207,7 @@ mig_status mig_planfile_read(const char *text, size_t length, mig_arena *arena, 
         return mig_fail_memory(error);
     if (!next_line(&r) || !mig_text_is(r.current, FIRST_LINE))
         return refuse(&r, "it is of another format");
-    while (status == MIG_OK && next_line(&r))
-        status = read_line(&r);
-    if (status == MIG_OK && r.in_autocommit)
-        status = refuse(&r, "an autocommit block that does not end");
-    return status;
+    while (next_line(&r))
+        MIG_TRY(read_line(&r));
+    return r.in_autocommit ? refuse(&r, "an autocommit block that does not end") : MIG_OK;
 }

@@ -48,16 +48,16 @@ typedef struct mig_planned_function {
     size_t first, count;
 } mig_planned_function;
 
-typedef struct mig_planfile {
+typedef struct mig_plan_file {
     mig_text *keys;
     size_t key_count;
     mig_planned_function *functions;
     size_t function_count;
     mig_planned *items;
     size_t item_count;
-} mig_planfile;
+} mig_plan_file;
 
-mig_status mig_planfile_read(const char *text, size_t length, mig_arena *arena, mig_planfile *plan,
-                             mig_error *error);
+mig_status mig_plan_file_read(const char *text, size_t length, mig_arena *arena,
+                              mig_plan_file *plan, mig_error *error);
 
 #endif

@@ -351,7 +351,7 @@ static mig_sql_ending ending(const lexer *lex)
     return MIG_SQL_GOES_ON;
 }
 
-mig_sql_info mig_sqllex_classify(const char *sql, size_t length, bool standard_conforming_strings)
+mig_sql_info mig_sql_classify(const char *sql, size_t length, bool standard_conforming_strings)
 {
     lexer lex = {.p = sql, .end = sql + length, .escapes = !standard_conforming_strings};
     mig_sql_info info = {.kind = MIG_SQL_NONE, .keyword = "", .second = ""};
@@ -377,7 +377,7 @@ mig_sql_info mig_sqllex_classify(const char *sql, size_t length, bool standard_c
     return info;
 }
 
-bool mig_sqllex_changes_transaction(const mig_sql_info *info)
+bool mig_sql_changes_transaction(const mig_sql_info *info)
 {
     static const char *const WORDS[] = {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT"};
     for (size_t i = 0; i < sizeof WORDS / sizeof WORDS[0]; i++)

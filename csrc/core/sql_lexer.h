@@ -40,10 +40,10 @@ typedef struct mig_sql_info {
     mig_sql_ending ending; /* of the first of its statements that ends the transaction */
 } mig_sql_info;
 
-mig_sql_info mig_sqllex_classify(const char *sql, size_t length, bool standard_conforming_strings);
+mig_sql_info mig_sql_classify(const char *sql, size_t length, bool standard_conforming_strings);
 
 /* BEGIN, START, COMMIT, END, ROLLBACK, ABORT, PREPARE TRANSACTION: the caller's transaction would
  * change. */
-bool mig_sqllex_changes_transaction(const mig_sql_info *info);
+bool mig_sql_changes_transaction(const mig_sql_info *info);
 
 #endif

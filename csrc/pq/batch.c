@@ -85,9 +85,7 @@ static mig_status append(mig_batch *batch, const char *sql, size_t length,
     if (text->has_zero)
         return mig_fail(error, MIG_EINVAL, "a statement holds a zero byte");
     if (batch->count == batch->capacity) {
-        mig_status status = grow(batch, error);
-        if (status != MIG_OK)
-            return status;
+        MIG_TRY(grow(batch, error));
     }
     char *copy = length < SIZE_MAX ? batch->alloc->allocate(batch->alloc->ctx, length + 1) : NULL;
     if (copy == NULL)
@@ -109,9 +107,7 @@ static mig_status append(mig_batch *batch, const char *sql, size_t length,
 static mig_status add(mig_batch *batch, const char *sql, size_t length, const mig_batch_text *text,
                       bool changes_nothing, mig_error *error)
 {
-    mig_status status = append(batch, sql, length, text, error);
-    if (status != MIG_OK)
-        return status;
+    MIG_TRY(append(batch, sql, length, text, error));
     uint64_t number = batch->moved + batch->count;
     if (!text->is_ascii || text->depends_on_strings)
         batch->last_depending = number;
@@ -130,14 +126,13 @@ mig_status mig_batch_add_judged(mig_batch *batch, const char *sql, size_t length
 mig_status mig_batch_add(mig_batch *batch, const char *sql, size_t length, mig_error *error)
 {
     mig_batch_text text = mig_batch_read_text(sql, length);
-    if (mig_sqllex_changes_transaction(&text.info))
+    if (mig_sql_changes_transaction(&text.info))
         return mig_fail(error, MIG_EDECLINED, "%s changes the transaction", text.info.keyword);
-    mig_status status = add(batch, sql, length, &text, false, error);
-    if (status == MIG_OK)
-        batch->statements[batch->count - 1].needs_simple_query =
-            text.depends_on_strings || text.info.kind == MIG_SQL_SEVERAL ||
-            text.info.kind == MIG_SQL_UNSURE || strcmp(text.info.keyword, "COPY") == 0;
-    return status;
+    MIG_TRY(add(batch, sql, length, &text, false, error));
+    batch->statements[batch->count - 1].needs_simple_query =
+        text.depends_on_strings || text.info.kind == MIG_SQL_SEVERAL ||
+        text.info.kind == MIG_SQL_UNSURE || strcmp(text.info.keyword, "COPY") == 0;
+    return MIG_OK;
 }
 
 mig_status mig_batch_add_begin(mig_batch *batch, const char *sql, mig_error *error)
@@ -145,10 +140,9 @@ mig_status mig_batch_add_begin(mig_batch *batch, const char *sql, mig_error *err
     if (batch->head != batch->count)
         return mig_fail(error, MIG_EINVAL, "a transaction cannot begin in the middle of a batch");
     mig_batch_text text = mig_batch_read_text(sql, strlen(sql));
-    mig_status status = append(batch, sql, strlen(sql), &text, error);
-    if (status == MIG_OK)
-        batch->statements[batch->count - 1].begins = true;
-    return status;
+    MIG_TRY(append(batch, sql, strlen(sql), &text, error));
+    batch->statements[batch->count - 1].begins = true;
+    return MIG_OK;
 }
 
 bool mig_batch_is_full(const mig_batch *batch)
@@ -306,9 +300,7 @@ static mig_status check_connection(const mig_batch *batch, mig_session *session,
 static mig_status start_segment(mig_batch *batch, mig_session *session, mig_error *error)
 {
     const mig_libpq *pq = &session->pq;
-    mig_status status = check_connection(batch, session, error);
-    if (status != MIG_OK)
-        return status;
+    MIG_TRY(check_connection(batch, session, error));
     if (!pq->has_pipeline)
         return mig_fail(error, MIG_EINTERNAL, "this libpq (%d) has no pipelines", pq->version);
     size_t last = end_of_segment(batch);
@@ -318,11 +310,9 @@ static mig_status start_segment(mig_batch *batch, mig_session *session, mig_erro
             return mig_fail(error, MIG_EINTERNAL,
                             "client_encoding became %s while statements waited to be sent",
                             facts.client_encoding);
-    status = mig_session_enter(session, error);
-    if (status != MIG_OK)
-        return status;
+    MIG_TRY(mig_session_enter(session, error));
     if (!pq->PQenterPipelineMode(session->conn)) {
-        status = mig_session_failed(session, NULL, error);
+        mig_status status = mig_session_failed(session, NULL, error);
         mig_session_leave(session);
         return status;
     }
@@ -454,13 +444,12 @@ mig_status mig_batch_poll(mig_batch *batch, mig_session *session, mig_error *err
 /* Sends the next statement as a simple query, and waits for its results. */
 static mig_status run_simple(mig_batch *batch, mig_session *session, mig_error *error)
 {
-    mig_status status = check_connection(batch, session, error);
-    if (status != MIG_OK)
-        return status;
+    MIG_TRY(check_connection(batch, session, error));
     mig_statement *statement = &batch->statements[batch->sent];
     batch->segments++;
     session->sent++;
-    status = mig_session_execute(session, statement->sql, statement->tag, &statement->rows, error);
+    mig_status status =
+        mig_session_execute(session, statement->sql, statement->tag, &statement->rows, error);
     release_text(batch, statement);
     batch->unsent_bytes -= statement->length;
     statement->state = status == MIG_OK ? MIG_STATEMENT_OK : MIG_STATEMENT_ERROR;

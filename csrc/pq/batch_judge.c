@@ -41,11 +41,11 @@ static const char *const ASCII_ENCODINGS[] = {
 
 mig_batch_text mig_batch_read_text(const char *sql, size_t length)
 {
-    mig_batch_text found = {.info = mig_sqllex_classify(sql, length, true),
+    mig_batch_text found = {.info = mig_sql_classify(sql, length, true),
                             .is_ascii = mig_is_ascii(sql, length),
                             .has_zero = length > 0 && memchr(sql, '\0', length) != NULL};
     found.depends_on_strings = length > 0 && memchr(sql, '\\', length) != NULL &&
-                               mig_sqllex_classify(sql, length, false).kind != found.info.kind;
+                               mig_sql_classify(sql, length, false).kind != found.info.kind;
     return found;
 }
 
@@ -128,7 +128,7 @@ mig_batch_fit mig_batch_judge(const mig_batch *batch, const mig_session *session
         if ((text.depends_on_strings || !text.is_ascii) && is_open)
             return MIG_BATCH_FITS_LATER;
         if (text.depends_on_strings && !facts.standard_conforming_strings)
-            info = mig_sqllex_classify(sql, length, false);
+            info = mig_sql_classify(sql, length, false);
         if (info.kind != MIG_SQL_ONE)
             reason = KINDS[info.kind];
         else if (find_command(&info) == NULL)

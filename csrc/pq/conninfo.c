@@ -184,9 +184,7 @@ static mig_status read_hosts(const parts *url, mig_arena *arena, hosts *h, mig_e
     for (size_t i = 0; i < h->port_count; i++) {
         if (h->ports[i].length == 0)
             continue;
-        mig_status status = mig_url_number(h->ports[i], arena, &h->ports[i], error);
-        if (status != MIG_OK)
-            return status;
+        MIG_TRY(mig_url_number(h->ports[i], arena, &h->ports[i], error));
         if (mig_text_is(h->ports[i], "0"))
             h->ports[i].length = 0;
     }
@@ -253,9 +251,7 @@ static mig_status set_options(const parts *url, mig_text driver, settings *s, mi
                     return mig_fail(error, MIG_EINVAL,
                                     "an option of the database URL is given more than once");
         if (asyncpg && mig_text_is(key, "ssl")) {
-            mig_status status = translate_ssl(&value, arena, error);
-            if (status != MIG_OK)
-                return status;
+            MIG_TRY(translate_ssl(&value, arena, error));
             key = mig_text_of("sslmode");
         } else if ((asyncpg || mig_text_is(driver, "psycopg2")) && mig_text_is(key, "database")) {
             key = mig_text_of("dbname");
@@ -272,9 +268,7 @@ mig_status mig_conninfo_from_url(const char *text, size_t length, mig_arena *are
     hosts h;
     settings s = {NULL, NULL, 0};
     memset(conninfo, 0, sizeof *conninfo);
-    mig_status status = mig_url_split(text, length, arena, &p, error);
-    if (status != MIG_OK)
-        return status;
+    MIG_TRY(mig_url_split(text, length, arena, &p, error));
     const char *name_end = p.name.text + p.name.length;
     const char *plus = find_byte(p.name.text, name_end, '+');
     mig_text dialect = text_between(p.name.text, plus);
@@ -299,20 +293,13 @@ mig_status mig_conninfo_from_url(const char *text, size_t length, mig_arena *are
         set(&s, mig_text_of("password"), p.password);
     if (p.port.length > 0 && !mig_text_is(p.port, "0"))
         set(&s, mig_text_of("port"), p.port);
-    status = read_hosts(&p, arena, &h, error);
-    if (status == MIG_OK)
-        status = set_options(&p, driver, &s, arena, error);
-    if (status != MIG_OK)
-        return status;
+    MIG_TRY(read_hosts(&p, arena, &h, error));
+    MIG_TRY(set_options(&p, driver, &s, arena, error));
     if (h.host_count > 0) {
         mig_text joined;
-        status = join(h.hosts, h.host_count, h.host_count, arena, &joined, error);
-        if (status != MIG_OK)
-            return status;
+        MIG_TRY(join(h.hosts, h.host_count, h.host_count, arena, &joined, error));
         set(&s, mig_text_of("host"), joined);
-        status = join(h.ports, h.port_count, h.host_count, arena, &joined, error);
-        if (status != MIG_OK)
-            return status;
+        MIG_TRY(join(h.ports, h.port_count, h.host_count, arena, &joined, error));
         if (joined.length > 0)
             set(&s, mig_text_of("port"), joined);
     }

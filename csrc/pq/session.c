@@ -251,12 +251,10 @@ mig_status mig_session_flush_all(mig_session *session, mig_error *error)
 {
     for (;;) {
         bool pending = false;
-        mig_status status = mig_session_flush(session, &pending, error);
-        if (status != MIG_OK || !pending)
-            return status;
-        status = mig_session_wait(session, true, error);
-        if (status != MIG_OK)
-            return status;
+        MIG_TRY(mig_session_flush(session, &pending, error));
+        if (!pending)
+            return MIG_OK;
+        MIG_TRY(mig_session_wait(session, true, error));
     }
 }
 
@@ -264,9 +262,7 @@ mig_status mig_session_result(mig_session *session, PGresult **result, mig_error
 {
     *result = NULL;
     while (session->pq.PQisBusy(session->conn)) {
-        mig_status status = mig_session_wait(session, false, error);
-        if (status != MIG_OK)
-            return status;
+        MIG_TRY(mig_session_wait(session, false, error));
     }
     *result = session->pq.PQgetResult(session->conn);
     return MIG_OK;
@@ -292,9 +288,7 @@ mig_status mig_session_check(mig_session *session, mig_error *error)
 mig_status mig_session_enter(mig_session *session, mig_error *error)
 {
     const mig_libpq *pq = &session->pq;
-    mig_status status = mig_session_check(session, error);
-    if (status != MIG_OK)
-        return status;
+    MIG_TRY(mig_session_check(session, error));
     session->was_nonblocking = pq->PQisnonblocking(session->conn) != 0;
     session->interrupted = false;
     session->unread = false;
@@ -352,9 +346,7 @@ static mig_status discard_copy(mig_session *session, mig_error *error)
             return MIG_OK;
         if (length > 0)
             continue;
-        mig_status status = mig_session_wait(session, false, error);
-        if (status != MIG_OK)
-            return status;
+        MIG_TRY(mig_session_wait(session, false, error));
     }
 }
 
@@ -366,9 +358,7 @@ static mig_status end_copy_in(mig_session *session, mig_error *error)
             return mig_session_failed(session, NULL, error);
         if (sent > 0)
             return mig_session_flush_all(session, error);
-        mig_status status = mig_session_wait(session, true, error);
-        if (status != MIG_OK)
-            return status;
+        MIG_TRY(mig_session_wait(session, true, error));
     }
 }
 
@@ -422,9 +412,8 @@ static mig_status run_simple(mig_session *session, const char *sql, answer *a, m
 {
     mig_diagnostics diagnostics = {.sqlstate = ""};
     mig_error later;
-    mig_status status = mig_session_enter(session, error), first = MIG_OK;
-    if (status != MIG_OK)
-        return status;
+    mig_status status = MIG_OK, first = MIG_OK;
+    MIG_TRY(mig_session_enter(session, error));
     if (!session->pq.PQsendQuery(session->conn, sql)) {
         status = mig_session_failed(session, NULL, error);
         goto leave;

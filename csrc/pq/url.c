@@ -148,11 +148,8 @@ static mig_status read_options(const char *p, const char *end, mig_arena *arena,
         const char *sign = find_byte(p, stop, '=');
         if (sign < stop && sign + 1 < stop) {
             option *o = &url->options[url->option_count];
-            mig_status status = unquote(text_between(p, sign), true, arena, &o->key, error);
-            if (status == MIG_OK)
-                status = unquote(text_between(sign + 1, stop), true, arena, &o->value, error);
-            if (status != MIG_OK)
-                return status;
+            MIG_TRY(unquote(text_between(p, sign), true, arena, &o->key, error));
+            MIG_TRY(unquote(text_between(sign + 1, stop), true, arena, &o->value, error));
             url->option_count++;
         }
         p = stop < end ? stop + 1 : end;
@@ -186,7 +183,6 @@ mig_status mig_url_split(const char *text, size_t length, mig_arena *arena, part
                          mig_error *error)
 {
     const char *p = text, *end = text + length;
-    mig_status status = MIG_OK;
     memset(url, 0, sizeof *url);
     while (p < end && is_name_byte(*p))
         p++;
@@ -228,9 +224,7 @@ mig_status mig_url_split(const char *text, size_t length, mig_arena *arena, part
     p = host_end;
     if (p < end && *p == ':') {
         const char *port_end = find_either(p, end, '/', '?');
-        status = mig_url_number(text_between(p + 1, port_end), arena, &url->port, error);
-        if (status != MIG_OK)
-            return status;
+        MIG_TRY(mig_url_number(text_between(p + 1, port_end), arena, &url->port, error));
         p = port_end;
     }
     if (p < end && *p == '/') {
@@ -240,13 +234,13 @@ mig_status mig_url_split(const char *text, size_t length, mig_arena *arena, part
         p = stop;
     }
     if (p < end && *p == '?')
-        status = read_options(p + 1, find_byte(p, end, '\n'), arena, url, error);
+        MIG_TRY(read_options(p + 1, find_byte(p, end, '\n'), arena, url, error));
 
     mig_text *encoded[] = {&url->username, &url->password, &url->database};
-    for (size_t i = 0; i < 3 && status == MIG_OK; i++)
+    for (size_t i = 0; i < 3; i++)
         if (encoded[i]->text != NULL)
-            status = unquote(*encoded[i], false, arena, encoded[i], error);
-    return status;
+            MIG_TRY(unquote(*encoded[i], false, arena, encoded[i], error));
+    return MIG_OK;
 }
 
 /* urllib.parse.quote with the bytes of `safe` left as they are; returns the end of what was
@@ -300,9 +294,7 @@ mig_status mig_url_redact(const char *text, size_t length, mig_arena *arena, con
                           mig_error *error)
 {
     parts p;
-    mig_status status = mig_url_split(text, length, arena, &p, error);
-    if (status != MIG_OK)
-        return status;
+    MIG_TRY(mig_url_split(text, length, arena, &p, error));
     size_t room = 64 + p.name.length + p.host.length + p.port.length +
                   3 * (p.username.length + p.database.length);
     for (size_t i = 0; i < p.option_count; i++)

@@ -197,11 +197,9 @@ static mig_status table_exists(mig_session *session, const mig_version_table *ta
     bool by_path = table->schema == NULL || *table->schema == '\0';
     const char *name, *schema = "'pg_catalog'";
     mig_rows rows;
-    mig_status status = literal(session, mig_text_of(table->table), arena, &name, error);
-    if (status == MIG_OK && !by_path)
-        status = literal(session, mig_text_of(table->schema), arena, &schema, error);
-    if (status != MIG_OK)
-        return status;
+    MIG_TRY(literal(session, mig_text_of(table->table), arena, &name, error));
+    if (!by_path)
+        MIG_TRY(literal(session, mig_text_of(table->schema), arena, &schema, error));
     const char *sql =
         CONCAT(arena,
                "SELECT pg_catalog.pg_class.relname FROM pg_catalog.pg_class "
@@ -215,9 +213,9 @@ static mig_status table_exists(mig_session *session, const mig_version_table *ta
                schema);
     if (sql == NULL)
         return mig_fail_memory(error);
-    status = mig_session_query(session, sql, arena, &rows, error);
-    *exists = status == MIG_OK && rows.rows > 0;
-    return status;
+    MIG_TRY(mig_session_query(session, sql, arena, &rows, error));
+    *exists = rows.rows > 0;
+    return MIG_OK;
 }
 
 mig_status mig_version_table_read(mig_session *session, const mig_version_table *table,
@@ -227,18 +225,18 @@ mig_status mig_version_table_read(mig_session *session, const mig_version_table 
     memset(rows, 0, sizeof *rows);
     if (session->conn == NULL)
         return mig_fail(error, MIG_EINVAL, "the session is closed");
-    mig_status status = table_exists(session, table, arena, &rows->exists, error);
-    if (status != MIG_OK || !rows->exists)
-        return status;
+    MIG_TRY(table_exists(session, table, arena, &rows->exists, error));
+    if (!rows->exists)
+        return MIG_OK;
     const char *name = qualified(table, arena);
     const char *sql =
         name != NULL ? CONCAT(arena, "SELECT ", name, ".version_num \nFROM ", name) : NULL;
     if (sql == NULL)
         return mig_fail_memory(error);
-    status = mig_session_query(session, sql, arena, &found, error);
+    MIG_TRY(mig_session_query(session, sql, arena, &found, error));
     rows->count = found.rows;
     rows->versions = found.values;
-    return status;
+    return MIG_OK;
 }
 
 const char *mig_version_table_create_sql(const mig_version_table *table, bool primary_key,

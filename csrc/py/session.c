@@ -72,9 +72,10 @@ static PyObject *session_connect(PyObject *cls, PyObject *args, PyObject *kwargs
         goto done;
     mig_status status;
     const char *file = library != NULL ? PyBytes_AS_STRING(library) : NULL;
-    Py_BEGIN_ALLOW_THREADS status = mig_libpq_load(&pq, file, &error);
-    Py_END_ALLOW_THREADS if (status != MIG_OK)
-    {
+    Py_BEGIN_ALLOW_THREADS
+    status = mig_libpq_load(&pq, file, &error);
+    Py_END_ALLOW_THREADS
+    if (status != MIG_OK) {
         (void)mig_py_raise(&error);
         goto done;
     }
