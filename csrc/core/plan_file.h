@@ -57,6 +57,10 @@ typedef struct mig_plan_file {
     size_t item_count;
 } mig_plan_file;
 
+/*
+ * Read a whole file, which need not end in NUL. MIG_OK. MIG_EINVAL: it is damaged, was changed, or
+ * is of another format; error->line says where, and nothing in *plan may be used. MIG_ENOMEM.
+ */
 mig_status mig_plan_file_read(const char *text, size_t length, mig_arena *arena,
                               mig_plan_file *plan, mig_error *error);
 
