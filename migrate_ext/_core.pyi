@@ -1,8 +1,8 @@
 """The C core."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from os import PathLike
-from typing import Literal, TypeAlias, TypeVar, final
+from typing import ClassVar, Literal, TypeAlias, TypeVar, final
 
 _T = TypeVar("_T")
 _Names: TypeAlias = str | tuple[str, ...] | None
@@ -44,6 +44,18 @@ def lock_sql_try(
 def lock_sql_holders(key: int, /) -> str: ...
 def lock_sql_invalid(words: str, /) -> str: ...
 def load_libpq(path: str | None, /) -> int: ...
+
+# "insert", version | "delete", version | "update", from, to
+_VersionOperation: TypeAlias = tuple[str, str] | tuple[str, str, str]
+
+@final
+class VersionOperations:
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> _VersionOperation: ...
+    def __iter__(self) -> Iterator[_VersionOperation]: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
 
 @final
 class Session:
@@ -110,7 +122,10 @@ class Session:
         self, operation: tuple[str, ...], table: str, schema: str | None = None
     ) -> str: ...
     def version_apply(
-        self, operations: Iterable[tuple[str, ...]], table: str, schema: str | None = None
+        self,
+        operations: VersionOperations | Iterable[tuple[str, ...]],
+        table: str,
+        schema: str | None = None,
     ) -> None: ...
 
 # revision, down_revision, branch_labels, depends_on
@@ -118,8 +133,6 @@ _Record: TypeAlias = tuple[str, _Names, _Names, _Names]
 _Ids: TypeAlias = str | Collection[str | None] | None
 # from, to, is_upgrade, branch_move
 _Stamp: TypeAlias = tuple[tuple[str, ...], tuple[str, ...], bool, bool]
-# "insert", version | "delete", version | "update", from, to
-_VersionOperation: TypeAlias = tuple[str, str] | tuple[str, str, str]
 
 @final
 class Graph:
@@ -169,7 +182,5 @@ class Graph:
     def stamp(self, destinations: _Ids, heads: _Ids, /) -> list[_Stamp]: ...
     def version_operations(
         self, heads: _Ids, steps: Sequence[tuple[int, bool] | _Stamp], /
-    ) -> list[list[_VersionOperation]]: ...
-    def version_step(
-        self, heads: _Ids, index: int, is_upgrade: bool, /
-    ) -> list[_VersionOperation]: ...
+    ) -> list[VersionOperations]: ...
+    def version_step(self, heads: _Ids, index: int, is_upgrade: bool, /) -> VersionOperations: ...

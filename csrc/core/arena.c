@@ -70,6 +70,14 @@ void *mig_arena_get_array(mig_arena *arena, size_t count, size_t size)
     return mig_arena_get(arena, count * size);
 }
 
+uint32_t *mig_arena_filled(mig_arena *arena, size_t count, uint32_t value)
+{
+    uint32_t *items = mig_arena_get_array(arena, count, sizeof *items);
+    for (size_t i = 0; items != NULL && i < count; i++)
+        items[i] = value;
+    return items;
+}
+
 char *mig_arena_copy(mig_arena *arena, const char *text, size_t length)
 {
     if (length == SIZE_MAX)

@@ -23,9 +23,11 @@
  * Cost: O((V + E) log E), and where heads wait for each other across lines, a look at an edge for
  * each line between them.
  */
-#include "core/graph.h"
+#include "core/order.h"
 
 #include <string.h>
+
+#include "core/graph_walk.h"
 
 #define NOWHERE UINT32_MAX
 
@@ -48,7 +50,7 @@ typedef struct sorter {
     uint32_t *above; /* node -> how many right above it are alive */
     uint32_t *own;   /* node -> its slot */
 
-    mig_lines lines;
+    mig_ancestry ancestry;
     uint32_t *known_at; /* leaf of an edge -> when it was looked up */
     uint32_t *least;    /* the tree of minima: twice a slot's number, and one more for an edge */
     uint32_t now;
@@ -64,7 +66,7 @@ typedef struct sorter {
 
 static void set_leaf(sorter *s, uint32_t leaf, uint32_t value)
 {
-    uint32_t at = leaf + s->lines.leaf_count;
+    uint32_t at = leaf + s->ancestry.leaf_count;
     s->least[at] = value;
     for (at /= 2; at > 0; at /= 2) {
         uint32_t left = s->least[2 * at], right = s->least[2 * at + 1];
@@ -87,8 +89,8 @@ static void look(const sorter *s, uint32_t at, uint32_t *smallest)
 static uint32_t least_leaf(sorter *s, uint32_t begin, uint32_t end)
 {
     uint32_t smallest = 0; /* NOWHERE stands there */
-    begin += s->lines.leaf_count;
-    end += s->lines.leaf_count;
+    begin += s->ancestry.leaf_count;
+    end += s->ancestry.leaf_count;
     for (; begin < end; begin /= 2, end /= 2) {
         s->query->work++;
         if (begin & 1u)
@@ -98,14 +100,14 @@ static uint32_t least_leaf(sorter *s, uint32_t begin, uint32_t end)
     }
     if (s->least[smallest] == NOWHERE)
         return NOWHERE;
-    while (smallest < s->lines.leaf_count)
+    while (smallest < s->ancestry.leaf_count)
         smallest = 2 * smallest + (s->least[2 * smallest] != s->least[smallest]);
-    return smallest - s->lines.leaf_count;
+    return smallest - s->ancestry.leaf_count;
 }
 
 static uint32_t leaf_value(const sorter *s, uint32_t leaf)
 {
-    return leaf == NOWHERE ? NOWHERE : s->least[leaf + s->lines.leaf_count];
+    return leaf == NOWHERE ? NOWHERE : s->least[leaf + s->ancestry.leaf_count];
 }
 
 static mig_status push_frame(sorter *s, uint32_t node, uint32_t leaf)
@@ -128,21 +130,22 @@ static mig_status push_frame(sorter *s, uint32_t node, uint32_t leaf)
 static mig_status first_above(sorter *s, uint32_t head, uint32_t *number)
 {
     uint32_t own = s->slots[s->own[head]].leaf;
-    uint32_t after =
-        own >= s->lines.begin[head] && own < s->lines.end[head] ? own + 1 : s->lines.begin[head];
+    uint32_t after = own >= s->ancestry.begin[head] && own < s->ancestry.end[head]
+                         ? own + 1
+                         : s->ancestry.begin[head];
     mig_status status = push_frame(s, head, NOWHERE);
     while (s->frame_count > 0 && status == MIG_OK) {
         const frame *top = &s->frames[s->frame_count - 1];
-        uint32_t leaf = least_leaf(s, top->leaf == NOWHERE ? after : s->lines.begin[top->node],
-                                   s->lines.end[top->node]);
-        if (top->leaf == NOWHERE && after > s->lines.begin[head]) {
-            uint32_t before = least_leaf(s, s->lines.begin[head], own);
+        uint32_t leaf = least_leaf(s, top->leaf == NOWHERE ? after : s->ancestry.begin[top->node],
+                                   s->ancestry.end[top->node]);
+        if (top->leaf == NOWHERE && after > s->ancestry.begin[head]) {
+            uint32_t before = least_leaf(s, s->ancestry.begin[head], own);
             if (leaf_value(s, before) < leaf_value(s, leaf))
                 leaf = before;
         }
         uint32_t value = leaf_value(s, leaf);
         if (value != NOWHERE && (value & 1u) != 0 && s->known_at[leaf] != s->now) {
-            status = push_frame(s, s->lines.from[leaf], leaf);
+            status = push_frame(s, s->ancestry.from[leaf], leaf);
             continue;
         }
         s->frame_count--;
@@ -164,7 +167,7 @@ static void register_slot(sorter *s, uint32_t number, uint32_t node)
     slot *holder = &s->slots[number];
     if (holder->leaf != NOWHERE)
         set_leaf(s, holder->leaf, NOWHERE);
-    holder->leaf = s->lines.begin[node];
+    holder->leaf = s->ancestry.begin[node];
     set_leaf(s, holder->leaf, 2 * number);
 }
 
@@ -201,26 +204,26 @@ static uint32_t delete_slot(sorter *s, uint32_t number)
 static mig_status die(sorter *s, uint32_t node)
 {
     const mig_edges *edges = &s->graph->steps_down;
-    mig_status status = mig_nodes_push(s->query, &s->dying, node);
-    while (s->dying.count > 0 && status == MIG_OK) {
+    MIG_TRY(mig_nodes_push(s->query, &s->dying, node));
+    while (s->dying.count > 0) {
         node = s->dying.items[--s->dying.count];
         for (uint32_t e = edges->start[node]; e < edges->start[node + 1]; e++) {
-            uint32_t below = edges->to[e];
+            uint32_t below = edges->to[e], leaf = s->ancestry.edge_leaf[e];
             s->query->work++;
-            if (s->lines.edge_leaf[e] != NOWHERE && leaf_value(s, s->lines.edge_leaf[e]) != NOWHERE)
-                set_leaf(s, s->lines.edge_leaf[e], NOWHERE);
-            if (--s->above[below] == 0 && s->own[below] == NOWHERE && status == MIG_OK)
-                status = mig_nodes_push(s->query, &s->dying, below);
+            if (leaf != NOWHERE && leaf_value(s, leaf) != NOWHERE)
+                set_leaf(s, leaf, NOWHERE);
+            if (--s->above[below] == 0 && s->own[below] == NOWHERE)
+                MIG_TRY(mig_nodes_push(s->query, &s->dying, below));
         }
     }
-    return status;
+    return MIG_OK;
 }
 
 /* Emit the node of slot `number`; the slot to look at next. */
 static mig_status emit(sorter *s, uint32_t *number, mig_nodes *found)
 {
     uint32_t node = s->slots[*number].node;
-    mig_status status = mig_nodes_push(s->query, found, node);
+    MIG_TRY(mig_nodes_push(s->query, found, node));
     mig_unmark(s->todo, node);
     mig_span down = mig_edges_of(&s->graph->steps_down, node);
     bool replaced = false;
@@ -242,49 +245,41 @@ static mig_status emit(sorter *s, uint32_t *number, mig_nodes *found)
         *number = delete_slot(s, *number);
     s->own[node] = NOWHERE;
     s->now++;
-    return status == MIG_OK ? die(s, node) : status;
+    return die(s, node);
 }
 
 /* Set-up --------------------------------------------------------------------------------------- */
-
-static uint32_t *filled(mig_query *query, size_t count, uint32_t value)
-{
-    uint32_t *items = mig_arena_get_array(&query->arena, count, sizeof *items);
-    for (size_t i = 0; items != NULL && i < count; i++)
-        items[i] = value;
-    return items;
-}
 
 /* Who is alive at the start, and the smallest slot above each: the values of all leaves. */
 static mig_status fill_leaves(sorter *s)
 {
     const mig_graph *graph = s->graph;
     const mig_edges *down = &graph->steps_down;
-    uint32_t *reach = filled(s->query, graph->count, NOWHERE);
-    s->least = filled(s->query, 2 * (size_t)s->lines.leaf_count + 2, NOWHERE);
-    s->known_at = filled(s->query, s->lines.leaf_count, 0);
+    uint32_t *reach = mig_arena_filled(&s->query->arena, graph->count, NOWHERE);
+    s->least = mig_arena_filled(&s->query->arena, 2 * (size_t)s->ancestry.leaf_count + 2, NOWHERE);
+    s->known_at = mig_arena_filled(&s->query->arena, s->ancestry.leaf_count, 0);
     if (reach == NULL || s->least == NULL || s->known_at == NULL)
         return MIG_ENOMEM;
     for (uint32_t i = graph->count; i-- > 0;) {
-        uint32_t node = s->lines.order[i];
+        uint32_t node = s->ancestry.order[i];
         if (s->own[node] < reach[node])
             reach[node] = s->own[node];
         if (reach[node] == NOWHERE)
             continue;
         for (uint32_t e = down->start[node]; e < down->start[node + 1]; e++) {
-            uint32_t below = down->to[e], leaf = s->lines.edge_leaf[e];
+            uint32_t below = down->to[e], leaf = s->ancestry.edge_leaf[e];
             s->above[below]++;
             if (reach[node] < reach[below])
                 reach[below] = reach[node];
             if (leaf != NOWHERE)
-                s->least[leaf + s->lines.leaf_count] = 2 * reach[node] + 1;
+                s->least[leaf + s->ancestry.leaf_count] = 2 * reach[node] + 1;
         }
     }
     for (uint32_t i = 0; i < s->slot_count; i++) {
-        s->slots[i].leaf = s->lines.begin[s->slots[i].node];
-        s->least[s->slots[i].leaf + s->lines.leaf_count] = 2 * i;
+        s->slots[i].leaf = s->ancestry.begin[s->slots[i].node];
+        s->least[s->slots[i].leaf + s->ancestry.leaf_count] = 2 * i;
     }
-    for (uint32_t i = s->lines.leaf_count; i-- > 1;)
+    for (uint32_t i = s->ancestry.leaf_count; i-- > 1;)
         s->least[i] = s->least[2 * i] < s->least[2 * i + 1] ? s->least[2 * i] : s->least[2 * i + 1];
     s->query->work += (uint64_t)graph->count + down->start[graph->count];
     s->now = 1;
@@ -294,11 +289,11 @@ static mig_status fill_leaves(sorter *s)
 static mig_status begin_sort(sorter *s, const uint64_t *todo, mig_span heads)
 {
     const mig_graph *graph = s->graph;
-    size_t words = ((size_t)graph->count + 63) / 64;
+    size_t words = mig_mark_words(graph);
     s->todo = mig_query_marks(s->query);
     uint64_t *is_start = mig_query_marks(s->query);
-    s->above = filled(s->query, graph->count, 0);
-    s->own = filled(s->query, graph->count, NOWHERE);
+    s->above = mig_arena_filled(&s->query->arena, graph->count, 0);
+    s->own = mig_arena_filled(&s->query->arena, graph->count, NOWHERE);
     /* a node is a head once at the most */
     s->slots = mig_arena_get_array(&s->query->arena, graph->count, sizeof *s->slots);
     if (s->todo == NULL || is_start == NULL || s->above == NULL || s->own == NULL ||
@@ -313,14 +308,14 @@ static mig_status begin_sort(sorter *s, const uint64_t *todo, mig_span heads)
         if (mig_marked(is_start, i))
             (void)append_slot(s, i);
     }
-    MIG_TRY(mig_lay_lines(s->query, &s->lines));
+    MIG_TRY(mig_graph_ancestry(s->query, &s->ancestry));
     return fill_leaves(s);
 }
 
 mig_status mig_topological_sort(mig_query *query, const uint64_t *todo, mig_span heads,
                                 mig_nodes *found)
 {
-    size_t words = ((size_t)query->graph->count + 63) / 64;
+    size_t words = mig_mark_words(query->graph);
     bool any = false;
     for (size_t i = 0; i < words; i++)
         any = any || todo[i] != 0;
@@ -339,7 +334,7 @@ mig_status mig_topological_sort(mig_query *query, const uint64_t *todo, mig_span
     for (size_t i = 0; i < words; i++) {
         if (s.todo[i] != 0)
             return MIG_GRAPH_FAIL(query->error, MIG_GRAPH_ASSERTION,
-                                  MIG_NAME("revisions are left that no head leads to"));
+                                  MIG_TEXT("revisions are left that no head leads to"));
     }
     return MIG_OK;
 }

@@ -2,45 +2,9 @@
 
 #include <string.h>
 
-bool mig_name_equal(mig_name a, mig_name b)
+bool mig_is_symbol(mig_text name)
 {
-    if (a.text == NULL || b.text == NULL)
-        return a.text == b.text;
-    return a.length == b.length && memcmp(a.text, b.text, a.length) == 0;
-}
-
-bool mig_name_is(mig_name name, const char *text)
-{
-    size_t length = strlen(text);
-    return name.text != NULL && name.length == length && memcmp(name.text, text, length) == 0;
-}
-
-bool mig_name_is_symbol(mig_name name)
-{
-    return mig_name_is(name, "head") || mig_name_is(name, "heads") || mig_name_is(name, "base");
-}
-
-bool mig_name_has(mig_name name, char character)
-{
-    return name.length > 0 && memchr(name.text, character, name.length) != NULL;
-}
-
-size_t mig_name_characters(mig_name name)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < name.length; i++)
-        count += ((unsigned char)name.text[i] & 0xC0u) != 0x80u;
-    return count;
-}
-
-/* UTF-8 bytes sort as their code points do, which is how Python sorts strings. */
-int mig_name_compare(mig_name a, mig_name b)
-{
-    size_t shorter = a.length < b.length ? a.length : b.length;
-    int order = shorter > 0 ? memcmp(a.text, b.text, shorter) : 0;
-    if (order != 0)
-        return order;
-    return (a.length > b.length) - (a.length < b.length);
+    return mig_text_is(name, "head") || mig_text_is(name, "heads") || mig_text_is(name, "base");
 }
 
 void mig_graph_error_init(mig_graph_error *error, const mig_alloc *alloc)
@@ -63,7 +27,7 @@ static mig_status out_of_memory(mig_graph_error *error)
 }
 
 mig_status mig_graph_fail_pieces(mig_graph_error *error, mig_graph_error_kind kind,
-                                 const mig_name *pieces, size_t count)
+                                 const mig_text *pieces, size_t count)
 {
     size_t length = 0;
     for (size_t i = 0; i < count; i++)
@@ -79,14 +43,14 @@ mig_status mig_graph_fail_pieces(mig_graph_error *error, mig_graph_error_kind ki
     }
     text[length] = '\0';
     error->kind = kind;
-    error->message = (mig_name){text, length};
+    error->message = (mig_text){text, length};
     return MIG_EREVISION;
 }
 
 mig_status mig_graph_fail_names(mig_graph_error *error, mig_graph_error_kind kind,
-                                const mig_name *names, size_t count)
+                                const mig_text *names, size_t count)
 {
-    mig_name *copies = mig_arena_get_array(&error->arena, count, sizeof *copies);
+    mig_text *copies = mig_arena_get_array(&error->arena, count, sizeof *copies);
     if (copies == NULL)
         return out_of_memory(error);
     for (size_t i = 0; i < count; i++) {
@@ -101,13 +65,13 @@ mig_status mig_graph_fail_names(mig_graph_error *error, mig_graph_error_kind kin
     return MIG_EREVISION;
 }
 
-mig_status mig_graph_error_argument(mig_graph_error *error, mig_status status, mig_name argument)
+mig_status mig_graph_error_argument(mig_graph_error *error, mig_status status, mig_text argument)
 {
     if (status != MIG_EREVISION || argument.text == NULL)
         return status;
     const char *copy = mig_arena_copy(&error->arena, argument.text, argument.length);
     if (copy == NULL)
         return out_of_memory(error);
-    error->argument = (mig_name){copy, argument.length};
+    error->argument = (mig_text){copy, argument.length};
     return status;
 }

@@ -1,13 +1,13 @@
 /*
- * What the revision graph is told and how it refuses: names, records, errors.
+ * Input records and errors of the graph.
  *
- * A mig_name is a pointer and a length (UTF-8, may hold NUL bytes, not terminated); `text == NULL`
- * stands for Python's None. Names in a mig_record are borrowed for the call of mig_graph_build.
+ * Names are UTF-8; one without text stands for Python's None. Those in a mig_record are borrowed
+ * for the call of mig_graph_build.
  *
  * A mig_graph_error carries what Alembic's exception of the same kind is constructed with, so that
  * the binding can raise that class. It owns its texts (they outlive the graph): call
  * mig_graph_error_init before, mig_graph_error_release after. Texts are those of
- * alembic/script/revision.py (read in 1.20.1). Not thread-safe, knows no Python.
+ * alembic/script/revision.py (read in 1.20.1). Not thread-safe. Layer: above text.h and arena.h.
  */
 #ifndef MIG_CORE_REVISION_H
 #define MIG_CORE_REVISION_H
@@ -16,30 +16,19 @@
 
 #include "core/arena.h"
 #include "core/status.h"
+#include "core/text.h"
 
-typedef struct mig_name {
-    const char *text;
-    size_t length;
-} mig_name;
-
-#define MIG_NAME(literal) ((mig_name){"" literal, sizeof(literal) - 1})
-#define MIG_NO_NAME ((mig_name){NULL, 0})
-
-bool mig_name_equal(mig_name a, mig_name b);
-bool mig_name_is(mig_name name, const char *text);
-bool mig_name_has(mig_name name, char character);
-bool mig_name_is_symbol(mig_name name);    /* head, heads, base */
-size_t mig_name_characters(mig_name name); /* code points */
-int mig_name_compare(mig_name a, mig_name b);
+/* Whether it stands for revisions and cannot be one: head, heads, base. */
+bool mig_is_symbol(mig_text name);
 
 /* One revision file. */
 typedef struct mig_record {
-    mig_name revision;
-    const mig_name *down;
+    mig_text revision;
+    const mig_text *down;
     size_t down_count;
-    const mig_name *labels;
+    const mig_text *labels;
     size_t label_count;
-    const mig_name *depends;
+    const mig_text *depends;
     size_t depend_count;
 } mig_record;
 
@@ -61,9 +50,9 @@ typedef enum mig_graph_error_kind {
 
 typedef struct mig_graph_error {
     mig_graph_error_kind kind; /* MIG_GRAPH_NONE: out of memory */
-    mig_name message;
-    mig_name argument;
-    mig_name *names;
+    mig_text message;
+    mig_text argument;
+    mig_text *names;
     size_t name_count;
     uint32_t record;          /* MIG_GRAPH_MISSING: index of the record */
     bool warns;               /* MIG_GRAPH_MISSING: Alembic warns before its KeyError */
@@ -71,19 +60,28 @@ typedef struct mig_graph_error {
     mig_arena arena;
 } mig_graph_error;
 
+/* Make an error of kind MIG_GRAPH_NONE; takes no memory. `alloc` must outlive it. */
 void mig_graph_error_init(mig_graph_error *error, const mig_alloc *alloc);
+
+/* Free the texts; leaves an error as after mig_graph_error_init. */
 void mig_graph_error_release(mig_graph_error *error);
 
-/* All return MIG_EREVISION, or MIG_ENOMEM. The message is the pieces, one after the other. */
+/* Fill `error` with a kind and a message: `count` pieces, one after the other. Returns
+ * MIG_EREVISION; or MIG_ENOMEM, and the kind is MIG_GRAPH_NONE. */
 mig_status mig_graph_fail_pieces(mig_graph_error *error, mig_graph_error_kind kind,
-                                 const mig_name *pieces, size_t count);
-mig_status mig_graph_fail_names(mig_graph_error *error, mig_graph_error_kind kind,
-                                const mig_name *names, size_t count);
-/* Sets `argument` of an error that is already filled; passes `status` on. */
-mig_status mig_graph_error_argument(mig_graph_error *error, mig_status status, mig_name argument);
+                                 const mig_text *pieces, size_t count);
 
+/* The same, with copies of `count` names instead of a message. */
+mig_status mig_graph_fail_names(mig_graph_error *error, mig_graph_error_kind kind,
+                                const mig_text *names, size_t count);
+
+/* Set `argument` of an error that was just filled with `status`; no text: leave it. Returns
+ * `status`, or MIG_ENOMEM. */
+mig_status mig_graph_error_argument(mig_graph_error *error, mig_status status, mig_text argument);
+
+/* mig_graph_fail_pieces with the pieces as arguments. */
 #define MIG_GRAPH_FAIL(error, kind, ...)                                                           \
-    mig_graph_fail_pieces((error), (kind), (const mig_name[]){__VA_ARGS__},                        \
-                          sizeof((const mig_name[]){__VA_ARGS__}) / sizeof(mig_name))
+    mig_graph_fail_pieces((error), (kind), (const mig_text[]){__VA_ARGS__},                        \
+                          sizeof((const mig_text[]){__VA_ARGS__}) / sizeof(mig_text))
 
 #endif

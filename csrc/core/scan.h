@@ -20,6 +20,7 @@
 
 #include "core/arena.h"
 #include "core/status.h"
+#include "core/text.h"
 
 typedef enum mig_scan_kind {
     MIG_SCAN_ABSENT = 0, /* the file does not assign the name; for doc: there is no docstring */
@@ -29,16 +30,10 @@ typedef enum mig_scan_kind {
     MIG_SCAN_LIST
 } mig_scan_kind;
 
-/* UTF-8, valid, may hold NUL characters; not NUL-terminated. */
-typedef struct mig_scan_text {
-    const char *text;
-    size_t length;
-} mig_scan_text;
-
 typedef struct mig_scan_value {
     mig_scan_kind kind;
     size_t count;
-    const mig_scan_text *items;
+    const mig_text *items; /* valid UTF-8 */
 } mig_scan_value;
 
 typedef struct mig_scan_result {

@@ -18,9 +18,14 @@ typedef struct mig_sha256 {
     unsigned char block[64];
 } mig_sha256;
 
+/* Begin a hash. */
 void mig_sha256_init(mig_sha256 *hash);
+
+/* Add `length` bytes; may be called any number of times. */
 void mig_sha256_add(mig_sha256 *hash, const void *bytes, size_t length);
-/* Lower-case digits, and a NUL. The hash must be initialised again before it is used again. */
+
+/* End the hash: `hex` gets its lower-case digits, and a NUL. It must be initialised again before it
+ * is used again. */
 void mig_sha256_hex(mig_sha256 *hash, char hex[MIG_SHA256_HEX + 1]);
 
 #endif

@@ -16,3 +16,8 @@ mig_status mig_fail(mig_error *error, mig_status code, const char *format, ...)
     }
     return code;
 }
+
+mig_status mig_fail_memory(mig_error *error)
+{
+    return mig_fail(error, MIG_ENOMEM, "out of memory");
+}

@@ -1,11 +1,18 @@
 /*
- * What a core function answers, and how it says what went wrong.
+ * Statuses and errors of the core, and how they are passed on.
  *
  * Every function of csrc/core and csrc/pq that can fail returns a mig_status: 0, or a negative
  * code. It never prints, aborts, or looks at errno on its caller's behalf; it fills a mig_error
  * that the caller owns (a plain struct, nothing to free).
  *
- * Threads: no global state anywhere in the core. GIL: the core knows no Python.
+ * One convention for passing a status on. A function that has nothing to release uses
+ * `MIG_TRY(call);`. One that has jumps to the single label at its end, which releases:
+ *
+ *     status = call;
+ *     if (status != MIG_OK)
+ *         goto done;
+ *
+ * Threads: no global state anywhere in the core. GIL: the core knows no Python. Layer: the lowest.
  */
 #ifndef MIG_CORE_STATUS_H
 #define MIG_CORE_STATUS_H
@@ -42,7 +49,21 @@ typedef struct mig_error {
 #define MIG_PRINTF(fmt, args)
 #endif
 
-/* Fill `error` (may be NULL) and return `code`, so that a caller can `return mig_fail(...)`. */
+/*
+ * Fill `error` (may be NULL) with `code` and a text, which is cut if it is too long; offset and
+ * line are 0. Returns `code`, so that a caller can `return mig_fail(...)`.
+ */
 mig_status mig_fail(mig_error *error, mig_status code, const char *format, ...) MIG_PRINTF(3, 4);
+
+/* mig_fail with MIG_ENOMEM. */
+mig_status mig_fail_memory(mig_error *error);
+
+/* Return from the function with the status of `call`, unless that is MIG_OK. */
+#define MIG_TRY(call)                                                                              \
+    do {                                                                                           \
+        mig_status mig_try_status = (call);                                                        \
+        if (mig_try_status != MIG_OK)                                                              \
+            return mig_try_status;                                                                 \
+    } while (0)
 
 #endif

@@ -1,40 +1,8 @@
-#include "pq/batch.h"
+#include "pq/batch_internal.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "core/sqllex.h"
-
-/* The commands that may go into a pipeline inside the driver's transaction. What changes the
- * session or the transaction is not among them: the driver must see that go. */
-typedef struct command {
-    const char *keyword;
-    bool may_change_facts; /* runs whatever functions it names */
-} command;
-
-static const command COMMANDS[] = {
-    {"ALTER", false},  {"ANALYZE", false}, {"CALL", true},      {"COMMENT", false},
-    {"CREATE", false}, {"DELETE", true},   {"DO", true},        {"DROP", false},
-    {"EXPLAIN", true}, {"GRANT", false},   {"IMPORT", false},   {"INSERT", true},
-    {"LOCK", false},   {"MERGE", true},    {"NOTIFY", false},   {"REASSIGN", false},
-    {"REFRESH", true}, {"REINDEX", false}, {"REVOKE", false},   {"SECURITY", false},
-    {"SELECT", true},  {"TABLE", true},    {"TRUNCATE", false}, {"UPDATE", true},
-    {"VALUES", true},  {"WITH", true},
-};
-
-/* Values of client_encoding beside UTF8 in which ASCII stands for itself, for the server and for
- * the drivers' codecs. */
-static const char *const ASCII_ENCODINGS[] = {
-    "SQL_ASCII",  "LATIN1",     "LATIN2",     "LATIN3",     "LATIN4",  "LATIN5",  "LATIN6",
-    "LATIN7",     "LATIN8",     "LATIN9",     "LATIN10",    "WIN1250", "WIN1251", "WIN1252",
-    "WIN1253",    "WIN1254",    "WIN1255",    "WIN1256",    "WIN1257", "WIN1258", "WIN866",
-    "WIN874",     "KOI8R",      "KOI8U",      "ISO_8859_5", "EUC_CN",  "EUC_JP",  "EUC_KR",
-    "ISO_8859_6", "ISO_8859_7", "ISO_8859_8",
-};
-
-#define COUNT(array) (sizeof(array) / sizeof *(array))
 
 void mig_batch_init(mig_batch *batch, const mig_alloc *alloc)
 {
@@ -62,11 +30,11 @@ static mig_status grow(mig_batch *batch, mig_error *error)
 {
     const mig_alloc *alloc = batch->alloc;
     if (batch->capacity > SIZE_MAX / 4)
-        return mig_fail(error, MIG_ENOMEM, "out of memory");
+        return mig_fail_memory(error);
     size_t capacity = batch->capacity == 0 ? 16 : batch->capacity * 2;
     mig_statement *statements = mig_alloc_array(alloc, capacity, sizeof *statements);
     if (statements == NULL)
-        return mig_fail(error, MIG_ENOMEM, "out of memory");
+        return mig_fail_memory(error);
     if (batch->count > 0)
         memcpy(statements, batch->statements, batch->count * sizeof *statements);
     alloc->release(alloc->ctx, batch->statements);
@@ -110,139 +78,18 @@ void mig_batch_pop(mig_batch *batch, size_t count)
     }
 }
 
-static bool is_ascii(const char *sql, size_t length)
-{
-    unsigned char bits = 0;
-    for (size_t i = 0; i < length; i++)
-        bits |= (unsigned char)sql[i];
-    return bits < 0x80;
-}
-
-/* What there is to know of a text before it is queued. */
-typedef struct reading {
-    mig_sql_info info;       /* with standard_conforming_strings */
-    bool depends_on_strings; /* that setting decides how many statements the text holds */
-    bool is_ascii;
-    bool has_zero;
-} reading;
-
-static reading read_text(const char *sql, size_t length)
-{
-    reading found = {.info = mig_sqllex_classify(sql, length, true),
-                     .is_ascii = is_ascii(sql, length),
-                     .has_zero = length > 0 && memchr(sql, '\0', length) != NULL};
-    found.depends_on_strings = length > 0 && memchr(sql, '\\', length) != NULL &&
-                               mig_sqllex_classify(sql, length, false).kind != found.info.kind;
-    return found;
-}
-
-/* NULL: not on the list. */
-static const command *find_command(const mig_sql_info *info)
-{
-    for (size_t i = 0; i < COUNT(COMMANDS); i++)
-        if (strcmp(info->keyword, COMMANDS[i].keyword) == 0)
-            return &COMMANDS[i];
-    return NULL;
-}
-
-/* True also for several statements, and for what is not on the list. */
-static bool may_change_facts(const mig_sql_info *info)
-{
-    const command *found = find_command(info);
-    if (info->kind != MIG_SQL_ONE)
-        return info->kind != MIG_SQL_NONE;
-    return found == NULL || found->may_change_facts;
-}
-
-static mig_batch_facts facts_of(const mig_session *session)
-{
-    const mig_libpq *pq = &session->pq;
-    mig_batch_facts facts = {.client_encoding = "", .standard_conforming_strings = false};
-    if (session->conn == NULL) /* closed: the table may be gone, too */
-        return facts;
-    const char *encoding = pq->PQparameterStatus(session->conn, "client_encoding");
-    const char *strings = pq->PQparameterStatus(session->conn, "standard_conforming_strings");
-    if (encoding != NULL && strlen(encoding) < sizeof facts.client_encoding)
-        memcpy(facts.client_encoding, encoding, strlen(encoding) + 1);
-    facts.standard_conforming_strings = strings != NULL && strcmp(strings, "on") == 0;
-    return facts;
-}
-
-/* Whether our UTF-8 is what the server reads. */
-static bool is_readable(const mig_batch_facts *facts, bool ascii)
-{
-    if (strcmp(facts->client_encoding, "UTF8") == 0)
-        return true;
-    for (size_t i = 0; ascii && i < COUNT(ASCII_ENCODINGS); i++)
-        if (strcmp(facts->client_encoding, ASCII_ENCODINGS[i]) == 0)
-            return true;
-    return false;
-}
-
-/* Why the first statement of a batch cannot be sent on the connection as it is; NULL if it can. */
-static const char *reason_not_to_begin(const mig_session *session, bool begins)
-{
-    const mig_libpq *pq = &session->pq;
-    if (session->conn != NULL && !pq->has_pipeline)
-        return "a libpq without pipelines";
-    if (session->conn == NULL || session->pid != getpid() ||
-        pq->PQstatus(session->conn) != CONNECTION_OK)
-        return "the connection is closed";
-    if (pq->PQpipelineStatus(session->conn) != 0)
-        return "the driver is in a pipeline";
-    PGTransactionStatusType now = pq->PQtransactionStatus(session->conn);
-    if (now == PQTRANS_ACTIVE)
-        return "the connection is in use";
-    return now == (begins ? PQTRANS_IDLE : PQTRANS_INTRANS) ? NULL : "not in a transaction";
-}
-
-mig_batch_fit mig_batch_judge(const mig_batch *batch, const mig_session *session, const char *sql,
-                              size_t length, bool begins, char why[MIG_BATCH_REASON_SIZE])
-{
-    static const char *const KINDS[] = {"none", "one", "several", "unsure"};
-    const char *reason = NULL;
-    reading text = read_text(sql, length);
-    mig_sql_info info = text.info;
-    mig_batch_facts facts = facts_of(session);
-    if (text.has_zero)
-        reason = "a zero byte";
-    else if (batch->state == MIG_BATCH_FAILED)
-        reason = "the batch has failed";
-    else if (batch->state == MIG_BATCH_IDLE && batch->head == batch->count)
-        reason = reason_not_to_begin(session, begins);
-    if (reason == NULL) {
-        bool is_open = batch->last_changing > batch->ended; /* the facts may not be as they seem */
-        if ((text.depends_on_strings || !text.is_ascii) && is_open)
-            return MIG_BATCH_FITS_LATER;
-        if (text.depends_on_strings && !facts.standard_conforming_strings)
-            info = mig_sqllex_classify(sql, length, false);
-        if (info.kind != MIG_SQL_ONE)
-            reason = KINDS[info.kind];
-        else if (find_command(&info) == NULL)
-            reason = *info.keyword != '\0' ? info.keyword : "no command";
-        else if (!is_readable(&facts, text.is_ascii))
-            reason = "client_encoding is not UTF8";
-    }
-    if (reason == NULL)
-        return MIG_BATCH_FITS;
-    (void)snprintf(why, MIG_BATCH_REASON_SIZE, "%s", reason);
-    return MIG_BATCH_FITS_NOT;
-}
-
 /* Appends a copy. MIG_EINVAL: a zero byte, at which libpq would end the text. */
-static mig_status append(mig_batch *batch, const char *sql, size_t length, const reading *text,
-                         mig_error *error)
+static mig_status append(mig_batch *batch, const char *sql, size_t length,
+                         const mig_batch_text *text, mig_error *error)
 {
     if (text->has_zero)
         return mig_fail(error, MIG_EINVAL, "a statement holds a zero byte");
     if (batch->count == batch->capacity) {
-        mig_status status = grow(batch, error);
-        if (status != MIG_OK)
-            return status;
+        MIG_TRY(grow(batch, error));
     }
     char *copy = length < SIZE_MAX ? batch->alloc->allocate(batch->alloc->ctx, length + 1) : NULL;
     if (copy == NULL)
-        return mig_fail(error, MIG_ENOMEM, "out of memory");
+        return mig_fail_memory(error);
     if (length > 0)
         memcpy(copy, sql, length);
     copy[length] = '\0';
@@ -257,16 +104,14 @@ static mig_status append(mig_batch *batch, const char *sql, size_t length, const
 }
 
 /* Appends a text, and notes what it has to do with the facts. */
-static mig_status add(mig_batch *batch, const char *sql, size_t length, const reading *text,
+static mig_status add(mig_batch *batch, const char *sql, size_t length, const mig_batch_text *text,
                       bool changes_nothing, mig_error *error)
 {
-    mig_status status = append(batch, sql, length, text, error);
-    if (status != MIG_OK)
-        return status;
+    MIG_TRY(append(batch, sql, length, text, error));
     uint64_t number = batch->moved + batch->count;
     if (!text->is_ascii || text->depends_on_strings)
         batch->last_depending = number;
-    if (!changes_nothing && may_change_facts(&text->info))
+    if (!changes_nothing && mig_batch_may_change_facts(&text->info))
         batch->last_changing = number;
     return MIG_OK;
 }
@@ -274,32 +119,30 @@ static mig_status add(mig_batch *batch, const char *sql, size_t length, const re
 mig_status mig_batch_add_judged(mig_batch *batch, const char *sql, size_t length,
                                 bool changes_nothing, mig_error *error)
 {
-    reading text = read_text(sql, length);
+    mig_batch_text text = mig_batch_read_text(sql, length);
     return add(batch, sql, length, &text, changes_nothing, error);
 }
 
 mig_status mig_batch_add(mig_batch *batch, const char *sql, size_t length, mig_error *error)
 {
-    reading text = read_text(sql, length);
-    if (mig_sqllex_changes_transaction(&text.info))
+    mig_batch_text text = mig_batch_read_text(sql, length);
+    if (mig_sql_changes_transaction(&text.info))
         return mig_fail(error, MIG_EDECLINED, "%s changes the transaction", text.info.keyword);
-    mig_status status = add(batch, sql, length, &text, false, error);
-    if (status == MIG_OK)
-        batch->statements[batch->count - 1].needs_simple_query =
-            text.depends_on_strings || text.info.kind == MIG_SQL_SEVERAL ||
-            text.info.kind == MIG_SQL_UNSURE || strcmp(text.info.keyword, "COPY") == 0;
-    return status;
+    MIG_TRY(add(batch, sql, length, &text, false, error));
+    batch->statements[batch->count - 1].needs_simple_query =
+        text.depends_on_strings || text.info.kind == MIG_SQL_SEVERAL ||
+        text.info.kind == MIG_SQL_UNSURE || strcmp(text.info.keyword, "COPY") == 0;
+    return MIG_OK;
 }
 
 mig_status mig_batch_add_begin(mig_batch *batch, const char *sql, mig_error *error)
 {
     if (batch->head != batch->count)
         return mig_fail(error, MIG_EINVAL, "a transaction cannot begin in the middle of a batch");
-    reading text = read_text(sql, strlen(sql));
-    mig_status status = append(batch, sql, strlen(sql), &text, error);
-    if (status == MIG_OK)
-        batch->statements[batch->count - 1].begins = true;
-    return status;
+    mig_batch_text text = mig_batch_read_text(sql, strlen(sql));
+    MIG_TRY(append(batch, sql, strlen(sql), &text, error));
+    batch->statements[batch->count - 1].begins = true;
+    return MIG_OK;
 }
 
 bool mig_batch_is_full(const mig_batch *batch)
@@ -457,23 +300,19 @@ static mig_status check_connection(const mig_batch *batch, mig_session *session,
 static mig_status start_segment(mig_batch *batch, mig_session *session, mig_error *error)
 {
     const mig_libpq *pq = &session->pq;
-    mig_status status = check_connection(batch, session, error);
-    if (status != MIG_OK)
-        return status;
+    MIG_TRY(check_connection(batch, session, error));
     if (!pq->has_pipeline)
         return mig_fail(error, MIG_EINTERNAL, "this libpq (%d) has no pipelines", pq->version);
     size_t last = end_of_segment(batch);
-    mig_batch_facts facts = facts_of(session);
+    mig_batch_facts facts = mig_batch_facts_of(session);
     for (size_t i = batch->sent; i < last; i++)
-        if (!is_readable(&facts, batch->statements[i].is_ascii))
+        if (!mig_batch_is_readable(&facts, batch->statements[i].is_ascii))
             return mig_fail(error, MIG_EINTERNAL,
                             "client_encoding became %s while statements waited to be sent",
                             facts.client_encoding);
-    status = mig_session_enter(session, error);
-    if (status != MIG_OK)
-        return status;
+    MIG_TRY(mig_session_enter(session, error));
     if (!pq->PQenterPipelineMode(session->conn)) {
-        status = mig_session_failed(session, NULL, error);
+        mig_status status = mig_session_failed(session, NULL, error);
         mig_session_leave(session);
         return status;
     }
@@ -498,7 +337,7 @@ static void abort_rest(mig_batch *batch)
  * while others that depend on it were on their way: nobody can say how those were read. */
 static mig_status check_facts(const mig_batch *batch, const mig_session *session, mig_error *error)
 {
-    mig_batch_facts now = facts_of(session);
+    mig_batch_facts now = mig_batch_facts_of(session);
     bool same = strcmp(now.client_encoding, batch->facts.client_encoding) == 0 &&
                 now.standard_conforming_strings == batch->facts.standard_conforming_strings;
     if (same || batch->last_depending <= batch->ended || batch->last_changing > batch->ended)
@@ -605,13 +444,12 @@ mig_status mig_batch_poll(mig_batch *batch, mig_session *session, mig_error *err
 /* Sends the next statement as a simple query, and waits for its results. */
 static mig_status run_simple(mig_batch *batch, mig_session *session, mig_error *error)
 {
-    mig_status status = check_connection(batch, session, error);
-    if (status != MIG_OK)
-        return status;
+    MIG_TRY(check_connection(batch, session, error));
     mig_statement *statement = &batch->statements[batch->sent];
     batch->segments++;
     session->sent++;
-    status = mig_session_execute(session, statement->sql, statement->tag, &statement->rows, error);
+    mig_status status =
+        mig_session_execute(session, statement->sql, statement->tag, &statement->rows, error);
     release_text(batch, statement);
     batch->unsent_bytes -= statement->length;
     statement->state = status == MIG_OK ? MIG_STATEMENT_OK : MIG_STATEMENT_ERROR;

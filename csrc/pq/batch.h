@@ -3,29 +3,27 @@
  *
  * Statements are queued and run in order on a session that is inside a transaction. Each has its
  * own result. They go out in segments; each ends with a Sync, and between two segments the
- * connection is out of pipeline mode. The server keeps its answers back until the end of a segment
- * (or 8 kB), except for a statement that is `prompt`.
+ * connection is out of pipeline mode. The server holds its answers back until the end of a segment
+ * (or 8 kB), except for a statement that is `prompt`. A statement is judged before it is queued
+ * (mig_batch_judge), never afterwards: what is queued is sent once, in its order, or the batch
+ * fails.
  *
- * A statement is judged before it is queued (mig_batch_judge), never afterwards: what is queued is
- * sent once, in its place, or the batch fails. The session counts what was sent and what was
- * confirmed (mig_session.sent, .confirmed), for a caller that compares them with its own count.
+ *    +--------------------- end_segment: all results are good ---------------------+
+ *    v                                                                             |
+ *   IDLE -- start_segment --> SENDING -- Sync is sent --> DRAINING -- its result --> SYNCED
+ *    ^                           |                            |                    |
+ *    |                           | the connection was cut     |                    | an error,
+ *    |                           v                            v                    v interrupted
+ *    +-- mig_batch_release -- FAILED <---------------------------------------------+
  *
- *                start_segment             Sync handed to libpq            the Sync's answer
- *        IDLE ----------------> SENDING ----------------------> DRAINING ------------------->
- * SYNCED ^                        |                                |                           | |
- * +---- the connection is cut -----+                           | |   all good | |
- *         +--------------------------------------------------------------- end_segment --------+
- *         |                                       v                                             |
- *         +------- mig_batch_release ---------- FAILED <---- an error, or interrupted ---------+
- *
- * While the state is SENDING, DRAINING or SYNCED the session is entered, in pipeline mode, and
- * nobody else may use the connection. FAILED: the first error is told, nothing more is sent, the
- * transaction is as the server left it, and the connection is the driver's again. Segments are
- * bounded by MIG_BATCH_SEGMENT_*, and the socket is read while it is written, so that neither full
- * buffers nor memory can stop it.
+ * While the state is SENDING, DRAINING or SYNCED the session is entered and in pipeline mode: the
+ * connection must not be used otherwise. FAILED: the first error is reported, nothing more is sent,
+ * the transaction is as the server left it, and the connection can be used again. Segments are
+ * bounded by MIG_BATCH_SEGMENT_*, and the socket is read while it is written, so that full buffers
+ * cannot block both sides.
  *
  * Ownership: the caller owns the struct, which owns copies of the statements until they are sent.
- * One thread at a time. GIL: see session.h. Cost: O(bytes).
+ * One thread at a time. GIL: see session.h. Cost: O(bytes). Layer: above session.h.
  */
 #ifndef MIG_PQ_BATCH_H
 #define MIG_PQ_BATCH_H
@@ -100,89 +98,102 @@ typedef struct mig_batch {
     mig_diagnostics diagnostics;
 } mig_batch;
 
-/* Makes an empty batch. */
+/* Make an empty batch, IDLE. `alloc` must outlive it. */
 void mig_batch_init(mig_batch *batch, const mig_alloc *alloc);
 
-/* Leaves an empty batch, IDLE, that can be used again. Nothing may be in flight. */
+/* Free all statements and leave an empty batch, IDLE, that can be used again. Nothing may be in
+ * flight. */
 void mig_batch_release(mig_batch *batch);
 
 typedef enum mig_batch_fit {
     MIG_BATCH_FITS,
-    MIG_BATCH_FITS_LATER, /* when what was queued is confirmed: judge it again then */
-    MIG_BATCH_FITS_NOT    /* `why` says why: it goes the driver's way */
+    MIG_BATCH_FITS_LATER, /* judge it again when what was queued is confirmed */
+    MIG_BATCH_FITS_NOT    /* it goes the driver's way: `why` says why */
 } mig_batch_fit;
 
-/*
- * Whether one statement, as the driver would send it, may be queued now: it is alone in its text,
- * its command is on the list, and its bytes are what the driver would send. Allowed is what is
- * listed; the rest is the driver's. Reads the session's parameters; changes nothing, sends nothing.
- *
- * begins: a BEGIN will be queued before it, in an empty batch. why: with FITS_NOT, a few words, to
- * be counted.
- */
 #define MIG_BATCH_REASON_SIZE 64
+
+/*
+ * Whether one statement, as the driver would send it, may be queued now: it is the only one in its
+ * text, its command is on the list, and its bytes are what the driver would send. begins: a BEGIN
+ * will be queued before it, in an empty batch. why: filled with a few words for FITS_NOT.
+ *
+ * Reads the session's parameters, whose connection may be NULL; changes nothing, sends nothing,
+ * never blocks.
+ */
 mig_batch_fit mig_batch_judge(const mig_batch *batch, const mig_session *session, const char *sql,
                               size_t length, bool begins, char why[MIG_BATCH_REASON_SIZE]);
 
 /*
- * Queues a statement of which mig_batch_judge has just said that it fits. `changes_nothing`: the
- * caller knows that it changes none of the facts (a version row, a question of the lock's). MIG_OK;
- * MIG_ENOMEM: the batch is as before.
+ * Queue a copy of a statement that mig_batch_judge has just said to fit. changes_nothing: the
+ * caller knows that it changes none of the facts (a version row, a query about the lock).
+ *
+ * MIG_OK. MIG_EINVAL: a NUL byte. MIG_ENOMEM. After a failure the batch is as before. Sends
+ * nothing.
  */
 mig_status mig_batch_add_judged(mig_batch *batch, const char *sql, size_t length,
                                 bool changes_nothing, mig_error *error);
 
 /*
- * Queues a text of any kind, for mig_batch_run or mig_batch_wait on our own session: what does not
- * fit into a pipeline (several statements, what the lexer is not sure about, COPY) is marked
- * needs_simple_query and goes alone between two segments. MIG_OK. MIG_EINVAL: a zero byte.
- * MIG_EDECLINED: transaction control. MIG_ENOMEM. After an error the batch is as before.
+ * Queue a copy of a text of any kind, for mig_batch_run or mig_batch_wait on our own session. What
+ * does not fit into a pipeline (several statements, what the lexer is not sure about, COPY) is
+ * marked needs_simple_query, and is sent by itself between two segments.
+ *
+ * MIG_OK. MIG_EINVAL: a NUL byte. MIG_EDECLINED: transaction control. MIG_ENOMEM. After a failure
+ * the batch is as before. Sends nothing.
  */
 mig_status mig_batch_add(mig_batch *batch, const char *sql, size_t length, mig_error *error);
 
-/* Queues the driver's own BEGIN, first in an empty batch, where the driver would send it now.
- * MIG_EINVAL: the batch is not empty. Else as mig_batch_add. */
+/* Queue the driver's own BEGIN, first in an empty batch, where the driver would send it now.
+ * MIG_EINVAL: the batch is not empty. Else as mig_batch_add_judged. */
 mig_status mig_batch_add_begin(mig_batch *batch, const char *sql, mig_error *error);
 
-/* Takes back the last `count` statements that were added and not sent. */
+/* Take back the last `count` statements, which were added and not sent. */
 void mig_batch_pop(mig_batch *batch, size_t count);
 
 /*
- * Four ways to go on. Each sends what it can and takes the results that are there.
- *   poll       never waits; starts no statement that needs a simple query
- *   run        until all is done
- *   wait       until there is a result that was not there before
- *   make_room  until mig_batch_is_full says no
+ * Send what can be sent and read the results that are there, without waiting. Starts no statement
+ * that needs a simple query. `error` may be NULL here and in the next three.
  *
- * MIG_OK. MIG_ESERVER: a statement or the connection failed; batch->failed and
- * session->diagnostics say more. MIG_EINTR: the hook said stop, the server was asked to cancel.
- * MIG_EINTERNAL: the connection is not as it was when the statements were queued. MIG_EINVAL: not
- * in a transaction, closed, or a fork's. MIG_EIO, MIG_ENOMEM. After an error the state is FAILED.
- * Never MIG_EDECLINED.
+ * MIG_OK: the state is IDLE, SENDING or DRAINING. MIG_ESERVER: a statement or the connection
+ * failed; batch->failed and session->diagnostics say more. MIG_EINTR: the hook said stop, and the
+ * server was asked to cancel. MIG_EINTERNAL: the connection is not as it was when the statements
+ * were queued. MIG_EINVAL: not in a transaction, closed, or it belongs to the parent of this
+ * process. MIG_EIO, MIG_ENOMEM. After a failure the state is FAILED. Never MIG_EDECLINED.
  */
 mig_status mig_batch_poll(mig_batch *batch, mig_session *session, mig_error *error);
+
+/* As mig_batch_poll, but block until all statements have run: then the state is IDLE. */
 mig_status mig_batch_run(mig_batch *batch, mig_session *session, mig_error *error);
+
+/* As mig_batch_poll, but block until there is a result that was not there before, or all have run.
+ */
 mig_status mig_batch_wait(mig_batch *batch, mig_session *session, mig_error *error);
+
+/* As mig_batch_poll, but block until mig_batch_is_full is false; returns at once if it is. */
 mig_status mig_batch_make_room(mig_batch *batch, mig_session *session, mig_error *error);
 
-/* Cancels what runs on the server and waits for the end of the segment; sends nothing more. */
+/* Cancel what runs on the server, and block until the segment has ended, MIG_DRAIN_MS at most.
+ * Nothing more is sent. Afterwards nothing is in flight. */
 void mig_batch_abandon(mig_batch *batch, mig_session *session);
 
-/* The same for a caller that must not wait, after mig_session_stop: takes what is there. False when
- * nothing is in flight any more. give_up: cuts the connection instead of hearing the server out. */
+/* The same for a caller that must not wait, after mig_session_stop: reads what is there. False when
+ * nothing is in flight any more. give_up: break the connection instead of waiting for the server.
+ */
 bool mig_batch_drain(mig_batch *batch, mig_session *session, bool give_up);
 
-/* A segment is in flight: the connection is ours. */
+/* Whether a segment is in flight: then the connection must not be used otherwise. */
 bool mig_batch_in_flight(const mig_batch *batch);
 
-/* More is queued than one segment holds: time to wait. */
+/* Whether more is queued than one segment holds: time to wait. */
 bool mig_batch_is_full(const mig_batch *batch);
 
-/* The end of those whose results are there and good. The last one of a segment is held back until
- * the segment has ended: a caller that has all results assumes that the connection is idle. */
+/* The end of the statements whose results are there and good. The last one of a segment is held
+ * back until the segment has ended: a caller that has all results assumes that the connection is
+ * idle. */
 size_t mig_batch_good(const mig_batch *batch);
 
-/* Forgets the first `count` statements, whose results are there. */
+/* Forget the first `count` statements, whose results must be there. */
 void mig_batch_drop(mig_batch *batch, size_t count);
 
 #endif

@@ -1,6 +1,6 @@
 /*
  * libpq through a function table: we compile against its headers and link nothing, so that
- * importing us never fails for want of a libpq, and a driver's connection is served by that
+ * the module can be imported without a libpq, and a driver's connection is served by that
  * driver's own copy.
  *
  * A table is filled from a library file or the system's libpq (mig_libpq_load), or from the
@@ -83,16 +83,16 @@ typedef struct mig_libpq {
     int (*PQpipelineStatus)(const PGconn *); /* 0: not in a pipeline */
 } mig_libpq;
 
-/* `path`: a library file, or NULL for the system's libpq. MIG_EIO when there is none that can be
- * used. */
+/* Fill `table` from the library file `path`, or from the system's libpq for NULL. MIG_OK; MIG_EIO:
+ * there is none that can be used, and the table is zeros. Blocks while the file is loaded. */
 mig_status mig_libpq_load(mig_libpq *table, const char *path, mig_error *error);
 
-/* `driver_file`: the file of an extension that is loaded in this process and depends on a libpq (or
- * a libpq that is loaded itself). MIG_EDECLINED when it is not loaded or brings no libpq that can
- * be used. */
+/* Fill `table` from the libpq that `driver_file` uses: the file of an extension that is loaded in
+ * this process and depends on a libpq (or a libpq that is loaded itself). MIG_OK; MIG_EDECLINED: it
+ * is not loaded, or has no libpq that can be used, and the table is zeros. */
 mig_status mig_libpq_borrow(mig_libpq *table, const char *driver_file, mig_error *error);
 
-/* Accepts a table of zeros; leaves one. */
+/* Give the handle of the library back. Accepts a table of zeros; leaves one. */
 void mig_libpq_release(mig_libpq *table);
 
 #endif

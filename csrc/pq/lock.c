@@ -5,34 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The code point at `*text`, which moves behind it; what is no UTF-8 is U+FFFD, byte by byte. */
-static uint32_t next_code_point(const unsigned char **text)
-{
-    const unsigned char *p = *text;
-    uint32_t point = *p;
-    size_t more = point < 0x80 ? 0 : point >= 0xF0 ? 3 : point >= 0xE0 ? 2 : point >= 0xC2 ? 1 : 4;
-    static const uint32_t LEAST[] = {0, 0x80, 0x800, 0x10000};
-    *text = p + 1;
-    if (more == 0)
-        return point;
-    if (more == 4 || point > 0xF4)
-        return 0xFFFD;
-    point &= 0x3Fu >> more;
-    for (size_t i = 1; i <= more; i++) {
-        if ((p[i] & 0xC0) != 0x80)
-            return 0xFFFD;
-        point = point << 6 | (p[i] & 0x3F);
-    }
-    if (point < LEAST[more] || point > 0x10FFFF || (point >= 0xD800 && point <= 0xDFFF))
-        return 0xFFFD;
-    *text = p + more + 1;
-    return point;
-}
+#include "core/text.h"
 
 /* `text` as E'...'. NULL: out of memory. */
 static const char *literal(const char *text, mig_arena *arena)
 {
-    const unsigned char *p = (const unsigned char *)text;
     enum { LONGEST = 10 }; /* \U0010FFFF, and its NUL is the one of the whole */
     size_t length = strlen(text);
     if (length > SIZE_MAX / LONGEST - 4)
@@ -42,8 +19,14 @@ static const char *literal(const char *text, mig_arena *arena)
     if (made == NULL)
         return NULL;
     memcpy(made, "E'", 2);
-    while (*p != '\0') {
-        uint32_t point = next_code_point(&p);
+    for (size_t i = 0; i < length;) {
+        uint32_t point;
+        size_t bytes = mig_utf8_decode(text + i, length - i, &point);
+        if (point == MIG_UTF8_INVALID) {
+            bytes = 1; /* each byte is replaced */
+            point = MIG_UTF8_REPLACEMENT;
+        }
+        i += bytes;
         if (point >= 0x80) {
             at += (size_t)snprintf(made + at, size - at, "\\U%08" PRIX32, point);
             continue;
@@ -115,7 +98,7 @@ mig_status mig_lock_sql_try(const mig_version_table *table, bool for_session, in
                       "WHERE nspname = ",
             by_path ? "" : schema, by_path ? "" : ")",
             by_path ? "pg_catalog.current_schema()" : schema, name, take);
-    return *sql != NULL ? MIG_OK : mig_fail(error, MIG_ENOMEM, "out of memory");
+    return *sql != NULL ? MIG_OK : mig_fail_memory(error);
 }
 
 mig_status mig_lock_sql_holders(int64_t key, mig_arena *arena, const char **sql, mig_error *error)
@@ -132,7 +115,7 @@ mig_status mig_lock_sql_holders(int64_t key, mig_arena *arena, const char **sql,
                   "WHERE d.datname = pg_catalog.current_database())\n"
                   "GROUP BY 1, 2, 3 ORDER BY 1",
                   (uint32_t)(bits >> 32), (uint32_t)(bits & UINT32_MAX));
-    return *sql != NULL ? MIG_OK : mig_fail(error, MIG_ENOMEM, "out of memory");
+    return *sql != NULL ? MIG_OK : mig_fail_memory(error);
 }
 
 mig_status mig_lock_sql_invalid(const char *words, mig_arena *arena, const char **sql,
@@ -157,5 +140,5 @@ mig_status mig_lock_sql_invalid(const char *words, mig_arena *arena, const char 
             "WHERE p.index_relid = i.indexrelid)\n"
             "ORDER BY 1",
             list, list);
-    return *sql != NULL ? MIG_OK : mig_fail(error, MIG_ENOMEM, "out of memory");
+    return *sql != NULL ? MIG_OK : mig_fail_memory(error);
 }

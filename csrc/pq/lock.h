@@ -1,9 +1,9 @@
 /*
  * The lock of a run of migrations, as SQL: one advisory lock of PostgreSQL for each version table.
  *
- * Only texts are made here, so that every driver can ask them, ours over a mig_session and those
- * without a PGconn their own way; migrate_ext/locking/lock.py knows when which is asked. None of them waits
- * in the server: a waiter inside a lock call would deadlock with CREATE INDEX CONCURRENTLY.
+ * Only texts are made here, so that every driver can send them, also one without a PGconn;
+ * migrate_ext/locking/lock.py decides when each is sent. None of them waits in the server: a waiter
+ * inside a lock call would deadlock with CREATE INDEX CONCURRENTLY.
  *
  * The key is hashed from schema and name of the version table; an advisory lock is the database's
  * own. The schema is the one that the table is found in by search_path, or would be made in, so
@@ -20,27 +20,32 @@
 
 #include "core/arena.h"
 #include "core/status.h"
-#include "pq/version.h"
+#include "pq/version_table.h"
 
 /*
- * Try the lock, for the session or for the open transaction; answered with one row of texts: the
- * key, 't' or 'f' (had or not; NULL: refused, the session is another's, see below), the isolation
- * level, and what the version table is ("table", "missing", "no version_num").
+ * *sql = a query that tries the lock, for the session or for the open transaction. Its answer is
+ * one row of texts: the key, 't' or 'f' (whether it was taken; NULL: not tried, the session is
+ * another one, see below), the isolation level, and what the version table is ("table", "missing",
+ * "no version_num").
  *
- * backend_pid is what the server told when the connection was made. A pooler that shares server
- * sessions between transactions gives its own number there; then a session's lock would stay with a
- * session that is soon somebody else's, and is not taken. 0: not compared.
+ * backend_pid is what the server reported when the connection was made. A pooler that shares server
+ * sessions between transactions reports its own number there; a session lock would stay with a
+ * server session that another client gets next, so it is not tried. 0: not compared.
+ *
+ * MIG_OK, MIG_ENOMEM. Sends nothing, here and in the next two.
  */
 mig_status mig_lock_sql_try(const mig_version_table *table, bool for_session, int backend_pid,
                             mig_arena *arena, const char **sql, mig_error *error);
 
-/* One row a holder: pid, application_name, since when it is connected (NULL where we may not know).
- * The rest of the questions about a key: see lock.py. */
+/* *sql = a query for the holders of a key, one row each: pid, application_name, time of connection
+ * (NULL where the role may not see it). The other queries about a key are in lock.py. */
 mig_status mig_lock_sql_holders(int64_t key, mig_arena *arena, const char **sql, mig_error *error);
 
-/* The indexes named in `words` (separated by blanks) that an interrupted CREATE INDEX CONCURRENTLY
- * left, and that nobody is building, in schemas of search_path or named in `words`: the name as
- * SQL, the table's name. */
+/*
+ * *sql = a query for indexes that an interrupted CREATE INDEX CONCURRENTLY left and that no session
+ * is building: those named in `words` (separated by blanks), in schemas of search_path or named in
+ * `words`. One row each: the name as SQL, the table's name.
+ */
 mig_status mig_lock_sql_invalid(const char *words, mig_arena *arena, const char **sql,
                                 mig_error *error);
 

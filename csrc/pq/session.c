@@ -1,7 +1,6 @@
-/* clock_gettime */
-#define _POSIX_C_SOURCE 200809L
+#define _POSIX_C_SOURCE 200809L /* clock_gettime */
 
-#include "pq/session.h"
+#include "pq/session_internal.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -24,7 +23,7 @@ static const int DIAGNOSTIC_CODES[MIG_DIAGNOSTIC_FIELDS] = {
     PG_DIAG_SOURCE_LINE,        PG_DIAG_SOURCE_FUNCTION,
 };
 
-static int64_t now_ms(void)
+int64_t mig_now_ms(void)
 {
     struct timespec t;
     (void)clock_gettime(CLOCK_MONOTONIC, &t);
@@ -68,6 +67,11 @@ static void receive_notice(void *arg, const PGresult *result)
     session->last_notice = notice;
 }
 
+void mig_session_collect_notices(mig_session *session)
+{
+    (void)session->pq.PQsetNoticeReceiver(session->conn, receive_notice, session);
+}
+
 void mig_session_init(mig_session *session, mig_libpq *pq, const mig_alloc *alloc, mig_hook hook)
 {
     memset(session, 0, sizeof *session);
@@ -97,7 +101,7 @@ void mig_session_release(mig_session *session)
 }
 
 /* libpq's texts end in newlines. */
-static mig_status fail_with_text(mig_error *error, mig_status code, const char *text)
+mig_status mig_fail_with_libpq_text(mig_error *error, mig_status code, const char *text)
 {
     size_t length = strlen(text);
     while (length > 0 && text[length - 1] == '\n')
@@ -112,7 +116,7 @@ mig_status mig_session_failed(mig_session *session, const PGresult *result, mig_
     if (result != NULL) {
         if (mig_diagnostics_copy(&session->diagnostics, &session->pq, result, &session->arena) !=
             MIG_OK)
-            return mig_fail(error, MIG_ENOMEM, "out of memory");
+            return mig_fail_memory(error);
         text = session->pq.PQresultErrorMessage(result);
     }
     if (*text == '\0')
@@ -125,12 +129,12 @@ mig_status mig_session_failed(mig_session *session, const PGresult *result, mig_
         length--;
     char *message = mig_arena_copy(&session->arena, text, length);
     if (message == NULL)
-        return mig_fail(error, MIG_ENOMEM, "out of memory");
+        return mig_fail_memory(error);
     session->diagnostics.message = message;
-    return fail_with_text(error, MIG_ESERVER, text);
+    return mig_fail_with_libpq_text(error, MIG_ESERVER, text);
 }
 
-static bool stop_is_asked(mig_session *session)
+bool mig_session_asks_to_stop(mig_session *session)
 {
     /* The hook may set it by itself, too. */
     if (!session->interrupted && session->hook.interrupted != NULL &&
@@ -140,7 +144,7 @@ static bool stop_is_asked(mig_session *session)
 }
 
 /* 1: ready; 0: not within `timeout` ms; -1: a signal or an error, errno says which. */
-static int poll_socket(int socket, bool reading, bool writing, int timeout)
+int mig_poll_socket(int socket, bool reading, bool writing, int timeout)
 {
     struct pollfd fd = {.fd = socket, .events = 0, .revents = 0};
     if (reading)
@@ -209,25 +213,25 @@ mig_status mig_session_wait(mig_session *session, bool writing, mig_error *error
     int fd = session->pq.PQsocket(session->conn);
     if (fd < 0)
         return mig_session_failed(session, NULL, error);
-    int ready = poll_socket(fd, true, writing, 0);
+    int ready = mig_poll_socket(fd, true, writing, 0);
     if (ready == 0 && session->unread) {
         session->unread = false;
         session->waits++;
     }
-    int64_t until = now_ms() + MIG_DRAIN_MS;
+    int64_t until = mig_now_ms() + MIG_DRAIN_MS;
     while (ready <= 0) {
         if (ready < 0 && errno != EINTR)
             return mig_fail(error, MIG_EIO, "cannot wait for the server: poll failed");
-        if (stop_is_asked(session) && session->conn != NULL && !session->cancelled) {
+        if (mig_session_asks_to_stop(session) && session->conn != NULL && !session->cancelled) {
             cancel_on_server(session);
-            until = now_ms() + MIG_DRAIN_MS;
+            until = mig_now_ms() + MIG_DRAIN_MS;
         }
         if (session->conn == NULL)
             break;
-        if (session->interrupted && now_ms() >= until)
+        if (session->interrupted && mig_now_ms() >= until)
             return mig_fail(error, MIG_EIO, "the server did not answer after it was asked to stop");
         wait_begins(session);
-        ready = poll_socket(fd, true, writing, MIG_TICK_MS);
+        ready = mig_poll_socket(fd, true, writing, MIG_TICK_MS);
         int why = errno;
         wait_ends(session);
         errno = why;
@@ -250,12 +254,10 @@ mig_status mig_session_flush_all(mig_session *session, mig_error *error)
 {
     for (;;) {
         bool pending = false;
-        mig_status status = mig_session_flush(session, &pending, error);
-        if (status != MIG_OK || !pending)
-            return status;
-        status = mig_session_wait(session, true, error);
-        if (status != MIG_OK)
-            return status;
+        MIG_TRY(mig_session_flush(session, &pending, error));
+        if (!pending)
+            return MIG_OK;
+        MIG_TRY(mig_session_wait(session, true, error));
     }
 }
 
@@ -263,9 +265,7 @@ mig_status mig_session_result(mig_session *session, PGresult **result, mig_error
 {
     *result = NULL;
     while (session->pq.PQisBusy(session->conn)) {
-        mig_status status = mig_session_wait(session, false, error);
-        if (status != MIG_OK)
-            return status;
+        MIG_TRY(mig_session_wait(session, false, error));
     }
     *result = session->pq.PQgetResult(session->conn);
     return MIG_OK;
@@ -291,9 +291,7 @@ mig_status mig_session_check(mig_session *session, mig_error *error)
 mig_status mig_session_enter(mig_session *session, mig_error *error)
 {
     const mig_libpq *pq = &session->pq;
-    mig_status status = mig_session_check(session, error);
-    if (status != MIG_OK)
-        return status;
+    MIG_TRY(mig_session_check(session, error));
     session->was_nonblocking = pq->PQisnonblocking(session->conn) != 0;
     session->interrupted = session->cancelled = false;
     session->unread = false;
@@ -324,7 +322,7 @@ static mig_status copy_rows(mig_session *session, const PGresult *result, mig_ar
                        : rows->rows * rows->columns;
     rows->values = mig_arena_get_array(arena, cells, sizeof *rows->values);
     if (rows->values == NULL)
-        return mig_fail(error, MIG_ENOMEM, "out of memory");
+        return mig_fail_memory(error);
     for (int y = 0; y < height; y++)
         for (int x = 0; x < width; x++) {
             size_t cell = (size_t)y * rows->columns + (size_t)x;
@@ -334,7 +332,7 @@ static mig_status copy_rows(mig_session *session, const PGresult *result, mig_ar
             rows->values[cell] = mig_arena_copy(arena, pq->PQgetvalue(result, y, x),
                                                 (size_t)pq->PQgetlength(result, y, x));
             if (rows->values[cell] == NULL)
-                return mig_fail(error, MIG_ENOMEM, "out of memory");
+                return mig_fail_memory(error);
         }
     return MIG_OK;
 }
@@ -351,9 +349,7 @@ static mig_status discard_copy(mig_session *session, mig_error *error)
             return MIG_OK;
         if (length > 0)
             continue;
-        mig_status status = mig_session_wait(session, false, error);
-        if (status != MIG_OK)
-            return status;
+        MIG_TRY(mig_session_wait(session, false, error));
     }
 }
 
@@ -365,9 +361,7 @@ static mig_status end_copy_in(mig_session *session, mig_error *error)
             return mig_session_failed(session, NULL, error);
         if (sent > 0)
             return mig_session_flush_all(session, error);
-        mig_status status = mig_session_wait(session, true, error);
-        if (status != MIG_OK)
-            return status;
+        MIG_TRY(mig_session_wait(session, true, error));
     }
 }
 
@@ -421,9 +415,8 @@ static mig_status run_simple(mig_session *session, const char *sql, answer *a, m
 {
     mig_diagnostics diagnostics = {.sqlstate = ""};
     mig_error later;
-    mig_status status = mig_session_enter(session, error), first = MIG_OK;
-    if (status != MIG_OK)
-        return status;
+    mig_status status = MIG_OK, first = MIG_OK;
+    MIG_TRY(mig_session_enter(session, error));
     if (!session->pq.PQsendQuery(session->conn, sql)) {
         status = mig_session_failed(session, NULL, error);
         goto leave;
@@ -520,213 +513,4 @@ mig_status mig_session_borrow(mig_session *session, PGconn *conn, mig_error *err
     session->conn = conn;
     session->borrowed = true;
     return MIG_OK;
-}
-
-/* Connecting. */
-
-/* What libpq found out about its parameters: from us, the environment, a service file, its
- * defaults. */
-typedef struct effective {
-    int timeout; /* seconds; 0: none */
-    char *host, *hostaddr, *port, *target;
-    bool balances; /* load_balance_hosts=random */
-} effective;
-
-static char *copy_option(const PQconninfoOption *options, const char *keyword, mig_arena *arena)
-{
-    for (; options->keyword != NULL; options++)
-        if (strcmp(options->keyword, keyword) == 0)
-            return options->val != NULL ? mig_arena_copy(arena, options->val, strlen(options->val))
-                                        : NULL;
-    return NULL;
-}
-
-static void read_effective(mig_session *session, mig_arena *arena, effective *e)
-{
-    memset(e, 0, sizeof *e);
-    PQconninfoOption *options = session->pq.PQconninfo(session->conn);
-    if (options == NULL)
-        return;
-    const char *timeout = copy_option(options, "connect_timeout", arena);
-    if (timeout != NULL) {
-        long seconds = strtol(timeout, NULL, 10);
-        /* libpq: a timeout of one second is two, because its clock counts whole seconds. */
-        e->timeout = seconds <= 0 ? 0 : seconds == 1 ? 2 : seconds > 86400 ? 86400 : (int)seconds;
-    }
-    e->host = copy_option(options, "host", arena);
-    e->hostaddr = copy_option(options, "hostaddr", arena);
-    e->port = copy_option(options, "port", arena);
-    e->target = copy_option(options, "target_session_attrs", arena);
-    const char *balance = copy_option(options, "load_balance_hosts", arena);
-    e->balances = balance != NULL && strcmp(balance, "random") == 0;
-    session->pq.PQconninfoFree(options);
-}
-
-static size_t count_items(const char *list)
-{
-    size_t count = list != NULL && *list != '\0';
-    for (; list != NULL && *list != '\0'; list++)
-        count += *list == ',';
-    return count;
-}
-
-/* The i-th of a comma list; of a list of one, always that one. */
-static char *item(const char *list, size_t i, mig_arena *arena)
-{
-    if (list == NULL)
-        return NULL;
-    if (count_items(list) <= 1)
-        return mig_arena_copy(arena, list, strlen(list));
-    while (i > 0 && (list = strchr(list, ',')) != NULL) {
-        list++;
-        i--;
-    }
-    return list != NULL ? mig_arena_copy(arena, list, strcspn(list, ",")) : NULL;
-}
-
-/* Polls the connection that was started to its end. */
-static mig_status finish_connecting(mig_session *session, int timeout, mig_error *error)
-{
-    const mig_libpq *pq = &session->pq;
-    int64_t until = now_ms() + (int64_t)timeout * 1000;
-    PostgresPollingStatusType state = PGRES_POLLING_WRITING;
-    if (pq->PQstatus(session->conn) == CONNECTION_BAD)
-        return fail_with_text(error, MIG_ECONNECT, pq->PQerrorMessage(session->conn));
-    while (state != PGRES_POLLING_OK) {
-        int fd = pq->PQsocket(session->conn);
-        bool reading = state == PGRES_POLLING_READING;
-        int ready = poll_socket(fd, reading, !reading, 0);
-        if (ready == 0 && reading)
-            session->waits++;
-        while (ready <= 0) {
-            if (ready < 0 && errno != EINTR)
-                return mig_fail(error, MIG_EIO, "cannot wait for the server: poll failed");
-            if (stop_is_asked(session))
-                return mig_fail(error, MIG_EINTR, "interrupted");
-            int64_t left = until - now_ms();
-            if (timeout > 0 && left <= 0)
-                return mig_fail(error, MIG_ECONNECT,
-                                "connection to the server failed: timeout expired");
-            ready = poll_socket(fd, reading, !reading,
-                                timeout > 0 && left < MIG_TICK_MS ? (int)left : MIG_TICK_MS);
-        }
-        state = pq->PQconnectPoll(session->conn);
-        if (state == PGRES_POLLING_FAILED)
-            return fail_with_text(error, MIG_ECONNECT, pq->PQerrorMessage(session->conn));
-    }
-    return MIG_OK;
-}
-
-static mig_status start(mig_session *session, const char *const *keywords,
-                        const char *const *values, mig_error *error)
-{
-    if (session->conn != NULL)
-        session->pq.PQfinish(session->conn);
-    session->conn = session->pq.PQconnectStartParams(keywords, values, 0);
-    return session->conn != NULL ? MIG_OK : mig_fail(error, MIG_ENOMEM, "out of memory");
-}
-
-/* 0, 1 ... in their order, or shuffled. */
-static void put_in_order(size_t *order, size_t count, bool shuffled)
-{
-    uint64_t random = (uint64_t)now_ms() ^ ((uint64_t)getpid() << 32) ^ (uintptr_t)order;
-    for (size_t i = 0; i < count; i++) {
-        random = random * 6364136223846793005u + 1442695040888963407u;
-        size_t j = shuffled ? (size_t)(random >> 33) % (i + 1) : i;
-        if (j < i)
-            order[i] = order[j];
-        order[j] = i;
-    }
-}
-
-/* libpq goes on to the next host when the time for one is over, but only in its blocking call: so
- * hosts are tried one by one here. `extra` is where the parameters of the attempt go: later ones
- * win. */
-static mig_status try_hosts(mig_session *session, const effective *e, const char **keywords,
-                            const char **values, size_t extra, size_t hosts, mig_arena *arena,
-                            mig_error *error)
-{
-    bool prefer = e->target != NULL && strcmp(e->target, "prefer-standby") == 0;
-    mig_error first = {.code = MIG_OK};
-    size_t *order = mig_arena_get_array(arena, hosts, sizeof *order);
-    if (order == NULL)
-        return mig_fail(error, MIG_ENOMEM, "out of memory");
-    put_in_order(order, hosts, e->balances);
-    for (int pass = 0; pass < (prefer ? 2 : 1); pass++)
-        for (size_t nth = 0; nth < hosts; nth++) {
-            size_t i = order[nth];
-            const char *const names[] = {"host", "hostaddr", "port", "target_session_attrs"};
-            const char *const given[] = {item(e->host, i, arena), item(e->hostaddr, i, arena),
-                                         item(e->port, i, arena),
-                                         prefer ? (pass == 0 ? "standby" : "any") : NULL};
-            size_t n = extra;
-            for (size_t j = 0; j < 4; j++)
-                if (given[j] != NULL) {
-                    keywords[n] = names[j];
-                    values[n++] = given[j];
-                }
-            keywords[n] = NULL;
-            values[n] = NULL;
-            mig_status status = start(session, keywords, values, error);
-            if (status == MIG_OK)
-                status = finish_connecting(session, e->timeout, error);
-            if (status != MIG_ECONNECT)
-                return status;
-            size_t used = strlen(first.msg), length = strlen(error->msg);
-            if (used + length + 2 < sizeof first.msg) {
-                if (used > 0)
-                    first.msg[used++] = '\n';
-                memcpy(first.msg + used, error->msg, length + 1);
-            }
-        }
-    return mig_fail(error, MIG_ECONNECT, "%s", first.msg);
-}
-
-mig_status mig_session_connect(mig_session *session, const char *const *keywords,
-                               const char *const *values, size_t count, mig_error *error)
-{
-    mig_arena arena;
-    mig_error local;
-    mig_status status;
-    effective e;
-    if (error == NULL)
-        error = &local;
-    mig_arena_init(&arena, session->arena.alloc);
-    const char **names = mig_arena_get_array(&arena, count + 6, sizeof *names);
-    const char **texts = mig_arena_get_array(&arena, count + 6, sizeof *texts);
-    if (names == NULL || texts == NULL) {
-        status = mig_fail(error, MIG_ENOMEM, "out of memory");
-        goto done;
-    }
-    for (size_t i = 0; i < count; i++) {
-        names[i] = keywords[i];
-        texts[i] = values[i];
-    }
-    /* All our text is UTF-8; a later parameter wins over an earlier one. */
-    names[count] = "client_encoding";
-    texts[count] = "UTF8";
-    names[count + 1] = NULL;
-    texts[count + 1] = NULL;
-    status = start(session, names, texts, error);
-    if (status != MIG_OK)
-        goto done;
-    read_effective(session, &arena, &e);
-    size_t hosts = count_items(e.host), addresses = count_items(e.hostaddr);
-    hosts = hosts > addresses ? hosts : addresses;
-    if (hosts > 1 && e.timeout > 0 && session->pq.PQstatus(session->conn) != CONNECTION_BAD)
-        status = try_hosts(session, &e, names, texts, count + 1, hosts, &arena, error);
-    else
-        status = finish_connecting(session, e.timeout, error);
-    if (status == MIG_OK) {
-        (void)session->pq.PQsetNoticeReceiver(session->conn, receive_notice, session);
-        if (session->pq.PQsetnonblocking(session->conn, 1) != 0)
-            status = fail_with_text(error, MIG_ECONNECT, session->pq.PQerrorMessage(session->conn));
-    }
-done:
-    if (status != MIG_OK && session->conn != NULL) {
-        session->pq.PQfinish(session->conn);
-        session->conn = NULL;
-    }
-    mig_arena_release(&arena);
-    return status;
 }

@@ -1,26 +1,24 @@
 /*
- * One connection to a server: our own, or one that a driver lends us. The only file that waits.
+ * One connection to a server: our own, or one borrowed from a driver. The only file that waits for
+ * a server that is connected.
  *
  * Everything is non-blocking and poll(): each wait ends at least every MIG_TICK_MS and asks the
  * caller's hook whether to stop; then the running statement is cancelled on the server, what is in
- * flight is drained, and MIG_EINTR is returned. (Looking up a host name and PQcancel are libpq's
- * and do block.)
+ * flight is drained, and MIG_EINTR is returned. (PQcancel is libpq's and blocks.)
  *
- * A borrowed connection is the driver's. Between mig_session_enter and mig_session_leave, which
- * bracket each operation, it is ours; afterwards its non-blocking flag is as it was, pipeline mode
- * is left and nothing is in flight. If that cannot be had, its socket is shut down, so that the
- * driver sees a broken connection and never the answer to somebody else's question. It is never
- * closed, and its notice receiver stays.
+ * A borrowed connection is entered for each operation and left after it (mig_session_enter,
+ * mig_session_leave): then its non-blocking flag is as it was, pipeline mode is left, and nothing
+ * is in flight. If that cannot be had, its socket is shut down, so that the driver sees a broken
+ * connection and never another query's answer. It is never closed, and its notice receiver stays.
  *
- * It is a lease: whenever others may have run (in a wait, in the caller's hook), the owner may have
- * closed the connection, which frees the PGconn. The hooks `wait_begins`, `wait_ends` and
- * `interrupted` tell of each such moment; after it the caller has set `conn` to NULL if the
- * connection is gone, and libpq, which takes a NULL PGconn for a closed connection, is not given
- * the old one again.
+ * Whenever other code may have run (in a wait, in the caller's hook), the owner may have closed the
+ * connection, which frees the PGconn. The hooks `wait_begins`, `wait_ends` and `interrupted` report
+ * each such moment; the caller then sets `conn` to NULL if the connection is gone, which libpq
+ * takes for a closed connection.
  *
  * Ownership: the caller owns the struct; it owns the PGconn unless borrowed. After a fork the
  * child's release leaves the connection to the parent. One thread at a time. The GIL is not known
- * here.
+ * here. Layer: above libpq.h.
  */
 #ifndef MIG_PQ_SESSION_H
 #define MIG_PQ_SESSION_H
@@ -33,7 +31,7 @@
 #include "pq/libpq.h"
 
 #define MIG_TICK_MS 200
-/* How long we read on after a cancel before we give the connection up. */
+/* How long to read on after a cancel before the connection is broken. */
 #define MIG_DRAIN_MS 10000
 #define MIG_NOTICES_MAX 1000
 #define MIG_DIAGNOSTIC_FIELDS 18
@@ -48,12 +46,13 @@ typedef struct mig_diagnostics {
     struct mig_diagnostics *next; /* in a list of notices */
 } mig_diagnostics;
 
-/* MIG_ENOMEM leaves *to empty. */
+/* Copy the fields of an error or a notice to *to, with texts in `arena`. MIG_OK, or MIG_ENOMEM with
+ * *to empty. */
 mig_status mig_diagnostics_copy(mig_diagnostics *to, const mig_libpq *pq, const PGresult *result,
                                 mig_arena *arena);
 
-/* Each may be NULL. `wait_begins` and `wait_ends` stand around everything that blocks: poll(), and
- * PQcancel. */
+/* Callbacks of the session's owner; each may be NULL. wait_begins and wait_ends are called around
+ * everything that blocks: poll(), and PQcancel. */
 typedef struct mig_hook {
     bool (*interrupted)(void *ctx); /* true: stop */
     void (*wait_begins)(void *ctx);
@@ -64,14 +63,14 @@ typedef struct mig_hook {
 typedef struct mig_session {
     mig_libpq pq;
     PGconn *conn;
-    bool borrowed;
-    bool was_nonblocking;
-    bool unread; /* something was sent and not yet waited for */
-    bool interrupted;
-    bool cancelled; /* after that the server was asked to stop */
+    bool borrowed;        /* from the beginning to the end */
+    bool was_nonblocking; /* between enter and leave: the flag to put back */
+    bool unread;          /* of an operation: something was sent and not yet waited for */
+    bool interrupted;     /* of an operation: the hook said stop */
+    bool cancelled;       /* of an operation: the server was asked to stop */
     pid_t pid;
     mig_hook hook;
-    uint64_t waits;              /* times we stood still until the server answered */
+    uint64_t waits;              /* times that a call waited for the server */
     uint64_t sent, confirmed;    /* statements of batches: handed to libpq, good results */
     mig_arena arena;             /* diagnostics and notices; emptied by mig_session_forget */
     mig_diagnostics diagnostics; /* of the last MIG_ESERVER */
@@ -86,60 +85,99 @@ typedef struct mig_rows {
     const char **values; /* row by row */
 } mig_rows;
 
-/* `pq` is moved into the session, also when this fails. */
+/* Make a session without a connection. *pq is moved into it and left as zeros. `alloc` must outlive
+ * it. */
 void mig_session_init(mig_session *session, mig_libpq *pq, const mig_alloc *alloc, mig_hook hook);
+
+/* Close the connection, unless it is borrowed or of the parent of a fork, and free everything. May
+ * be called again. */
 void mig_session_release(mig_session *session);
 
-/* MIG_ECONNECT with libpq's text. connect_timeout holds for each host, as in libpq. client_encoding
- * is UTF8. */
-mig_status mig_session_connect(mig_session *session, const char *const *keywords,
-                               const char *const *values, size_t count, mig_error *error);
+/* Borrow a driver's connection, which must outlive its use here. MIG_OK; MIG_ECONNECT: it is closed
+ * or broken, and was not borrowed. Never blocks. */
 mig_status mig_session_borrow(mig_session *session, PGconn *conn, mig_error *error);
 
-/* One simple query of any number of statements; `rows` (may be NULL) are those of the last one that
- * had any. COPY with the client is refused. MIG_ESERVER: see session->diagnostics. */
+/*
+ * Send a simple query of any number of statements. *rows (may be NULL): those of the last one that
+ * had any, in `arena`. COPY with the client is refused.
+ *
+ * MIG_OK. MIG_ESERVER: the first error, see session->diagnostics; the rest of the query was not
+ * executed, or the connection broke. MIG_EINTR: the hook said stop, and the statement was
+ * cancelled. MIG_EINVAL: closed, of the parent of a fork, or COPY. MIG_EDECLINED: the driver is
+ * busy or in a pipeline; nothing was sent. MIG_EIO: the connection is broken. MIG_ENOMEM. Blocks.
+ */
 mig_status mig_session_query(mig_session *session, const char *sql, mig_arena *arena,
                              mig_rows *rows, mig_error *error);
-/* The same, and the tag and number of rows of the last statement. */
+
 #define MIG_TAG_SIZE 64
+
+/* As mig_session_query, without rows; gives the command tag of the last statement, and the number
+ * of rows that it affected, or -1. */
 mig_status mig_session_execute(mig_session *session, const char *sql, char tag[MIG_TAG_SIZE],
                                long long *affected, mig_error *error);
 
-/* Of our own session only: a driver's transaction is the driver's. */
+/* BEGIN on our own session. As mig_session_query; MIG_EINVAL also for a borrowed connection, whose
+ * transaction is the driver's. */
 mig_status mig_session_begin(mig_session *session, mig_error *error);
+
+/* COMMIT, as mig_session_begin. MIG_EINVAL also where the server rolled back instead. */
 mig_status mig_session_commit(mig_session *session, mig_error *error);
+
+/* ROLLBACK, as mig_session_begin. */
 mig_status mig_session_rollback(mig_session *session, mig_error *error);
 
+/* Whether a transaction is open and has not failed. Never blocks. */
 bool mig_session_in_transaction(const mig_session *session);
 
-/* Drops diagnostics and notices. */
+/* Drop diagnostics and notices. */
 void mig_session_forget(mig_session *session);
 
-/* Whether it can be used now. MIG_EDECLINED while the driver is busy or in a pipeline. */
+/* Whether the connection can be used now, without sending anything. MIG_OK; MIG_EDECLINED while the
+ * driver is busy or in a pipeline; MIG_EINVAL: closed, or of the parent of a fork; MIG_ESERVER: it
+ * is broken. */
 mig_status mig_session_check(mig_session *session, mig_error *error);
 
-/* For the executor (batch.c). */
+/* For batch.c ---------------------------------------------------------------------------------- */
+
+/* Begin an operation: as mig_session_check, then set non-blocking mode. mig_session_leave must
+ * follow, only after MIG_OK. */
 mig_status mig_session_enter(mig_session *session, mig_error *error);
+
+/* End the operation: leave pipeline mode, breaking the connection if that fails, and put the
+ * non-blocking flag back. */
 void mig_session_leave(mig_session *session);
-/* Until the socket can be read (or also written, if `writing`), and reads. When the hook says stop,
- * cancels on the server, sets session->interrupted and waits on, for what is in flight: MIG_EIO if
- * it does not come. */
-mig_status mig_session_wait(mig_session *session, bool writing, mig_error *error);
-/* Reads what is there without waiting. MIG_ESERVER: the connection is lost. */
-mig_status mig_session_read(mig_session *session, mig_error *error);
-/* Hands out what libpq has buffered, as far as the socket takes it: *pending says whether something
- * is left. */
-mig_status mig_session_flush(mig_session *session, bool *pending, mig_error *error);
-/* Sends it all, reading meanwhile. */
-mig_status mig_session_flush_all(mig_session *session, mig_error *error);
-/* The next result (NULL: end of those of one statement), waiting for it. */
-mig_status mig_session_result(mig_session *session, PGresult **result, mig_error *error);
-/* Fills diagnostics and `error` from a failed result, or from the connection if `result` is NULL.
+
+/*
+ * Block until the socket can be read (or also written, if `writing`), and read. When the hook says
+ * stop, cancel on the server, set session->interrupted, and wait on for what is in flight.
+ *
+ * MIG_OK. MIG_ESERVER: the connection is lost. MIG_EIO: poll failed, or the server did not answer
+ * within MIG_DRAIN_MS after the cancel.
  */
+mig_status mig_session_wait(mig_session *session, bool writing, mig_error *error);
+
+/* Read what is there without waiting. MIG_OK; MIG_ESERVER: the connection is lost. */
+mig_status mig_session_read(mig_session *session, mig_error *error);
+
+/* Send what libpq has buffered, as far as the socket takes it without waiting. *pending: whether
+ * something is left. MIG_OK; MIG_ESERVER: the connection is lost. */
+mig_status mig_session_flush(mig_session *session, bool *pending, mig_error *error);
+
+/* Send it all, reading meanwhile. Blocks; statuses of mig_session_wait. */
+mig_status mig_session_flush_all(mig_session *session, mig_error *error);
+
+/* *result = the next result, which the caller clears, or NULL at the end of those of one statement.
+ * Blocks; statuses of mig_session_wait, with *result NULL. */
+mig_status mig_session_result(mig_session *session, PGresult **result, mig_error *error);
+
+/* Fill session->diagnostics and `error` from a failed result, or from the connection if `result` is
+ * NULL. Returns MIG_ESERVER, or MIG_ENOMEM. */
 mig_status mig_session_failed(mig_session *session, const PGresult *result, mig_error *error);
-/* As if the hook had said stop: cancels on the server; what is in flight is still to be read. */
+
+/* As if the hook had said stop: cancel on the server. What is in flight is still to be read. */
 void mig_session_stop(mig_session *session);
-/* Makes the connection unusable for anybody. */
+
+/* Make the connection unusable for everybody, by shutting its socket down. Never blocks. */
 void mig_session_break(mig_session *session);
 
 #endif

@@ -1,17 +1,14 @@
 /*
- * A database URL as SQLAlchemy reads it -> the keywords and values of PQconnectStartParams.
+ * Database URLs, split and printed as SQLAlchemy does it.
  *
- * The rules are SQLAlchemy's, not libpq's own URI rules (read in 2.1.9: engine/url.py `_parse_url`,
- * `render_as_string`; dialects/postgresql: `create_connect_args`, `_split_multihost_from_url`): a
- * host is never percent-decoded, a user name may hold '@', a query key without a value is dropped,
- * what follows a part that cannot continue is ignored, and options in the query win over the parts
- * before it. Two things are ours: `postgres://` is accepted, and a password given in the query is
- * hidden like any other.
+ * The rules are SQLAlchemy's (read in 2.1.9: engine/url.py `_parse_url`, `render_as_string`), not
+ * those of libpq's own URIs: a host is never percent-decoded, a user name may hold '@', a query key
+ * without a value is dropped, and what follows a part that cannot continue is ignored. One thing is
+ * added: a password given in the query is hidden like any other.
  *
- * Nothing here looks at the environment or opens a connection. No error text holds any byte of the
- * URL apart from a driver's or an option's name.
+ * No error text holds any byte of the URL.
  *
- * Ownership: all strings live in the caller's arena. Input need not end in NUL. Cost: O(length).
+ * Ownership: all strings live in the caller's arena. No state; any thread. Cost: O(length).
  */
 #ifndef MIG_PQ_URL_H
 #define MIG_PQ_URL_H
@@ -21,22 +18,16 @@
 #include "core/arena.h"
 #include "core/status.h"
 
-typedef struct mig_url {
-    const char **keywords; /* `count` of them, then NULL: as PQconnectStartParams wants it */
-    const char **values;
-    size_t count;
-    const char *driver; /* what stands after '+', or "" */
-} mig_url;
-
-/* MIG_EINVAL: no URL, or not PostgreSQL's. MIG_EDECLINED: an option that only the named driver
- * knows, or a database's name that SQLAlchemy 2.0 and 2.1 read differently. */
-mig_status mig_url_parse(const char *text, size_t length, mig_arena *arena, mig_url *url,
-                         mig_error *error);
-
-/* Whether an option of a URL or a connection string may be printed with this value. */
+/* Whether an option of a URL or a connection string may be printed with this value: it is on the
+ * list of options that hold no secret. Both end in NUL. */
 bool mig_url_is_harmless(const char *key, const char *value);
 
-/* The URL of any database as SQLAlchemy prints it, `***` for the password. */
+/*
+ * *redacted = the URL of any database as SQLAlchemy prints it, with `***` for the password and for
+ * options that are not harmless. The URL need not end in NUL.
+ *
+ * MIG_OK, MIG_EINVAL (no URL), MIG_ENOMEM.
+ */
 mig_status mig_url_redact(const char *text, size_t length, mig_arena *arena, const char **redacted,
                           mig_error *error);
 

@@ -33,7 +33,7 @@ static int add(text *t, const char *bytes, size_t length)
 
 #define ADD(t, literal) add((t), "" literal, sizeof(literal) - 1)
 
-static int add_name(text *t, mig_name name)
+static int add_name(text *t, mig_text name)
 {
     return add(t, name.text, name.length);
 }

@@ -81,7 +81,7 @@ PyObject *mig_py_raise_named(PyObject *errors, const char *name, PyObject *argum
     return NULL;
 }
 
-static PyObject *text_of(mig_name name)
+static PyObject *text_of(mig_text name)
 {
     return PyUnicode_DecodeUTF8(name.text, (Py_ssize_t)name.length, "replace");
 }

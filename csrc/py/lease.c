@@ -69,7 +69,8 @@ void mig_py_lease_lock(const mig_py_lease *lease)
 {
     if (mig_py_lease_try_lock(lease))
         return;
-    Py_BEGIN_ALLOW_THREADS(void) pthread_mutex_lock(lease->lock);
+    Py_BEGIN_ALLOW_THREADS
+    pthread_mutex_lock(lease->lock);
     Py_END_ALLOW_THREADS
 }
 

@@ -1,9 +1,9 @@
 /*
- * A driver's connection on loan: whether its PGconn may be touched at this moment.
+ * The lease of a driver's connection: whether its PGconn may be used at this moment.
  *
- * A driver frees the PGconn when its connection is closed, by whomever: a signal handler that runs
- * while we wait, another thread. So libpq is given a borrowed PGconn only while the lease is taken,
- * and the owner is asked for it anew each time that others may have run:
+ * A driver frees the PGconn when its connection is closed, also by a signal handler that runs
+ * during a wait, or by another thread. So libpq is given a borrowed PGconn only while the lease is
+ * taken, and the owner is asked for it anew each time that others may have run:
  *
  *   psycopg   closes with the GIL held (its build in C), or forgets the pointer first (its Python
  *             build): as long as we hold the GIL, what it says stays true.
@@ -39,17 +39,20 @@ typedef struct mig_py_lease {
  * found. */
 int mig_py_lease_init(mig_py_lease *lease, PyObject *owner, const PGconn *conn);
 
-/* Forgets the owner; nothing is locked then. */
+/* Drop the reference to the owner. The lock must not be held. Accepts an empty lease. */
 void mig_py_lease_clear(mig_py_lease *lease);
 
-/* Takes the driver's lock, waiting for it without the GIL. */
+/* Take the driver's lock, waiting for it without the GIL. No lock: does nothing. */
 void mig_py_lease_lock(const mig_py_lease *lease);
-/* The same, if that can be had at once. */
+
+/* The same without waiting; false if it is held by another. */
 bool mig_py_lease_try_lock(const mig_py_lease *lease);
+
+/* Give the driver's lock back. */
 void mig_py_lease_unlock(const mig_py_lease *lease);
 
-/* Whether the owner still has the connection. Runs the owner's code; an exception that is set stays
- * set, and -1 says that there is (also) a new one. */
+/* 1 if the owner still has the connection, 0 if not; -1 with an exception set. Runs the owner's
+ * code; an exception that was set before stays set. */
 int mig_py_lease_is_good(const mig_py_lease *lease);
 
 #endif

@@ -63,7 +63,8 @@ static int exec_module(PyObject *module)
 {
     if (mig_py_add_scan(module) < 0 || mig_py_add_scripts(module) < 0 ||
         mig_py_add_graph(module) < 0 || mig_py_add_session(module) < 0 ||
-        mig_py_add_sql(module) < 0 || mig_py_add_plan(module) < 0)
+        mig_py_add_version_operations(module) < 0 || mig_py_add_sql(module) < 0 ||
+        mig_py_add_plan_file(module) < 0)
         return -1;
     return 0;
 }
@@ -73,7 +74,7 @@ static int traverse_module(PyObject *module, visitproc visit, void *arg)
     mig_py_state *state = mig_py_state_of(module);
     Py_VISIT(state->graph_type);
     Py_VISIT(state->session_type);
-    Py_VISIT(state->batch_type);
+    Py_VISIT(state->version_operations_type);
     return 0;
 }
 
@@ -82,7 +83,7 @@ static int clear_module(PyObject *module)
     mig_py_state *state = mig_py_state_of(module);
     Py_CLEAR(state->graph_type);
     Py_CLEAR(state->session_type);
-    Py_CLEAR(state->batch_type);
+    Py_CLEAR(state->version_operations_type);
     return 0;
 }
 

@@ -31,7 +31,7 @@ typedef struct mig_py_state {
     mig_py_counters counters;
     PyTypeObject *graph_type;
     PyTypeObject *session_type;
-    PyTypeObject *batch_type;
+    PyTypeObject *version_operations_type;
 } mig_py_state;
 
 extern struct PyModuleDef mig_py_module;
@@ -105,7 +105,8 @@ int mig_py_add_scan(PyObject *module);
 int mig_py_add_scripts(PyObject *module);
 int mig_py_add_graph(PyObject *module);
 int mig_py_add_session(PyObject *module);
+int mig_py_add_version_operations(PyObject *module);
 int mig_py_add_sql(PyObject *module);
-int mig_py_add_plan(PyObject *module);
+int mig_py_add_plan_file(PyObject *module);
 
 #endif

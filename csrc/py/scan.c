@@ -130,7 +130,7 @@ static mig_status read_file(int directory, const char *name, buffer *b, size_t *
     return status;
 }
 
-static PyObject *text_object(const mig_scan_text *text)
+static PyObject *text_object(const mig_text *text)
 {
     return PyUnicode_DecodeUTF8(text->text, (Py_ssize_t)text->length, NULL);
 }
@@ -272,13 +272,18 @@ static int run_job(job *j, worker *workers, size_t count)
     for (size_t i = 1; i < count; i++)
         workers[i].started = pthread_create(&workers[i].thread, NULL, run_worker, &workers[i]) == 0;
     for (bool more = true; more && status == 0;) {
-        Py_BEGIN_ALLOW_THREADS more = work(&workers[0]);
-        Py_END_ALLOW_THREADS status = PyErr_CheckSignals();
+        Py_BEGIN_ALLOW_THREADS
+        more = work(&workers[0]);
+        Py_END_ALLOW_THREADS
+        status = PyErr_CheckSignals();
     }
     atomic_store(&j->stop, status < 0);
-    Py_BEGIN_ALLOW_THREADS for (size_t i = 1; i < count; i++) if (workers[i].started)(void)
-        pthread_join(workers[i].thread, NULL);
-    Py_END_ALLOW_THREADS return status;
+    Py_BEGIN_ALLOW_THREADS
+    for (size_t i = 1; i < count; i++)
+        if (workers[i].started)
+            (void)pthread_join(workers[i].thread, NULL);
+    Py_END_ALLOW_THREADS
+    return status;
 }
 
 /* Reads `names`, a tuple of our own, which nobody can change while the GIL is released. */

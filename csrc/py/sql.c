@@ -5,9 +5,10 @@
 
 #include <stdbool.h>
 
-#include "core/sqllex.h"
+#include "core/sql_lexer.h"
 #include "pq/libpq.h"
 #include "pq/lock.h"
+#include "pq/conninfo.h"
 #include "pq/url.h"
 
 static PyObject *parse_url(PyObject *Py_UNUSED(module), PyObject *argument)
@@ -17,11 +18,11 @@ static PyObject *parse_url(PyObject *Py_UNUSED(module), PyObject *argument)
     if (text == NULL)
         return NULL;
     mig_arena arena;
-    mig_url url;
+    mig_conninfo url;
     mig_error error;
     PyObject *params = NULL;
     mig_arena_init(&arena, &mig_alloc_system);
-    if (mig_url_parse(text, (size_t)length, &arena, &url, &error) != MIG_OK) {
+    if (mig_conninfo_from_url(text, (size_t)length, &arena, &url, &error) != MIG_OK) {
         (void)mig_py_raise(&error);
         goto done;
     }
@@ -79,7 +80,7 @@ static int classify(PyObject *args, PyObject *kwargs, const char *format, bool u
         return -1;
     const char *sql = PyBytes_AS_STRING(bytes);
     size_t length = up_to_zero ? strlen(sql) : (size_t)PyBytes_GET_SIZE(bytes);
-    *info = mig_sqllex_classify(sql, length, standard != 0);
+    *info = mig_sql_classify(sql, length, standard != 0);
     Py_DECREF(bytes);
     return 0;
 }
@@ -164,8 +165,10 @@ static PyObject *load_libpq(PyObject *Py_UNUSED(module), PyObject *argument)
     mig_error error;
     mig_status status;
     const char *file = path != NULL ? PyBytes_AS_STRING(path) : NULL;
-    Py_BEGIN_ALLOW_THREADS status = mig_libpq_load(&table, file, &error);
-    Py_END_ALLOW_THREADS Py_XDECREF(path);
+    Py_BEGIN_ALLOW_THREADS
+    status = mig_libpq_load(&table, file, &error);
+    Py_END_ALLOW_THREADS
+    Py_XDECREF(path);
     if (status != MIG_OK)
         return mig_py_raise(&error);
     int version = table.version;

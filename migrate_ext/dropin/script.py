@@ -683,7 +683,7 @@ class RevisionStep(_AlembicStep):
         return tuple(operation[-1] for operation in operations if operation[0] != "delete")
 
 
-def _operations(step: _AlembicStep, heads: Collection[str]) -> list[_core._VersionOperation] | None:
+def _operations(step: _AlembicStep, heads: Collection[str]) -> _core.VersionOperations | None:
     """What a step writes with `heads` in the table; None where Alembic must say it."""
     if type(step) not in (_AlembicStep, RevisionStep):
         return None

@@ -116,11 +116,11 @@ class VersionTable:
     def purge(self) -> None:
         self.session.version_purge(self.name, self.schema)
 
-    def apply(self, operations: list[_core._VersionOperation]) -> None:
+    def apply(self, operations: _core.VersionOperations) -> None:
         self.session.version_apply(operations, self.name, self.schema)
 
 
-def change_rows(rows: set[str], operations: list[_core._VersionOperation]) -> None:
+def change_rows(rows: set[str], operations: _core.VersionOperations) -> None:
     """Do to `rows` what `operations` do to those of the table."""
     for operation in operations:
         if operation[0] != "insert":

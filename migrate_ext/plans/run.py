@@ -256,7 +256,7 @@ class Runner:
         self,
         table: VersionTable,
         found: list[Step],
-        operations: list[list[_core._VersionOperation]],
+        operations: list[_core.VersionOperations],
     ) -> None:
         self.table = table
         self.session = table.session
@@ -400,7 +400,7 @@ class Runner:
         except errors.Declined:
             return None
 
-    def _step(self, step: Step, operations: list[_core._VersionOperation]) -> None:
+    def _step(self, step: Step, operations: _core.VersionOperations) -> None:
         self.unsaid.append(step)
         autocommit = False
         for line, sql in step.items:

@@ -3,28 +3,30 @@
 #include <time.h>
 
 #include "check.h"
-#include "core/plan.h"
+#include "core/graph_build.h"
+#include "core/resolve.h"
+#include "core/steps.h"
 
 #define NO_NAMES NULL, 0
 
-static mig_name name_of(const char *text)
+static mig_text name_of(const char *text)
 {
-    return text == NULL ? MIG_NO_NAME : (mig_name){text, strlen(text)};
+    return text == NULL ? MIG_NO_TEXT : (mig_text){text, strlen(text)};
 }
 
 /* a - b - c - e - f, b - d - e; x apart, labelled, needed by d. In an order that is not theirs. */
-static const mig_name A = MIG_NAME("aaaa"), AB = MIG_NAME("aaab"), X = MIG_NAME("xxxx"),
-                      LABEL = MIG_NAME("label"), E_DOWN[] = {MIG_NAME("cccc"), MIG_NAME("dddd")},
-                      E = MIG_NAME("eeee");
+static const mig_text A = MIG_TEXT("aaaa"), AB = MIG_TEXT("aaab"), X = MIG_TEXT("xxxx"),
+                      LABEL = MIG_TEXT("label"), E_DOWN[] = {MIG_TEXT("cccc"), MIG_TEXT("dddd")},
+                      E = MIG_TEXT("eeee");
 static const mig_record SAMPLE[] = {
-    {MIG_NAME("eeee"), E_DOWN, 2, NO_NAMES, NO_NAMES},
-    {MIG_NAME("aaaa"), NO_NAMES, NO_NAMES, NO_NAMES},
-    {MIG_NAME("aaab"), &A, 1, NO_NAMES, NO_NAMES},
-    {MIG_NAME("cccc"), &AB, 1, NO_NAMES, NO_NAMES},
-    {MIG_NAME("dddd"), &AB, 1, NO_NAMES, &LABEL, 1},
-    {MIG_NAME("ffff"), &E, 1, NO_NAMES, NO_NAMES},
-    {MIG_NAME("xxxx"), NO_NAMES, &LABEL, 1, NO_NAMES},
-    {MIG_NAME("yyyy"), &X, 1, NO_NAMES, NO_NAMES},
+    {MIG_TEXT("eeee"), E_DOWN, 2, NO_NAMES, NO_NAMES},
+    {MIG_TEXT("aaaa"), NO_NAMES, NO_NAMES, NO_NAMES},
+    {MIG_TEXT("aaab"), &A, 1, NO_NAMES, NO_NAMES},
+    {MIG_TEXT("cccc"), &AB, 1, NO_NAMES, NO_NAMES},
+    {MIG_TEXT("dddd"), &AB, 1, NO_NAMES, &LABEL, 1},
+    {MIG_TEXT("ffff"), &E, 1, NO_NAMES, NO_NAMES},
+    {MIG_TEXT("xxxx"), NO_NAMES, &LABEL, 1, NO_NAMES},
+    {MIG_TEXT("yyyy"), &X, 1, NO_NAMES, NO_NAMES},
 };
 enum { SAMPLE_COUNT = sizeof SAMPLE / sizeof SAMPLE[0] };
 
@@ -96,7 +98,7 @@ static void test_an_identifier_is_resolved(void)
         char text[256];
         mig_query query;
         mig_nodes found = {NULL, 0, 0};
-        mig_name id = name_of(IDS[i].id);
+        mig_text id = name_of(IDS[i].id);
         mig_query_init(&query, graph, &error);
         status = mig_get_revisions(&query, (mig_ids){&id, 1, false}, &found);
         describe(&query, status, &found, text, sizeof text);
@@ -130,7 +132,7 @@ static const range_case RANGES[] = {
 
 static mig_status ask_range(mig_query *query, const range_case *c, mig_nodes *found)
 {
-    mig_name upper = name_of(c->upper), lower = name_of(c->lower);
+    mig_text upper = name_of(c->upper), lower = name_of(c->lower);
     const mig_range range = {.upper = {&upper, 1, false},
                              .lower = {&lower, 1, false},
                              .implicit_base = true,
@@ -166,37 +168,37 @@ typedef struct damage_case {
     mig_graph_error_kind kind;
 } damage_case;
 
-static const mig_name GONE = MIG_NAME("gone"), BBBB = MIG_NAME("bbbb"),
-                      BOTH[] = {MIG_NAME("aaaa"), MIG_NAME("cccc")};
+static const mig_text GONE = MIG_TEXT("gone"), BBBB = MIG_TEXT("bbbb"),
+                      BOTH[] = {MIG_TEXT("aaaa"), MIG_TEXT("cccc")};
 static const damage_case DAMAGE[] = {
-    {{{MIG_NAME("aaaa"), &A, 1, NO_NAMES, NO_NAMES}}, 1, MIG_GRAPH_LOOP},
-    {{{MIG_NAME("aaaa"), NO_NAMES, NO_NAMES, &A, 1}}, 1, MIG_GRAPH_DEPENDENCY_LOOP},
-    {{{MIG_NAME("aaaa"), &GONE, 1, NO_NAMES, NO_NAMES}}, 1, MIG_GRAPH_MISSING},
-    {{{MIG_NAME("a@b"), NO_NAMES, NO_NAMES, NO_NAMES}}, 1, MIG_GRAPH_REVISION},
-    {{{MIG_NAME("aaaa"), NO_NAMES, NO_NAMES, NO_NAMES},
-      {MIG_NAME("aaaa"), NO_NAMES, NO_NAMES, NO_NAMES}},
+    {{{MIG_TEXT("aaaa"), &A, 1, NO_NAMES, NO_NAMES}}, 1, MIG_GRAPH_LOOP},
+    {{{MIG_TEXT("aaaa"), NO_NAMES, NO_NAMES, &A, 1}}, 1, MIG_GRAPH_DEPENDENCY_LOOP},
+    {{{MIG_TEXT("aaaa"), &GONE, 1, NO_NAMES, NO_NAMES}}, 1, MIG_GRAPH_MISSING},
+    {{{MIG_TEXT("a@b"), NO_NAMES, NO_NAMES, NO_NAMES}}, 1, MIG_GRAPH_REVISION},
+    {{{MIG_TEXT("aaaa"), NO_NAMES, NO_NAMES, NO_NAMES},
+      {MIG_TEXT("aaaa"), NO_NAMES, NO_NAMES, NO_NAMES}},
      2,
      MIG_GRAPH_DECLINED},
-    {{{MIG_NAME("aaaa"), NO_NAMES, &BBBB, 1, NO_NAMES},
-      {MIG_NAME("bbbb"), NO_NAMES, NO_NAMES, NO_NAMES}},
+    {{{MIG_TEXT("aaaa"), NO_NAMES, &BBBB, 1, NO_NAMES},
+      {MIG_TEXT("bbbb"), NO_NAMES, NO_NAMES, NO_NAMES}},
      2,
      MIG_GRAPH_REVISION},
-    {{{MIG_NAME("aaaa"), &BBBB, 1, NO_NAMES, NO_NAMES},
-      {MIG_NAME("bbbb"), &A, 1, NO_NAMES, NO_NAMES}},
+    {{{MIG_TEXT("aaaa"), &BBBB, 1, NO_NAMES, NO_NAMES},
+      {MIG_TEXT("bbbb"), &A, 1, NO_NAMES, NO_NAMES}},
      2,
      MIG_GRAPH_CYCLE},
-    {{{MIG_NAME("aaaa"), NO_NAMES, NO_NAMES, &BBBB, 1},
-      {MIG_NAME("bbbb"), &A, 1, NO_NAMES, NO_NAMES}},
+    {{{MIG_TEXT("aaaa"), NO_NAMES, NO_NAMES, &BBBB, 1},
+      {MIG_TEXT("bbbb"), &A, 1, NO_NAMES, NO_NAMES}},
      2,
      MIG_GRAPH_DEPENDENCY_CYCLE},
     /* a way in and a way out: overlooked by Alembic, which walks it */
-    {{{MIG_NAME("aaaa"), NO_NAMES, NO_NAMES, NO_NAMES},
-      {MIG_NAME("bbbb"), BOTH, 2, NO_NAMES, NO_NAMES},
-      {MIG_NAME("cccc"), &BBBB, 1, NO_NAMES, NO_NAMES},
-      {MIG_NAME("dddd"), &BOTH[1], 1, NO_NAMES, NO_NAMES}},
+    {{{MIG_TEXT("aaaa"), NO_NAMES, NO_NAMES, NO_NAMES},
+      {MIG_TEXT("bbbb"), BOTH, 2, NO_NAMES, NO_NAMES},
+      {MIG_TEXT("cccc"), &BBBB, 1, NO_NAMES, NO_NAMES},
+      {MIG_TEXT("dddd"), &BOTH[1], 1, NO_NAMES, NO_NAMES}},
      4,
      MIG_GRAPH_DECLINED},
-    {{{MIG_NAME("heads"), NO_NAMES, NO_NAMES, NO_NAMES}}, 1, MIG_GRAPH_DECLINED},
+    {{{MIG_TEXT("heads"), NO_NAMES, NO_NAMES, NO_NAMES}}, 1, MIG_GRAPH_DECLINED},
 };
 
 static void test_a_damaged_history_is_refused(void)
@@ -219,7 +221,7 @@ static void test_a_damaged_history_is_refused(void)
 static mig_status ask_rows(mig_query *query, uint32_t *written)
 {
     mig_nodes up = {NULL, 0, 0};
-    mig_operations operations = {NULL, 0, 0};
+    mig_version_ops operations = {NULL, 0, 0};
     const range_case all = {"heads", NULL, false, NULL};
     mig_status status = ask_range(query, &all, &up);
     if (status != MIG_OK)
@@ -231,8 +233,8 @@ static mig_status ask_rows(mig_query *query, uint32_t *written)
         steps[i] = (mig_step){.is_upgrade = true, .node = up.items[up.count - 1 - i]};
         steps[up.count + i] = (mig_step){.node = up.items[i]};
     }
-    status = mig_version_operations(query, (mig_ids){NULL, 0, true}, steps, 2 * (size_t)up.count,
-                                    &operations);
+    status = mig_steps_version_ops(query, (mig_ids){NULL, 0, true}, steps, 2 * (size_t)up.count,
+                                   &operations);
     *written = operations.count;
     return status;
 }
@@ -242,22 +244,22 @@ static mig_status ask_steps(mig_query *query, uint32_t *written)
 {
     mig_nodes up = {NULL, 0, 0};
     const range_case all = {"heads", NULL, false, NULL};
-    mig_name heads[SAMPLE_COUNT];
+    mig_text heads[SAMPLE_COUNT];
     uint32_t head_count = 0;
-    mig_version_rows *rows = mig_version_rows_new(query->graph);
+    mig_step_tracker *rows = mig_step_tracker_new(query->graph);
     mig_status status = rows == NULL ? MIG_ENOMEM : ask_range(query, &all, &up);
     *written = 0;
     for (uint32_t i = 0; i < 2 * up.count && status == MIG_OK; i++) {
         bool is_upgrade = i < up.count;
         uint32_t node = up.items[is_upgrade ? up.count - 1 - i : i - up.count];
         mig_step step = {.is_upgrade = is_upgrade, .node = node};
-        mig_operations operations = {NULL, 0, 0};
-        status = mig_version_rows_step(rows, (mig_ids){heads, head_count, true}, &step, &operations,
+        mig_version_ops operations = {NULL, 0, 0};
+        status = mig_step_tracker_step(rows, (mig_ids){heads, head_count, true}, &step, &operations,
                                        query->error);
         for (uint32_t j = 0; j < operations.count && status == MIG_OK; j++, ++*written) {
-            const mig_operation *one = &operations.items[j];
+            const mig_version_op *one = &operations.items[j];
             uint32_t at = 0;
-            while (at < head_count && !mig_name_equal(heads[at], one->from))
+            while (at < head_count && !mig_text_equal(heads[at], one->from))
                 at++;
             if (one->kind != MIG_VERSION_INSERT)
                 heads[at] = heads[--head_count];
@@ -265,7 +267,7 @@ static mig_status ask_steps(mig_query *query, uint32_t *written)
                 heads[head_count++] = query->graph->names[mig_graph_lookup(query->graph, one->to)];
         }
     }
-    mig_version_rows_free(rows);
+    mig_step_tracker_free(rows);
     return status;
 }
 
@@ -303,7 +305,7 @@ static mig_status ask_everything(const mig_alloc *alloc)
         mig_step *steps;
         uint32_t written;
         size_t count;
-        mig_name label = MIG_NAME("label@heads"), row = MIG_NAME("ffff");
+        mig_text label = MIG_TEXT("label@heads"), row = MIG_TEXT("ffff");
         mig_query_init(&query, graph, &error);
         if (i == 0)
             status = ask_rows(&query, &written);
@@ -353,7 +355,7 @@ static void test_no_failed_allocation_leaks_or_is_overlooked(void)
 typedef struct large {
     mig_record *records;
     char (*texts)[10];
-    mig_name *names, *downs, *depends, *labels;
+    mig_text *names, *downs, *depends, *labels;
     size_t count;
 } large;
 
@@ -448,8 +450,8 @@ static void make_large(large *made, shape kind, size_t count)
         abort();
     for (size_t i = 0; i < count; i++) {
         (void)snprintf(made->texts[i], sizeof made->texts[i], "x%08zx", i & 0xffffffffu);
-        made->names[i] = (mig_name){made->texts[i] + 1, 8};
-        made->labels[i] = (mig_name){made->texts[i], 9};
+        made->names[i] = (mig_text){made->texts[i] + 1, 8};
+        made->labels[i] = (mig_text){made->texts[i], 9};
     }
     for (size_t i = 0; i < count; i++) {
         long down[2], depends;

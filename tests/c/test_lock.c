@@ -1,6 +1,6 @@
 /* The questions about the lock as texts: names of any bytes stay inside their strings. */
 #include "check.h"
-#include "core/sqllex.h"
+#include "core/sql_lexer.h"
 #include "pq/lock.h"
 
 static void test_names_are_quoted(void)
@@ -34,8 +34,8 @@ static void test_names_are_quoted(void)
         const mig_version_table table = {CASES[i].name, NULL};
         CHECK_INT(mig_lock_sql_try(&table, true, 7, &arena, &sql, &error), MIG_OK);
         CHECK_MSG(strstr(sql, CASES[i].expected) != NULL, "%s in %s", CASES[i].expected, sql);
-        CHECK_INT(mig_sqllex_classify(sql, strlen(sql), true).kind, MIG_SQL_ONE);
-        CHECK_INT(mig_sqllex_classify(sql, strlen(sql), false).kind, MIG_SQL_ONE);
+        CHECK_INT(mig_sql_classify(sql, strlen(sql), true).kind, MIG_SQL_ONE);
+        CHECK_INT(mig_sql_classify(sql, strlen(sql), false).kind, MIG_SQL_ONE);
         CHECK_INT(mig_lock_sql_try(&named, false, 0, &arena, &sql, &error), MIG_OK);
         CHECK((*CASES[i].name == '\0') == (strstr(sql, "to_regclass") != NULL));
         if (*CASES[i].name != '\0')
@@ -64,7 +64,7 @@ static void test_each_question_is_its_own(void)
     CHECK(strstr(sql, "l.classid = 1 AND l.objid = 2\n") != NULL);
     CHECK_INT(mig_lock_sql_invalid("a it's", &arena, &sql, &error), MIG_OK);
     CHECK(strstr(sql, "E'a it''s'") != NULL);
-    CHECK_INT(mig_sqllex_classify(sql, strlen(sql), true).kind, MIG_SQL_ONE);
+    CHECK_INT(mig_sql_classify(sql, strlen(sql), true).kind, MIG_SQL_ONE);
     mig_arena_release(&arena);
 }
 

@@ -1,6 +1,7 @@
 /* URLs without Python: a table, what fuzzers found worth keeping, and every allocation that can
  * fail. */
 #include "check.h"
+#include "pq/conninfo.h"
 #include "pq/url.h"
 
 typedef struct url_case {
@@ -35,7 +36,7 @@ static const url_case CASES[] = {
     {"", NULL, MIG_EINVAL},
 };
 
-static void print_url(const mig_url *url, char *to, size_t room)
+static void print_url(const mig_conninfo *url, char *to, size_t room)
 {
     *to = '\0';
     for (size_t i = 0; i < url->count; i++) {
@@ -60,9 +61,9 @@ static void test_each_form_means_what_sqlalchemy_says(void)
         char *text = exactly(CASES[i].url), printed[512];
         mig_arena arena;
         mig_error error = {.code = MIG_OK};
-        mig_url url;
+        mig_conninfo url;
         mig_arena_init(&arena, &mig_alloc_system);
-        mig_status status = mig_url_parse(text, strlen(CASES[i].url), &arena, &url, &error);
+        mig_status status = mig_conninfo_from_url(text, strlen(CASES[i].url), &arena, &url, &error);
         CHECK_MSG(status == CASES[i].status, "%s: status %d", CASES[i].url, (int)status);
         if (status == MIG_OK) {
             print_url(&url, printed, sizeof printed);
@@ -108,11 +109,11 @@ static void test_no_allocation_may_fail_unseen(void)
         check_alloc allocator;
         mig_arena arena;
         mig_error error;
-        mig_url parsed;
+        mig_conninfo parsed;
         const char *redacted;
         check_alloc_init(&allocator, n);
         mig_arena_init(&arena, &allocator.alloc);
-        mig_status status = mig_url_parse(url, sizeof url - 1, &arena, &parsed, &error);
+        mig_status status = mig_conninfo_from_url(url, sizeof url - 1, &arena, &parsed, &error);
         if (status == MIG_OK)
             status = mig_url_redact(url, sizeof url - 1, &arena, &redacted, &error);
         mig_arena_release(&arena);

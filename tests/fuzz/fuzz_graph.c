@@ -9,7 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/plan.h"
+#include "core/graph_build.h"
+#include "core/resolve.h"
+#include "core/steps.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -31,26 +33,26 @@ static void release(void *ctx, void *pointer)
 }
 
 typedef struct field {
-    mig_name items[MOST_NAMES];
+    mig_text items[MOST_NAMES];
     size_t count;
 } field;
 
 /* The text of `*rest` up to `end`, which is taken with it. */
-static mig_name cut(mig_name *rest, char end)
+static mig_text cut(mig_text *rest, char end)
 {
     const char *at = rest->length > 0 ? memchr(rest->text, end, rest->length) : NULL;
     size_t length = at != NULL ? (size_t)(at - rest->text) : rest->length;
-    mig_name text = {rest->text, length};
+    mig_text text = {rest->text, length};
     length += at != NULL;
-    *rest = (mig_name){rest->text + length, rest->length - length};
+    *rest = (mig_text){rest->text + length, rest->length - length};
     return text;
 }
 
-static field split(mig_name text)
+static field split(mig_text text)
 {
     field made = {.count = 0};
     while (text.length > 0 && made.count < MOST_NAMES) {
-        mig_name item = cut(&text, ',');
+        mig_text item = cut(&text, ',');
         if (item.length > 0)
             made.items[made.count++] = item;
     }
@@ -59,7 +61,7 @@ static field split(mig_name text)
 
 static mig_ids as_ids(const field *names)
 {
-    static const mig_name none;
+    static const mig_text none;
     return names->count == 0 ? (mig_ids){&none, 1, false}
                              : (mig_ids){names->items, names->count, names->count > 1};
 }
@@ -88,7 +90,7 @@ static void ask(const mig_graph *graph, const mig_alloc *alloc, mig_ids upper, m
         mig_graph_error error;
         mig_query query;
         mig_nodes found = {NULL, 0, 0};
-        mig_operations operations = {NULL, 0, 0};
+        mig_version_ops operations = {NULL, 0, 0};
         mig_status status;
         mig_graph_error_init(&error, alloc);
         mig_query_init(&query, graph, &error);
@@ -115,7 +117,7 @@ static void ask(const mig_graph *graph, const mig_alloc *alloc, mig_ids upper, m
         }
         if (status == MIG_OK && steps != NULL) {
             mig_ids rows = form < 16 && (form & 8) ? upper : lower;
-            status = mig_version_operations(&query, rows, steps, count, &operations);
+            status = mig_steps_version_ops(&query, rows, steps, count, &operations);
             found.count = 0;
             check(graph, status, &error, &found);
         }
@@ -129,9 +131,9 @@ static void run(const uint8_t *data, size_t size, const mig_alloc *alloc)
     static field fields[MOST_RECORDS][3];
     mig_record records[MOST_RECORDS];
     size_t count = 0;
-    mig_name rest = {(const char *)data, size}, line;
+    mig_text rest = {(const char *)data, size}, line;
     while (rest.length > 0 && (line = cut(&rest, '\n')).length > 0 && count < MOST_RECORDS) {
-        mig_name id = cut(&line, ' ');
+        mig_text id = cut(&line, ' ');
         field *f = fields[count];
         for (size_t i = 0; i < 3; i++)
             f[i] = split(cut(&line, ' '));

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/sqllex.h"
+#include "core/sql_lexer.h"
 #include "pq/lock.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -23,8 +23,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const mig_version_table table = {names, names + strlen(names) + 1};
     mig_arena_init(&arena, &mig_alloc_system);
     if (mig_lock_sql_try(&table, size % 2 == 0, (int)(size % 3), &arena, &sql, &error) != MIG_OK ||
-        mig_sqllex_classify(sql, strlen(sql), true).kind != MIG_SQL_ONE ||
-        mig_sqllex_classify(sql, strlen(sql), false).kind != MIG_SQL_ONE)
+        mig_sql_classify(sql, strlen(sql), true).kind != MIG_SQL_ONE ||
+        mig_sql_classify(sql, strlen(sql), false).kind != MIG_SQL_ONE)
         abort();
     mig_arena_release(&arena);
     free(names);

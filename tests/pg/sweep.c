@@ -6,8 +6,9 @@
 #include "../c/check.h"
 
 #include "pq/batch.h"
+#include "pq/connect.h"
 #include "pq/session.h"
-#include "pq/version.h"
+#include "pq/version_table.h"
 
 static const char *const KEYWORDS[] = {"host", "port", "user", "dbname", "password"};
 
@@ -23,7 +24,7 @@ static mig_status play(const mig_alloc *alloc, char **values, size_t count)
     mig_hook never = {NULL, NULL, NULL, NULL};
     size_t statements;
     const mig_version_table version = {"sweep \" version", NULL};
-    const mig_version_operation insert = {MIG_VERSION_INSERT, NULL, "a"};
+    const mig_version_op insert = {.kind = MIG_VERSION_INSERT, .to = MIG_TEXT("a")};
     mig_arena_init(&arena, alloc);
     mig_batch_init(&batch, alloc);
     mig_status status = mig_libpq_load(&table, getenv("MIGRATE_EXT_LIBPQ"), &error);
@@ -34,11 +35,11 @@ static mig_status play(const mig_alloc *alloc, char **values, size_t count)
     if (status == MIG_OK)
         status = mig_session_begin(&session, &error);
     if (status == MIG_OK)
-        status = mig_version_create(&session, &version, true, &error);
+        status = mig_version_table_create(&session, &version, true, &error);
     if (status == MIG_OK)
-        status = mig_version_apply(&session, &version, &insert, 1, &statements, &error);
+        status = mig_version_table_apply(&session, &version, &insert, 1, &statements, &error);
     if (status == MIG_OK)
-        status = mig_version_read(&session, &version, &arena, &heads, &error);
+        status = mig_version_table_read(&session, &version, &arena, &heads, &error);
     if (status == MIG_OK)
         status =
             mig_session_query(&session, "do $$begin raise notice 'x'; end$$", &arena, NULL, &error);

@@ -155,8 +155,8 @@ def test_statements_that_psycopg_has_prepared_survive_a_batch_that_alters(
 
 
 def test_ascii_is_ascii_in_each_encoding_that_lets_ascii_into_batches() -> None:
-    """The list of csrc/pq/batch.c against the codecs by which the drivers encode."""
-    source = (Path(__file__).parents[2] / "csrc/pq/batch.c").read_text()
+    """The list of csrc/pq/batch_judge.c against the codecs by which the drivers encode."""
+    source = (Path(__file__).parents[2] / "csrc/pq/batch_judge.c").read_text()
     listed = source.partition("ASCII_ENCODINGS[] = {")[2].partition("}")[0]
     names = [part.strip(' "\n') for part in listed.split(",") if '"' in part]
     assert len(names) > 20

@@ -296,4 +296,7 @@ def test_a_url_without_a_driver_is_shown_with_the_one_that_is_used(
         monkeypatch.delitem(sys.modules, missing, raising=False)
     monkeypatch.setattr(sys, "path", [str(tmp_path), "", str(tmp_path / "nowhere")])
     assert database_url.with_driver("postgresql://h/d", database_url.default_driver()) == shown
-    assert database_url.with_driver("postgresql+asyncpg://h/d", "psycopg") == "postgresql+asyncpg://h/d"
+    assert (
+        database_url.with_driver("postgresql+asyncpg://h/d", "psycopg")
+        == "postgresql+asyncpg://h/d"
+    )

@@ -37,6 +37,23 @@ def test_python_h_is_included_only_in_the_binding() -> None:
     assert {path.parent.name for path in files if "Python.h" in included(path)} == {"py"}
 
 
+def module_of(path: str) -> str:
+    """``core/scan`` of core/scan.h, of core/scan.c, and of core/scan_internal.h."""
+    return re.sub(r"(_internal)?\.[ch]$", "", path)
+
+
+def test_no_module_of_c_includes_itself_by_way_of_others() -> None:
+    root = ROOT / "csrc"
+    below: dict[str, set[str]] = {}
+    for path in root.rglob("*.[ch]"):
+        own = module_of(str(path.relative_to(root)))
+        ours = {module_of(name) for name in included(path) if (root / name).is_file()}
+        below.setdefault(own, set()).update(ours - {own})
+    while lowest := {module for module, needs in below.items() if not needs & below.keys()}:
+        below = {module: needs for module, needs in below.items() if module not in lowest}
+    assert below == {}, "these include each other"
+
+
 LOADED = """
 import sys
 {}

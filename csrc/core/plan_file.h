@@ -19,8 +19,8 @@
  *
  * Ownership: texts are copies in the caller's arena. Cost: O(length). Knows no Python, no files.
  */
-#ifndef MIG_CORE_PLANFILE_H
-#define MIG_CORE_PLANFILE_H
+#ifndef MIG_CORE_PLAN_FILE_H
+#define MIG_CORE_PLAN_FILE_H
 
 #include <stdbool.h>
 
@@ -38,26 +38,30 @@ typedef enum mig_planned_kind {
 typedef struct mig_planned {
     mig_planned_kind kind;
     uint32_t line; /* MIG_PLANNED_SQL: of the directive in the revision file; 0: not known */
-    mig_name sql;
+    mig_text sql;
 } mig_planned;
 
 /* One function of one revision: items[first] up to, not including, items[first + count]. */
 typedef struct mig_planned_function {
-    mig_name revision, hash;
+    mig_text revision, hash;
     bool is_upgrade;
     size_t first, count;
 } mig_planned_function;
 
-typedef struct mig_planfile {
-    mig_name *keys;
+typedef struct mig_plan_file {
+    mig_text *keys;
     size_t key_count;
     mig_planned_function *functions;
     size_t function_count;
     mig_planned *items;
     size_t item_count;
-} mig_planfile;
+} mig_plan_file;
 
-mig_status mig_planfile_read(const char *text, size_t length, mig_arena *arena, mig_planfile *plan,
-                             mig_error *error);
+/*
+ * Read a whole file, which need not end in NUL. MIG_OK. MIG_EINVAL: it is damaged, was changed, or
+ * is of another format; error->line says where, and nothing in *plan may be used. MIG_ENOMEM.
+ */
+mig_status mig_plan_file_read(const char *text, size_t length, mig_arena *arena,
+                              mig_plan_file *plan, mig_error *error);
 
 #endif

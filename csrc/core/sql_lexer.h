@@ -1,6 +1,6 @@
 /*
  * Does a string hold one SQL statement, several, or none? Decides what may go into a pipeline (one
- * statement a message) and what must go alone, as a simple query.
+ * statement a message) and what needs a simple query.
  *
  * Mirrors PostgreSQL's scan.l and, for what a semicolon inside a statement means, psqlscan.l (read
  * in 15 to 18): quotes with their continuations, E'' U&'' B'' N'' X'', dollar quotes, nested
@@ -10,8 +10,8 @@
  *
  * A pure function over pointer and length: no allocation, no state, no recursion. Cost: O(length).
  */
-#ifndef MIG_CORE_SQLLEX_H
-#define MIG_CORE_SQLLEX_H
+#ifndef MIG_CORE_SQL_LEXER_H
+#define MIG_CORE_SQL_LEXER_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -40,10 +40,12 @@ typedef struct mig_sql_info {
     mig_sql_ending ending; /* of the first of its statements that ends the transaction */
 } mig_sql_info;
 
-mig_sql_info mig_sqllex_classify(const char *sql, size_t length, bool standard_conforming_strings);
+/* What `length` bytes of SQL, which may be of any encoding that is a superset of ASCII and need not
+ * end in NUL, hold under that setting. Cannot fail. */
+mig_sql_info mig_sql_classify(const char *sql, size_t length, bool standard_conforming_strings);
 
-/* BEGIN, START, COMMIT, END, ROLLBACK, ABORT, PREPARE TRANSACTION: the caller's transaction would
- * change. */
-bool mig_sqllex_changes_transaction(const mig_sql_info *info);
+/* Whether the first statement would change the caller's transaction: BEGIN, START, COMMIT, END,
+ * ROLLBACK, ABORT, PREPARE TRANSACTION. */
+bool mig_sql_changes_transaction(const mig_sql_info *info);
 
 #endif

@@ -1,4 +1,4 @@
-#include "core/planfile.h"
+#include "core/plan_file.h"
 
 #include <string.h>
 
@@ -7,10 +7,10 @@ static const char FIRST_LINE[] = "migrate_ext plan 1";
 typedef struct reader {
     const char *at, *end;
     uint32_t line;    /* number of `current` */
-    mig_name current; /* without its newline */
+    mig_text current; /* without its newline */
     mig_arena *arena;
-    mig_planfile *plan;
-    mig_name revision, hash; /* of the revision we are in */
+    mig_plan_file *plan;
+    mig_text revision, hash; /* of the revision we are in */
     mig_planned_function *function;
     bool in_autocommit;
     mig_error *error;
@@ -32,20 +32,20 @@ static bool next_line(reader *r)
         return false;
     const char *newline = memchr(r->at, '\n', (size_t)(r->end - r->at));
     const char *stop = newline != NULL ? newline : r->end;
-    r->current = (mig_name){r->at, (size_t)(stop - r->at)};
+    r->current = (mig_text){r->at, (size_t)(stop - r->at)};
     r->at = newline != NULL ? newline + 1 : r->end;
     r->line++;
     return true;
 }
 
 /* Whether the line is `word` and a space; `rest` is what follows. */
-static bool begins(const reader *r, const char *word, mig_name *rest)
+static bool begins(const reader *r, const char *word, mig_text *rest)
 {
     size_t length = strlen(word);
     if (r->current.length <= length || memcmp(r->current.text, word, length) != 0 ||
         r->current.text[length] != ' ')
         return false;
-    *rest = (mig_name){r->current.text + length + 1, r->current.length - length - 1};
+    *rest = (mig_text){r->current.text + length + 1, r->current.length - length - 1};
     return true;
 }
 
@@ -58,14 +58,14 @@ static size_t count_lines(const char *text, size_t length)
     return count;
 }
 
-static mig_status copy(reader *r, mig_name from, mig_name *to)
+static mig_status copy(reader *r, mig_text from, mig_text *to)
 {
     to->text = mig_arena_copy(r->arena, from.text, from.length);
     to->length = from.length;
-    return to->text != NULL ? MIG_OK : mig_fail(r->error, MIG_ENOMEM, "out of memory");
+    return to->text != NULL ? MIG_OK : mig_fail_memory(r->error);
 }
 
-static bool is_hash(mig_name name)
+static bool is_hash(mig_text name)
 {
     for (size_t i = 0; i < name.length; i++)
         if (memchr("0123456789abcdef", name.text[i], 16) == NULL)
@@ -94,12 +94,12 @@ static mig_status check_end(const char *text, size_t length, size_t *body, mig_e
 }
 
 /* The lines that begin with a tab, joined. */
-static mig_status read_sql(reader *r, mig_name number)
+static mig_status read_sql(reader *r, mig_text number)
 {
     mig_planned *item = &r->plan->items[r->plan->item_count];
     uint32_t line = 0;
     for (size_t i = 0; i < number.length; i++) {
-        if (number.text[i] < '0' || number.text[i] > '9' || i > 8)
+        if (!mig_is_digit(number.text[i]) || i > 8)
             return refuse(r, "a line number was expected");
         line = line * 10 + (uint32_t)(number.text[i] - '0');
     }
@@ -115,7 +115,7 @@ static mig_status read_sql(reader *r, mig_name number)
         return refuse(r, "a statement was expected");
     char *sql = mig_arena_get(r->arena, length + lines), *to = sql;
     if (sql == NULL)
-        return mig_fail(r->error, MIG_ENOMEM, "out of memory");
+        return mig_fail_memory(r->error);
     for (const char *from = start; from < r->at; from++) {
         const char *newline = memchr(from, '\n', (size_t)(r->at - from));
         size_t part = (size_t)(newline - from) - 1;
@@ -135,7 +135,7 @@ static mig_status read_sql(reader *r, mig_name number)
 
 static mig_status read_function(reader *r, bool is_upgrade)
 {
-    mig_planfile *plan = r->plan;
+    mig_plan_file *plan = r->plan;
     if (r->revision.text == NULL || r->in_autocommit)
         return refuse(r, "a function where none may be");
     r->function = &plan->functions[plan->function_count++];
@@ -149,26 +149,26 @@ static mig_status read_boundary(reader *r, bool autocommit)
         return refuse(r, "a boundary where none may be");
     r->in_autocommit = autocommit;
     r->plan->items[r->plan->item_count++] = (mig_planned){
-        autocommit ? MIG_PLANNED_AUTOCOMMIT : MIG_PLANNED_TRANSACTION, 0, MIG_NO_NAME};
+        autocommit ? MIG_PLANNED_AUTOCOMMIT : MIG_PLANNED_TRANSACTION, 0, MIG_NO_TEXT};
     r->function->count++;
     return MIG_OK;
 }
 
-static mig_status read_revision(reader *r, mig_name rest)
+static mig_status read_revision(reader *r, mig_text rest)
 {
-    mig_name hash = {rest.text, rest.length < MIG_SHA256_HEX ? rest.length : MIG_SHA256_HEX};
+    mig_text hash = {rest.text, rest.length < MIG_SHA256_HEX ? rest.length : MIG_SHA256_HEX};
     if (!is_hash(hash) || rest.length < MIG_SHA256_HEX + 2 || rest.text[MIG_SHA256_HEX] != ' ' ||
         r->in_autocommit)
         return refuse(r, "a hash and a revision were expected");
-    mig_name id = {rest.text + MIG_SHA256_HEX + 1, rest.length - MIG_SHA256_HEX - 1};
+    mig_text id = {rest.text + MIG_SHA256_HEX + 1, rest.length - MIG_SHA256_HEX - 1};
     r->function = NULL;
-    mig_status status = copy(r, hash, &r->hash);
-    return status == MIG_OK ? copy(r, id, &r->revision) : status;
+    MIG_TRY(copy(r, hash, &r->hash));
+    return copy(r, id, &r->revision);
 }
 
 static mig_status read_line(reader *r)
 {
-    mig_name rest;
+    mig_text rest;
     if (r->current.length == 0)
         return MIG_OK;
     if (memchr(r->current.text, '\0', r->current.length) != NULL)
@@ -181,37 +181,33 @@ static mig_status read_line(reader *r)
         return copy(r, rest, &r->plan->keys[r->plan->key_count++]);
     if (begins(r, "revision", &rest))
         return read_revision(r, rest);
-    if (mig_name_is(r->current, "upgrade"))
+    if (mig_text_is(r->current, "upgrade"))
         return read_function(r, true);
-    if (mig_name_is(r->current, "downgrade"))
+    if (mig_text_is(r->current, "downgrade"))
         return read_function(r, false);
-    if (mig_name_is(r->current, "autocommit"))
+    if (mig_text_is(r->current, "autocommit"))
         return read_boundary(r, true);
-    if (mig_name_is(r->current, "transaction"))
+    if (mig_text_is(r->current, "transaction"))
         return read_boundary(r, false);
     return refuse(r, "it cannot be understood");
 }
 
-mig_status mig_planfile_read(const char *text, size_t length, mig_arena *arena, mig_planfile *plan,
-                             mig_error *error)
+mig_status mig_plan_file_read(const char *text, size_t length, mig_arena *arena,
+                              mig_plan_file *plan, mig_error *error)
 {
     size_t body = 0;
     memset(plan, 0, sizeof *plan);
-    mig_status status = check_end(text, length, &body, error);
-    if (status != MIG_OK)
-        return status;
+    MIG_TRY(check_end(text, length, &body, error));
     reader r = {.at = text, .end = text + body, .arena = arena, .plan = plan, .error = error};
     size_t lines = count_lines(text, body);
     plan->keys = mig_arena_get_array(arena, lines, sizeof *plan->keys);
     plan->functions = mig_arena_get_array(arena, lines, sizeof *plan->functions);
     plan->items = mig_arena_get_array(arena, lines, sizeof *plan->items);
     if (plan->keys == NULL || plan->functions == NULL || plan->items == NULL)
-        return mig_fail(error, MIG_ENOMEM, "out of memory");
-    if (!next_line(&r) || !mig_name_is(r.current, FIRST_LINE))
+        return mig_fail_memory(error);
+    if (!next_line(&r) || !mig_text_is(r.current, FIRST_LINE))
         return refuse(&r, "it is of another format");
-    while (status == MIG_OK && next_line(&r))
-        status = read_line(&r);
-    if (status == MIG_OK && r.in_autocommit)
-        status = refuse(&r, "an autocommit block that does not end");
-    return status;
+    while (next_line(&r))
+        MIG_TRY(read_line(&r));
+    return r.in_autocommit ? refuse(&r, "an autocommit block that does not end") : MIG_OK;
 }

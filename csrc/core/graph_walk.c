@@ -1,53 +1,9 @@
-/* Walks along the edges of a graph, and the lists and marks of a question. */
-#include "core/graph.h"
+/* Walks along the edges of a graph. */
+#include "core/graph_walk.h"
 
 #include <string.h>
 
-void mig_query_init(mig_query *query, const mig_graph *graph, mig_graph_error *error)
-{
-    query->graph = graph;
-    query->error = error;
-    query->work = 0;
-    mig_arena_init(&query->arena, graph->alloc);
-}
-
-void mig_query_release(mig_query *query)
-{
-    mig_arena_release(&query->arena);
-}
-
-mig_status mig_query_assert(mig_query *query, const char *text)
-{
-    mig_name message = {text, strlen(text)};
-    return mig_graph_fail_pieces(query->error, MIG_GRAPH_ASSERTION, &message, 1);
-}
-
-mig_status mig_nodes_push(mig_query *query, mig_nodes *nodes, uint32_t node)
-{
-    if (nodes->count == nodes->capacity) {
-        uint32_t capacity = nodes->capacity < 16 ? 16 : nodes->capacity * 2;
-        uint32_t *items = mig_arena_get_array(&query->arena, capacity, sizeof *items);
-        if (items == NULL || capacity > UINT32_MAX / 2)
-            return MIG_ENOMEM;
-        if (nodes->count > 0)
-            memcpy(items, nodes->items, nodes->count * sizeof *items);
-        nodes->items = items;
-        nodes->capacity = capacity;
-    }
-    nodes->items[nodes->count++] = node;
-    return MIG_OK;
-}
-
-uint64_t *mig_query_marks(mig_query *query)
-{
-    size_t words = ((size_t)query->graph->count + 63) / 64;
-    uint64_t *marks = mig_arena_get_array(&query->arena, words, sizeof *marks);
-    if (marks != NULL)
-        memset(marks, 0, words * sizeof *marks);
-    return marks;
-}
-
-mig_status mig_rank(mig_query *query, const mig_edges *up, uint32_t **rank, uint32_t **order)
+mig_status mig_graph_rank(mig_query *query, const mig_edges *up, uint32_t **rank, uint32_t **order)
 {
     uint32_t count = query->graph->count, length = 0;
     uint32_t *left = mig_arena_get_array(&query->arena, count, sizeof *left);
@@ -78,8 +34,8 @@ mig_status mig_rank(mig_query *query, const mig_edges *up, uint32_t **rank, uint
     return MIG_OK;
 }
 
-mig_status mig_forest(mig_query *query, const mig_edges *down, const uint32_t *order,
-                      uint32_t *begin, uint32_t *end)
+mig_status mig_graph_forest(mig_query *query, const mig_edges *down, const uint32_t *order,
+                            uint32_t *begin, uint32_t *end)
 {
     uint32_t count = query->graph->count, total = 0;
     /* node -> where the range of the next that stands on it begins */
@@ -105,45 +61,46 @@ mig_status mig_forest(mig_query *query, const mig_edges *down, const uint32_t *o
     return MIG_OK;
 }
 
-mig_status mig_lay_lines(mig_query *query, mig_lines *lines)
+mig_status mig_graph_ancestry(mig_query *query, mig_ancestry *ancestry)
 {
     const mig_edges *down = &query->graph->steps_down;
     mig_arena *arena = &query->arena;
     uint32_t count = query->graph->count, edges = down->start[count];
     if ((size_t)count + edges > MIG_NODE_MAX)
         return MIG_ENOMEM;
-    MIG_TRY(mig_rank(query, &query->graph->steps_up, &lines->rank, &lines->order));
+    MIG_TRY(mig_graph_rank(query, &query->graph->steps_up, &ancestry->rank, &ancestry->order));
     uint32_t *fill = mig_arena_get_array(arena, count, sizeof *fill);
-    lines->begin = mig_arena_get_array(arena, count, sizeof *lines->begin);
-    lines->end = mig_arena_get_array(arena, count, sizeof *lines->end);
-    lines->edge_leaf = mig_arena_get_array(arena, edges, sizeof *lines->edge_leaf);
-    if (fill == NULL || lines->begin == NULL || lines->end == NULL || lines->edge_leaf == NULL)
+    ancestry->begin = mig_arena_get_array(arena, count, sizeof *ancestry->begin);
+    ancestry->end = mig_arena_get_array(arena, count, sizeof *ancestry->end);
+    ancestry->edge_leaf = mig_arena_get_array(arena, edges, sizeof *ancestry->edge_leaf);
+    if (fill == NULL || ancestry->begin == NULL || ancestry->end == NULL ||
+        ancestry->edge_leaf == NULL)
         return MIG_ENOMEM;
-    lines->leaf_count = count;
+    ancestry->leaf_count = count;
     for (uint32_t i = 0; i < count; i++)
-        lines->end[i] = 1;
+        ancestry->end[i] = 1;
     for (uint32_t i = 0; i < count; i++) {
-        for (uint32_t e = down->start[i] + 1; e < down->start[i + 1]; e++, lines->leaf_count++)
-            lines->end[down->to[e]]++;
+        for (uint32_t e = down->start[i] + 1; e < down->start[i + 1]; e++, ancestry->leaf_count++)
+            ancestry->end[down->to[e]]++;
     }
-    MIG_TRY(mig_forest(query, down, lines->order, lines->begin, lines->end));
-    lines->from = mig_arena_get_array(arena, lines->leaf_count, sizeof *lines->from);
-    if (lines->from == NULL)
+    MIG_TRY(mig_graph_forest(query, down, ancestry->order, ancestry->begin, ancestry->end));
+    ancestry->from = mig_arena_get_array(arena, ancestry->leaf_count, sizeof *ancestry->from);
+    if (ancestry->from == NULL)
         return MIG_ENOMEM;
     for (uint32_t i = 0; i < count; i++) {
-        fill[i] = lines->begin[i];
-        lines->from[fill[i]++] = i;
+        fill[i] = ancestry->begin[i];
+        ancestry->from[fill[i]++] = i;
     }
     for (uint32_t i = 0; i < count; i++) {
         for (uint32_t e = down->start[i]; e < down->start[i + 1]; e++) {
             uint32_t below = down->to[e], leaf = MIG_NODE_NONE;
             if (e > down->start[i]) {
                 leaf = fill[below]++;
-                lines->from[leaf] = i;
+                ancestry->from[leaf] = i;
             }
-            bool is_on_line =
-                lines->begin[i] >= lines->begin[below] && lines->begin[i] < lines->end[below];
-            lines->edge_leaf[e] = is_on_line ? MIG_NODE_NONE : leaf;
+            bool is_on_line = ancestry->begin[i] >= ancestry->begin[below] &&
+                              ancestry->begin[i] < ancestry->end[below];
+            ancestry->edge_leaf[e] = is_on_line ? MIG_NODE_NONE : leaf;
         }
     }
     query->work += (uint64_t)count + edges;
@@ -189,12 +146,12 @@ static mig_status end_target(mig_query *query, overlap_check *check, mig_span ta
     }
     const mig_graph *graph = query->graph;
     size_t count = 3, most = 3 + 2 * (size_t)check->met.count;
-    mig_name *pieces = mig_arena_get_array(&query->arena, most, sizeof *pieces);
+    mig_text *pieces = mig_arena_get_array(&query->arena, most, sizeof *pieces);
     if (pieces == NULL)
         return MIG_ENOMEM;
-    pieces[0] = MIG_NAME("Requested revision ");
+    pieces[0] = MIG_TEXT("Requested revision ");
     pieces[1] = graph->names[target];
-    pieces[2] = MIG_NAME(" overlaps with other requested revisions ");
+    pieces[2] = MIG_TEXT(" overlaps with other requested revisions ");
     mig_unmark(check->is_met, target);
     for (uint32_t i = 0; i < targets.count; i++) {
         uint32_t node = targets.items[i];
@@ -202,46 +159,45 @@ static mig_status end_target(mig_query *query, overlap_check *check, mig_span ta
             continue;
         mig_unmark(check->is_met, node); /* a target that is there twice is told once */
         if (count > 3)
-            pieces[count++] = MIG_NAME(", ");
+            pieces[count++] = MIG_TEXT(", ");
         pieces[count++] = graph->names[node];
     }
     return mig_graph_fail_pieces(query->error, MIG_GRAPH_REVISION, pieces, count);
 }
 
-mig_status mig_walk(mig_query *query, const mig_edges *edges, mig_span targets, bool check,
-                    uint64_t *marks, mig_nodes *found)
+mig_status mig_graph_walk(mig_query *query, const mig_edges *edges, mig_span targets, bool check,
+                          uint64_t *marks, mig_nodes *found)
 {
     mig_nodes stack = {NULL, 0, 0};
     overlap_check overlaps = {0};
-    mig_status status = MIG_OK;
     check = check && targets.count > 1;
     if (check)
-        status = begin_check(query, targets, &overlaps);
-    for (uint32_t t = 0; t < targets.count && status == MIG_OK; t++) {
+        MIG_TRY(begin_check(query, targets, &overlaps));
+    for (uint32_t t = 0; t < targets.count; t++) {
         if (targets.items[t] >= query->graph->count)
             return MIG_GRAPH_FAIL(query->error, MIG_GRAPH_ASSERTION,
-                                  MIG_NAME("there is no such revision"));
-        status = mig_nodes_push(query, &stack, targets.items[t]);
-        while (stack.count > 0 && status == MIG_OK) {
+                                  MIG_TEXT("there is no such revision"));
+        MIG_TRY(mig_nodes_push(query, &stack, targets.items[t]));
+        while (stack.count > 0) {
             uint32_t node = stack.items[--stack.count];
             if (check)
-                status = meet(query, &overlaps, node);
+                MIG_TRY(meet(query, &overlaps, node));
             if (mig_marked(marks, node))
                 continue;
             mig_mark(marks, node);
             mig_span next = mig_edges_of(edges, node);
             query->work += 1 + next.count;
-            for (uint32_t i = 0; i < next.count && status == MIG_OK; i++) {
+            for (uint32_t i = 0; i < next.count; i++) {
                 /* a node that is seen does nothing more, unless a check looks for it */
                 if (!mig_marked(marks, next.items[i]) ||
                     (check && mig_marked(overlaps.is_target, next.items[i])))
-                    status = mig_nodes_push(query, &stack, next.items[i]);
+                    MIG_TRY(mig_nodes_push(query, &stack, next.items[i]));
             }
-            if (found != NULL && status == MIG_OK)
-                status = mig_nodes_push(query, found, node);
+            if (found != NULL)
+                MIG_TRY(mig_nodes_push(query, found, node));
         }
-        if (check && status == MIG_OK)
-            status = end_target(query, &overlaps, targets, targets.items[t]);
+        if (check)
+            MIG_TRY(end_target(query, &overlaps, targets, targets.items[t]));
     }
-    return status;
+    return MIG_OK;
 }

@@ -3,18 +3,11 @@
  * labels of its branch. RevisionMap._normalize_depends_on and _add_branches of
  * alembic/script/revision.py.
  */
-#include "core/graph.h"
+#include "core/graph_inherit.h"
 
 #include <string.h>
 
-/* A list of `count` numbers, all `value`; NULL when out of memory. */
-static uint32_t *filled(mig_arena *arena, size_t count, uint32_t value)
-{
-    uint32_t *items = mig_arena_get_array(arena, count, sizeof *items);
-    for (size_t i = 0; items != NULL && i < count; i++)
-        items[i] = value;
-    return items;
-}
+#include "core/graph_walk.h"
 
 /* Dependencies ------------------------------------------------------------------------------- */
 
@@ -41,14 +34,14 @@ static mig_status begin_shared(shared *s)
     const mig_graph *graph = s->graph;
     mig_arena *arena = &s->query->arena;
     uint32_t edges = graph->resolved.start[graph->count];
-    MIG_TRY(mig_rank(s->query, &graph->next, &s->rank, &s->order));
-    s->place = filled(arena, graph->count, 0);
-    s->begin = filled(arena, graph->count, 0);
-    s->end = filled(arena, graph->count, 1);
-    s->merge = filled(arena, graph->count, 0);
-    s->owner = filled(arena, edges, 0);
-    s->lowest = filled(arena, graph->count, MIG_NODE_NONE);
-    s->highest = filled(arena, graph->count, 0);
+    MIG_TRY(mig_graph_rank(s->query, &graph->next, &s->rank, &s->order));
+    s->place = mig_arena_filled(arena, graph->count, 0);
+    s->begin = mig_arena_filled(arena, graph->count, 0);
+    s->end = mig_arena_filled(arena, graph->count, 1);
+    s->merge = mig_arena_filled(arena, graph->count, 0);
+    s->owner = mig_arena_filled(arena, edges, 0);
+    s->lowest = mig_arena_filled(arena, graph->count, MIG_NODE_NONE);
+    s->highest = mig_arena_filled(arena, graph->count, 0);
     s->drop = mig_arena_get(arena, edges);
     s->is_open = mig_arena_get(arena, edges);
     if (s->place == NULL || s->begin == NULL || s->end == NULL || s->merge == NULL ||
@@ -67,7 +60,7 @@ static mig_status begin_shared(shared *s)
         for (uint32_t e = graph->resolved.start[node]; e < graph->resolved.start[node + 1]; e++)
             s->owner[e] = node;
     }
-    return mig_forest(s->query, &graph->down, s->order, s->begin, s->end);
+    return mig_graph_forest(s->query, &graph->down, s->order, s->begin, s->end);
 }
 
 /* What the forest says: each edge is dropped, open or kept. In the order of the forest. */
@@ -75,10 +68,10 @@ static mig_status decide_in_forest(shared *s)
 {
     const mig_edges *resolved = &s->graph->resolved;
     uint32_t count = s->graph->count, edges = resolved->start[count];
-    uint32_t *preorder = filled(&s->query->arena, count, 0);
+    uint32_t *preorder = mig_arena_filled(&s->query->arena, count, 0);
     /* The edges to a dependency whose ranges hold the current node: the last one, and before it. */
-    uint32_t *last = filled(&s->query->arena, count, MIG_NODE_NONE);
-    uint32_t *before = filled(&s->query->arena, edges, MIG_NODE_NONE);
+    uint32_t *last = mig_arena_filled(&s->query->arena, count, MIG_NODE_NONE);
+    uint32_t *before = mig_arena_filled(&s->query->arena, edges, MIG_NODE_NONE);
     if (preorder == NULL || last == NULL || before == NULL)
         return MIG_ENOMEM;
     for (uint32_t i = 0; i < count; i++)
@@ -143,7 +136,7 @@ static mig_status decide_across_merges(shared *s)
     uint32_t count = s->graph->count;
     uint64_t *at = mig_arena_get_array(&s->query->arena, count, sizeof *at);
     uint64_t *is_open = mig_query_marks(s->query);
-    uint32_t *bit = filled(&s->query->arena, count, MIG_NODE_NONE);
+    uint32_t *bit = mig_arena_filled(&s->query->arena, count, MIG_NODE_NONE);
     mig_nodes list = {NULL, 0, 0};
     if (at == NULL || bit == NULL || is_open == NULL)
         return MIG_ENOMEM;
@@ -162,11 +155,11 @@ static mig_status decide_across_merges(shared *s)
     return MIG_OK;
 }
 
-mig_status mig_normalize(mig_graph *graph, mig_query *query)
+mig_status mig_graph_normalize(mig_graph *graph, mig_query *query)
 {
     const mig_edges *resolved = &graph->resolved;
     shared s = {.query = query, .graph = graph};
-    uint32_t *listed_by = filled(&query->arena, graph->count, 0);
+    uint32_t *listed_by = mig_arena_filled(&query->arena, graph->count, 0);
     if (listed_by == NULL)
         return MIG_ENOMEM;
     MIG_TRY(begin_shared(&s));
@@ -211,7 +204,7 @@ static bool is_simple(const mig_graph *graph, uint32_t node)
 
 static mig_status find_tips(mig_graph *graph, const uint32_t *order)
 {
-    graph->tip = filled(&graph->arena, graph->count, MIG_NODE_NONE);
+    graph->tip = mig_arena_filled(&graph->arena, graph->count, MIG_NODE_NONE);
     if (graph->tip == NULL)
         return MIG_ENOMEM;
     for (uint32_t i = graph->count; i-- > 0;) {
@@ -260,19 +253,19 @@ static void add_parts(mig_graph *graph, uint32_t node, uint32_t *listed, uint32_
  * The labels of each revision, as a set: those of a few other sets and of one revision's own. Sets
  * are shared: there is a new one only where a revision has labels, or where two different meet.
  */
-mig_status mig_carry_labels(mig_graph *graph, mig_query *query)
+mig_status mig_graph_inherit_labels(mig_graph *graph, mig_query *query)
 {
     uint32_t *rank, *order, *own, *listed, *part_of, at = 0, sets = 0;
     size_t most = graph->down.start[graph->count];
-    MIG_TRY(mig_rank(query, &graph->next, &rank, &order));
+    MIG_TRY(mig_graph_rank(query, &graph->next, &rank, &order));
     MIG_TRY(find_tips(graph, order));
-    own = filled(&query->arena, graph->count, MIG_NODE_NONE); /* the first key */
-    listed = filled(&query->arena, graph->count, 0);
-    part_of = filled(&query->arena, graph->count, 0);
-    graph->label_set = filled(&graph->arena, graph->count, MIG_NODE_NONE);
-    graph->label_own = filled(&graph->arena, graph->count, MIG_NODE_NONE);
-    graph->label_parts.start = filled(&graph->arena, (size_t)graph->count + 1, 0);
-    graph->label_parts.to = filled(&graph->arena, most, 0);
+    own = mig_arena_filled(&query->arena, graph->count, MIG_NODE_NONE); /* the first key */
+    listed = mig_arena_filled(&query->arena, graph->count, 0);
+    part_of = mig_arena_filled(&query->arena, graph->count, 0);
+    graph->label_set = mig_arena_filled(&graph->arena, graph->count, MIG_NODE_NONE);
+    graph->label_own = mig_arena_filled(&graph->arena, graph->count, MIG_NODE_NONE);
+    graph->label_parts.start = mig_arena_filled(&graph->arena, (size_t)graph->count + 1, 0);
+    graph->label_parts.to = mig_arena_filled(&graph->arena, most, 0);
     if (own == NULL || listed == NULL || part_of == NULL || graph->label_set == NULL ||
         graph->label_own == NULL || graph->label_parts.start == NULL ||
         graph->label_parts.to == NULL)
@@ -299,7 +292,7 @@ mig_status mig_carry_labels(mig_graph *graph, mig_query *query)
     return MIG_OK;
 }
 
-mig_status mig_labels(mig_query *query, uint32_t set, mig_nodes *labels)
+mig_status mig_graph_labels(mig_query *query, uint32_t set, mig_nodes *labels)
 {
     const mig_graph *graph = query->graph;
     mig_nodes stack = {NULL, 0, 0};
@@ -330,7 +323,7 @@ mig_status mig_labels(mig_query *query, uint32_t set, mig_nodes *labels)
     return MIG_OK;
 }
 
-mig_status mig_with_label(mig_query *query, uint32_t label, uint64_t **marks)
+mig_status mig_graph_with_label(mig_query *query, uint32_t label, uint64_t **marks)
 {
     const mig_graph *graph = query->graph;
     uint32_t node = graph->key_node[graph->count + label];
@@ -341,5 +334,5 @@ mig_status mig_with_label(mig_query *query, uint32_t label, uint64_t **marks)
          down.count == 1 && graph->tip[down.items[0]] == graph->tip[node];
          down = mig_edges_of(&graph->down, node))
         node = down.items[0];
-    return mig_walk(query, &graph->next, (mig_span){&node, 1}, false, *marks, NULL);
+    return mig_graph_walk(query, &graph->next, (mig_span){&node, 1}, false, *marks, NULL);
 }

@@ -5,15 +5,15 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "core/planfile.h"
+#include "core/plan_file.h"
 
-static PyObject *text_of(mig_name name)
+static PyObject *text_of(mig_text name)
 {
     return PyUnicode_DecodeUTF8(name.text, (Py_ssize_t)name.length, NULL);
 }
 
 /* [(line, sql)]; a boundary is (-1, "autocommit") or (-1, "transaction"). */
-static PyObject *items_of(const mig_planfile *plan, const mig_planned_function *function)
+static PyObject *items_of(const mig_plan_file *plan, const mig_planned_function *function)
 {
     PyObject *list = mig_py_hide(PyList_New((Py_ssize_t)function->count));
     for (size_t i = 0; list != NULL && i < function->count; i++) {
@@ -31,7 +31,7 @@ static PyObject *items_of(const mig_planfile *plan, const mig_planned_function *
     return mig_py_show(list);
 }
 
-static int add_function(PyObject *functions, const mig_planfile *plan,
+static int add_function(PyObject *functions, const mig_plan_file *plan,
                         const mig_planned_function *function)
 {
     PyObject *key = Py_BuildValue("(NO)", text_of(function->revision),
@@ -50,13 +50,13 @@ static PyObject *read_plan(PyObject *Py_UNUSED(module), PyObject *argument)
     char *text;
     Py_ssize_t length;
     mig_arena arena;
-    mig_planfile plan;
+    mig_plan_file plan;
     mig_error error;
     PyObject *keys = NULL, *functions = NULL, *answer = NULL;
     if (PyBytes_AsStringAndSize(argument, &text, &length) < 0)
         return NULL;
     mig_arena_init(&arena, &mig_alloc_system);
-    if (mig_planfile_read(text, (size_t)length, &arena, &plan, &error) != MIG_OK) {
+    if (mig_plan_file_read(text, (size_t)length, &arena, &plan, &error) != MIG_OK) {
         (void)mig_py_raise(&error);
         goto done;
     }
@@ -112,8 +112,10 @@ static PyObject *hash_files(PyObject *Py_UNUSED(module), PyObject *argument)
         PyObject *path = NULL, *one = NULL;
         bool read = false;
         if (PyUnicode_FSConverter(PyTuple_GET_ITEM(paths, i), &path)) {
-            Py_BEGIN_ALLOW_THREADS read = hash_file(PyBytes_AS_STRING(path), hex);
-            Py_END_ALLOW_THREADS one = read ? PyUnicode_FromString(hex) : Py_NewRef(Py_None);
+            Py_BEGIN_ALLOW_THREADS
+            read = hash_file(PyBytes_AS_STRING(path), hex);
+            Py_END_ALLOW_THREADS
+            one = read ? PyUnicode_FromString(hex) : Py_NewRef(Py_None);
             Py_DECREF(path);
         }
         if (one == NULL)
@@ -138,7 +140,7 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-int mig_py_add_plan(PyObject *module)
+int mig_py_add_plan_file(PyObject *module)
 {
     return PyModule_AddFunctions(module, methods);
 }

@@ -1,6 +1,6 @@
 /* The SQL lexer without Python: a table over every state it has. */
 #include "check.h"
-#include "core/sqllex.h"
+#include "core/sql_lexer.h"
 
 typedef struct lex_case {
     const char *sql;
@@ -51,7 +51,7 @@ static void test_statements_are_counted_as_the_server_counts_them(void)
         size_t length = strlen(CASES[i].sql);
         char *exact = malloc(length > 0 ? length : 1);
         memcpy(exact, CASES[i].sql, length);
-        mig_sql_info info = mig_sqllex_classify(exact, length, true);
+        mig_sql_info info = mig_sql_classify(exact, length, true);
         CHECK_MSG(info.kind == CASES[i].kind, "%s: %d", CASES[i].sql, (int)info.kind);
         CHECK_STR(info.keyword, CASES[i].keyword);
         free(exact);
@@ -64,8 +64,8 @@ static void test_a_prefix_of_a_text_is_never_read_beyond(void)
         for (size_t length = 0; length <= strlen(CASES[i].sql); length++) {
             char *exact = malloc(length > 0 ? length : 1);
             memcpy(exact, CASES[i].sql, length);
-            (void)mig_sqllex_classify(exact, length, true);
-            (void)mig_sqllex_classify(exact, length, false);
+            (void)mig_sql_classify(exact, length, true);
+            (void)mig_sql_classify(exact, length, false);
             free(exact);
         }
     CHECK(1);
@@ -74,8 +74,8 @@ static void test_a_prefix_of_a_text_is_never_read_beyond(void)
 static void test_a_backslash_depends_on_the_setting(void)
 {
     const char sql[] = "select 'a\\'; select 'b'";
-    CHECK_INT(mig_sqllex_classify(sql, sizeof sql - 1, true).kind, MIG_SQL_SEVERAL);
-    CHECK_INT(mig_sqllex_classify(sql, sizeof sql - 1, false).kind, MIG_SQL_UNSURE);
+    CHECK_INT(mig_sql_classify(sql, sizeof sql - 1, true).kind, MIG_SQL_SEVERAL);
+    CHECK_INT(mig_sql_classify(sql, sizeof sql - 1, false).kind, MIG_SQL_UNSURE);
 }
 
 static void test_transaction_control_is_known(void)
@@ -86,21 +86,21 @@ static void test_transaction_control_is_known(void)
     static const char *const STAYS[] = {"savepoint a", "release a", "prepare p as select 1",
                                         "select 1", "(begin)"};
     for (size_t i = 0; i < sizeof ENDS / sizeof ENDS[0]; i++) {
-        mig_sql_info info = mig_sqllex_classify(ENDS[i], strlen(ENDS[i]), true);
-        CHECK(mig_sqllex_changes_transaction(&info));
+        mig_sql_info info = mig_sql_classify(ENDS[i], strlen(ENDS[i]), true);
+        CHECK(mig_sql_changes_transaction(&info));
     }
     for (size_t i = 0; i < sizeof STAYS / sizeof STAYS[0]; i++) {
-        mig_sql_info info = mig_sqllex_classify(STAYS[i], strlen(STAYS[i]), true);
-        CHECK(!mig_sqllex_changes_transaction(&info));
+        mig_sql_info info = mig_sql_classify(STAYS[i], strlen(STAYS[i]), true);
+        CHECK(!mig_sql_changes_transaction(&info));
     }
 }
 
 static void test_the_first_end_of_a_transaction_is_told(void)
 {
     const char sql[] = "rollback to a; select 1; abort; commit";
-    CHECK_INT(mig_sqllex_classify(sql, sizeof sql - 1, true).ending, MIG_SQL_ROLLS_BACK);
-    CHECK_INT(mig_sqllex_classify("end", 3, true).ending, MIG_SQL_COMMITS);
-    CHECK_INT(mig_sqllex_classify("ending", 6, true).ending, MIG_SQL_GOES_ON);
+    CHECK_INT(mig_sql_classify(sql, sizeof sql - 1, true).ending, MIG_SQL_ROLLS_BACK);
+    CHECK_INT(mig_sql_classify("end", 3, true).ending, MIG_SQL_COMMITS);
+    CHECK_INT(mig_sql_classify("ending", 6, true).ending, MIG_SQL_GOES_ON);
 }
 
 int main(void)

@@ -1,7 +1,8 @@
-#include "pq/version.h"
+#include "pq/version_table.h"
 
 #include <string.h>
 
+#include "core/text.h"
 #include "pq/batch.h"
 
 /* SQLAlchemy quotes these; sqlalchemy/dialects/postgresql/base.py RESERVED_WORDS, 2.1.9. */
@@ -137,10 +138,10 @@ static bool needs_quotes(const char *name)
     for (size_t i = 0; i < sizeof RESERVED_WORDS / sizeof RESERVED_WORDS[0]; i++)
         if (strcmp(name, RESERVED_WORDS[i]) == 0)
             return true;
-    if (*name == '\0' || *name == '$' || (*name >= '0' && *name <= '9'))
+    if (*name == '\0' || *name == '$' || mig_is_digit(*name))
         return true;
     for (const char *p = name; *p != '\0'; p++)
-        if (!((*p >= 'a' && *p <= 'z') || (*p >= '0' && *p <= '9') || *p == '_' || *p == '$'))
+        if (!((*p >= 'a' && *p <= 'z') || mig_is_digit(*p) || *p == '_' || *p == '$'))
             return true;
     return false;
 }
@@ -176,15 +177,18 @@ static const char *qualified(const mig_version_table *table, mig_arena *arena)
 }
 
 /* A string constant, by libpq: it knows the encoding and standard_conforming_strings. */
-static mig_status literal(mig_session *session, const char *text, mig_arena *arena,
+static mig_status literal(mig_session *session, mig_text text, mig_arena *arena,
                           const char **quoted, mig_error *error)
 {
-    char *escaped = session->pq.PQescapeLiteral(session->conn, text, strlen(text));
+    if (mig_text_has(text, '\0'))
+        return mig_fail(error, MIG_EINVAL,
+                        "a name cannot be sent to the server: it has a NUL byte");
+    char *escaped = session->pq.PQescapeLiteral(session->conn, text.text, text.length);
     if (escaped == NULL)
         return mig_fail(error, MIG_EINVAL, "a name cannot be sent to the server: it is not UTF-8");
     *quoted = mig_arena_copy(arena, escaped, strlen(escaped));
     session->pq.PQfreemem(escaped);
-    return *quoted != NULL ? MIG_OK : mig_fail(error, MIG_ENOMEM, "out of memory");
+    return *quoted != NULL ? MIG_OK : mig_fail_memory(error);
 }
 
 static mig_status table_exists(mig_session *session, const mig_version_table *table,
@@ -193,11 +197,9 @@ static mig_status table_exists(mig_session *session, const mig_version_table *ta
     bool by_path = table->schema == NULL || *table->schema == '\0';
     const char *name, *schema = "'pg_catalog'";
     mig_rows rows;
-    mig_status status = literal(session, table->table, arena, &name, error);
-    if (status == MIG_OK && !by_path)
-        status = literal(session, table->schema, arena, &schema, error);
-    if (status != MIG_OK)
-        return status;
+    MIG_TRY(literal(session, mig_text_of(table->table), arena, &name, error));
+    if (!by_path)
+        MIG_TRY(literal(session, mig_text_of(table->schema), arena, &schema, error));
     const char *sql =
         CONCAT(arena,
                "SELECT pg_catalog.pg_class.relname FROM pg_catalog.pg_class "
@@ -210,35 +212,35 @@ static mig_status table_exists(mig_session *session, const mig_version_table *ta
                        : "pg_catalog.pg_namespace.nspname = ",
                schema);
     if (sql == NULL)
-        return mig_fail(error, MIG_ENOMEM, "out of memory");
-    status = mig_session_query(session, sql, arena, &rows, error);
-    *exists = status == MIG_OK && rows.rows > 0;
-    return status;
+        return mig_fail_memory(error);
+    MIG_TRY(mig_session_query(session, sql, arena, &rows, error));
+    *exists = rows.rows > 0;
+    return MIG_OK;
 }
 
-mig_status mig_version_read(mig_session *session, const mig_version_table *table, mig_arena *arena,
-                            mig_version_rows *rows, mig_error *error)
+mig_status mig_version_table_read(mig_session *session, const mig_version_table *table,
+                                  mig_arena *arena, mig_version_rows *rows, mig_error *error)
 {
     mig_rows found;
     memset(rows, 0, sizeof *rows);
     if (session->conn == NULL)
         return mig_fail(error, MIG_EINVAL, "the session is closed");
-    mig_status status = table_exists(session, table, arena, &rows->exists, error);
-    if (status != MIG_OK || !rows->exists)
-        return status;
+    MIG_TRY(table_exists(session, table, arena, &rows->exists, error));
+    if (!rows->exists)
+        return MIG_OK;
     const char *name = qualified(table, arena);
     const char *sql =
         name != NULL ? CONCAT(arena, "SELECT ", name, ".version_num \nFROM ", name) : NULL;
     if (sql == NULL)
-        return mig_fail(error, MIG_ENOMEM, "out of memory");
-    status = mig_session_query(session, sql, arena, &found, error);
+        return mig_fail_memory(error);
+    MIG_TRY(mig_session_query(session, sql, arena, &found, error));
     rows->count = found.rows;
     rows->versions = found.values;
-    return status;
+    return MIG_OK;
 }
 
-const char *mig_version_create_sql(const mig_version_table *table, bool primary_key,
-                                   mig_arena *arena)
+const char *mig_version_table_create_sql(const mig_version_table *table, bool primary_key,
+                                         mig_arena *arena)
 {
     const char *name = qualified(table, arena);
     const char *raw_key = CONCAT(arena, table->table, "_pkc");
@@ -250,21 +252,22 @@ const char *mig_version_create_sql(const mig_version_table *table, bool primary_
                   primary_key ? " PRIMARY KEY (version_num)" : "", "\n)\n\n");
 }
 
-mig_status mig_version_create(mig_session *session, const mig_version_table *table,
-                              bool primary_key, mig_error *error)
+mig_status mig_version_table_create(mig_session *session, const mig_version_table *table,
+                                    bool primary_key, mig_error *error)
 {
     char tag[MIG_TAG_SIZE];
     long long affected;
     mig_arena arena;
     mig_arena_init(&arena, session->arena.alloc);
-    const char *sql = mig_version_create_sql(table, primary_key, &arena);
+    const char *sql = mig_version_table_create_sql(table, primary_key, &arena);
     mig_status status = sql != NULL ? mig_session_execute(session, sql, tag, &affected, error)
-                                    : mig_fail(error, MIG_ENOMEM, "out of memory");
+                                    : mig_fail_memory(error);
     mig_arena_release(&arena);
     return status;
 }
 
-mig_status mig_version_purge(mig_session *session, const mig_version_table *table, mig_error *error)
+mig_status mig_version_table_purge(mig_session *session, const mig_version_table *table,
+                                   mig_error *error)
 {
     char tag[MIG_TAG_SIZE];
     long long affected;
@@ -273,48 +276,64 @@ mig_status mig_version_purge(mig_session *session, const mig_version_table *tabl
     const char *name = qualified(table, &arena);
     const char *sql = name != NULL ? CONCAT(&arena, "DELETE FROM ", name) : NULL;
     mig_status status = sql != NULL ? mig_session_execute(session, sql, tag, &affected, error)
-                                    : mig_fail(error, MIG_ENOMEM, "out of memory");
+                                    : mig_fail_memory(error);
     mig_arena_release(&arena);
     return status;
 }
 
-static mig_status operation_sql(mig_session *session, const char *name,
-                                const mig_version_operation *operation, mig_arena *arena,
-                                const char **sql, mig_error *error)
+static mig_status sql_of(mig_session *session, const char *name, const mig_version_op *op,
+                         mig_arena *arena, const char **sql, mig_error *error)
 {
     const char *from = NULL, *to = NULL;
-    mig_status status = MIG_OK;
-    if (operation->action != MIG_VERSION_INSERT)
-        status = literal(session, operation->from, arena, &from, error);
-    if (status == MIG_OK && operation->action != MIG_VERSION_DELETE)
-        status = literal(session, operation->to, arena, &to, error);
-    if (status != MIG_OK)
-        return status;
-    if (operation->action == MIG_VERSION_INSERT)
+    if (op->kind != MIG_VERSION_INSERT)
+        MIG_TRY(literal(session, op->from, arena, &from, error));
+    if (op->kind != MIG_VERSION_DELETE)
+        MIG_TRY(literal(session, op->to, arena, &to, error));
+    if (op->kind == MIG_VERSION_INSERT)
         *sql = CONCAT(arena, "INSERT INTO ", name, " (version_num) VALUES (", to, ")");
-    else if (operation->action == MIG_VERSION_DELETE)
+    else if (op->kind == MIG_VERSION_DELETE)
         *sql = CONCAT(arena, "DELETE FROM ", name, " WHERE ", name, ".version_num = ", from);
     else
         *sql = CONCAT(arena, "UPDATE ", name, " SET version_num=", to, " WHERE ", name,
                       ".version_num = ", from);
-    return *sql != NULL ? MIG_OK : mig_fail(error, MIG_ENOMEM, "out of memory");
+    return *sql != NULL ? MIG_OK : mig_fail_memory(error);
 }
 
-mig_status mig_version_sql(mig_session *session, const mig_version_table *table,
-                           const mig_version_operation *operation, mig_arena *arena,
-                           const char **sql, mig_error *error)
+mig_status mig_version_op_sql(mig_session *session, const mig_version_table *table,
+                              const mig_version_op *op, mig_arena *arena, const char **sql,
+                              mig_error *error)
 {
     if (session->conn == NULL)
         return mig_fail(error, MIG_EINVAL, "the session is closed");
     const char *name = qualified(table, arena);
     if (name == NULL)
-        return mig_fail(error, MIG_ENOMEM, "out of memory");
-    return operation_sql(session, name, operation, arena, sql, error);
+        return mig_fail_memory(error);
+    return sql_of(session, name, op, arena, sql, error);
 }
 
-mig_status mig_version_apply(mig_session *session, const mig_version_table *table,
-                             const mig_version_operation *operations, size_t count,
-                             size_t *statements, mig_error *error)
+/* For "%.*s". */
+#define PRINTED(t) (int)(t).length, (t).text
+
+/* HeadMaintainer checks the rows of UPDATE and DELETE. */
+static mig_status check_rows(const mig_version_table *table, const mig_version_op *op,
+                             long long rows, mig_error *error)
+{
+    if (rows == 1 || op->kind == MIG_VERSION_INSERT)
+        return MIG_OK;
+    if (op->kind == MIG_VERSION_DELETE)
+        return mig_fail(error, MIG_EVERSION,
+                        "Online migration expected to match one row when deleting '%.*s' in '%s'; "
+                        "%lld found",
+                        PRINTED(op->from), table->table, rows);
+    return mig_fail(error, MIG_EVERSION,
+                    "Online migration expected to match one row when updating '%.*s' to '%.*s' in "
+                    "'%s'; %lld found",
+                    PRINTED(op->from), PRINTED(op->to), table->table, rows);
+}
+
+mig_status mig_version_table_apply(mig_session *session, const mig_version_table *table,
+                                   const mig_version_op *ops, size_t count, size_t *statements,
+                                   mig_error *error)
 {
     mig_arena arena;
     mig_batch batch;
@@ -325,34 +344,29 @@ mig_status mig_version_apply(mig_session *session, const mig_version_table *tabl
     mig_arena_init(&arena, session->arena.alloc);
     mig_batch_init(&batch, session->arena.alloc);
     const char *name = qualified(table, &arena);
-    if (name == NULL)
-        status = mig_fail(error, MIG_ENOMEM, "out of memory");
-    for (size_t i = 0; i < count && status == MIG_OK; i++) {
+    if (name == NULL) {
+        status = mig_fail_memory(error);
+        goto done;
+    }
+    for (size_t i = 0; i < count; i++) {
         const char *sql;
-        status = operation_sql(session, name, &operations[i], &arena, &sql, error);
-        if (status == MIG_OK)
-            status = mig_batch_add(&batch, sql, strlen(sql), error);
+        status = sql_of(session, name, &ops[i], &arena, &sql, error);
+        if (status != MIG_OK)
+            goto done;
+        status = mig_batch_add(&batch, sql, strlen(sql), error);
+        if (status != MIG_OK)
+            goto done;
     }
-    if (status == MIG_OK) {
-        *statements = batch.count;
-        status = mig_batch_run(&batch, session, error);
+    *statements = batch.count;
+    status = mig_batch_run(&batch, session, error);
+    if (status != MIG_OK)
+        goto done;
+    for (size_t i = 0; i < count; i++) {
+        status = check_rows(table, &ops[i], batch.statements[i].rows, error);
+        if (status != MIG_OK)
+            goto done;
     }
-    for (size_t i = 0; i < count && status == MIG_OK; i++) {
-        const mig_version_operation *o = &operations[i];
-        long long rows = batch.statements[i].rows;
-        if (rows == 1 || o->action == MIG_VERSION_INSERT)
-            continue;
-        if (o->action == MIG_VERSION_DELETE)
-            status = mig_fail(error, MIG_EVERSION,
-                              "Online migration expected to match one row when deleting '%s' in "
-                              "'%s'; %lld found",
-                              o->from, table->table, rows);
-        else
-            status = mig_fail(error, MIG_EVERSION,
-                              "Online migration expected to match one row when updating '%s' to "
-                              "'%s' in '%s'; %lld found",
-                              o->from, o->to, table->table, rows);
-    }
+done:
     mig_batch_release(&batch);
     mig_arena_release(&arena);
     return status;

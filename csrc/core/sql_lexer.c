@@ -1,6 +1,8 @@
-#include "core/sqllex.h"
+#include "core/sql_lexer.h"
 
 #include <string.h>
+
+#include "core/text.h"
 
 /* Words at the beginning of a statement that decide what a semicolon in it means. */
 #define LEADING_WORDS 4
@@ -21,24 +23,14 @@ typedef struct lexer {
     bool body_is_over; /* the END of BEGIN ATOMIC was read: nothing may follow */
 } lexer;
 
-static bool is_space(char c)
-{
-    return c == ' ' || (c >= '\t' && c <= '\r');
-}
-
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
-
 static bool begins_word(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (unsigned char)c >= 0x80;
+    return mig_is_letter(c) || c == '_' || mig_is_high(c);
 }
 
 static bool continues_word(char c)
 {
-    return begins_word(c) || is_digit(c) || c == '$';
+    return begins_word(c) || mig_is_digit(c) || c == '$';
 }
 
 static bool looking_at(const lexer *lex, char first, char second)
@@ -79,7 +71,7 @@ static bool continue_string(lexer *lex)
     const char *start = lex->p;
     bool newline = false;
     for (;;) {
-        if (lex->p < lex->end && is_space(*lex->p)) {
+        if (lex->p < lex->end && mig_is_sql_space(*lex->p)) {
             newline = newline || *lex->p == '\n' || *lex->p == '\r';
             lex->p++;
         } else if (looking_at(lex, '-', '-')) {
@@ -138,11 +130,11 @@ static void skip_dollar(lexer *lex)
 {
     const char *open = lex->p, *tag = open + 1;
     if (tag < lex->end && begins_word(*tag))
-        while (tag < lex->end && (begins_word(*tag) || is_digit(*tag)))
+        while (tag < lex->end && (begins_word(*tag) || mig_is_digit(*tag)))
             tag++;
     if (tag >= lex->end || *tag != '$') {
         lex->p++;
-        if (lex->p >= lex->end || !is_digit(*lex->p))
+        if (lex->p >= lex->end || !mig_is_digit(*lex->p))
             lex->unsure = true;
         return;
     }
@@ -165,7 +157,7 @@ static void skip_dollar(lexer *lex)
 static void skip_number(lexer *lex)
 {
     bool letters = false;
-    while (lex->p < lex->end && (is_digit(*lex->p) || *lex->p == '.' || begins_word(*lex->p))) {
+    while (lex->p < lex->end && (mig_is_digit(*lex->p) || *lex->p == '.' || begins_word(*lex->p))) {
         letters = letters || begins_word(*lex->p);
         lex->p++;
     }
@@ -310,7 +302,7 @@ static bool read_statement(lexer *lex)
     begin_statement(lex);
     while (lex->p < lex->end) {
         char c = *lex->p;
-        if (is_space(c)) {
+        if (mig_is_sql_space(c)) {
             lex->p++;
         } else if (looking_at(lex, '-', '-')) {
             skip_line_comment(lex);
@@ -333,7 +325,7 @@ static bool read_statement(lexer *lex)
         } else if (c == '$') {
             skip_dollar(lex);
             take_other(lex, c);
-        } else if (is_digit(c)) {
+        } else if (mig_is_digit(c)) {
             skip_number(lex);
             take_other(lex, c);
         } else {
@@ -359,7 +351,7 @@ static mig_sql_ending ending(const lexer *lex)
     return MIG_SQL_GOES_ON;
 }
 
-mig_sql_info mig_sqllex_classify(const char *sql, size_t length, bool standard_conforming_strings)
+mig_sql_info mig_sql_classify(const char *sql, size_t length, bool standard_conforming_strings)
 {
     lexer lex = {.p = sql, .end = sql + length, .escapes = !standard_conforming_strings};
     mig_sql_info info = {.kind = MIG_SQL_NONE, .keyword = "", .second = ""};
@@ -385,7 +377,7 @@ mig_sql_info mig_sqllex_classify(const char *sql, size_t length, bool standard_c
     return info;
 }
 
-bool mig_sqllex_changes_transaction(const mig_sql_info *info)
+bool mig_sql_changes_transaction(const mig_sql_info *info)
 {
     static const char *const WORDS[] = {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT"};
     for (size_t i = 0; i < sizeof WORDS / sizeof WORDS[0]; i++)

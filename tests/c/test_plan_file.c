@@ -1,7 +1,7 @@
 /* Plan files: what is in them, SHA-256, memory that cannot be had. The rest is tested from Python.
  */
 #include "check.h"
-#include "core/planfile.h"
+#include "core/plan_file.h"
 
 #define HASH "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
@@ -56,17 +56,17 @@ static void test_what_is_in_it(void)
     size_t length = 0;
     char *text = sealed(&length);
     mig_arena arena;
-    mig_planfile plan;
+    mig_plan_file plan;
     mig_error error;
     mig_arena_init(&arena, &mig_alloc_system);
     if (CHECK(text != NULL) &&
-        CHECK_INT(mig_planfile_read(text, length, &arena, &plan, &error), MIG_OK)) {
+        CHECK_INT(mig_plan_file_read(text, length, &arena, &plan, &error), MIG_OK)) {
         CHECK_INT(plan.key_count, 1);
         CHECK_INT(plan.function_count, 2);
         CHECK_INT(plan.functions[0].count, 4);
         CHECK_INT(plan.functions[1].count, 0);
         CHECK(plan.functions[0].is_upgrade && !plan.functions[1].is_upgrade);
-        CHECK(mig_name_is(plan.functions[1].revision, "id"));
+        CHECK(mig_text_is(plan.functions[1].revision, "id"));
         CHECK_INT(plan.items[0].line, 12);
         CHECK_STR(plan.items[0].sql.text, "CREATE\n\nx");
         CHECK_INT(plan.items[1].kind, MIG_PLANNED_AUTOCOMMIT);
@@ -82,10 +82,10 @@ static mig_status read_sealed(const char *body, size_t size, mig_error *error)
     char *text = seal(body, size, &length);
     mig_status status = MIG_ENOMEM;
     mig_arena arena;
-    mig_planfile plan;
+    mig_plan_file plan;
     mig_arena_init(&arena, &mig_alloc_system);
     if (CHECK(text != NULL))
-        status = mig_planfile_read(text, length, &arena, &plan, error);
+        status = mig_plan_file_read(text, length, &arena, &plan, error);
     mig_arena_release(&arena);
     free(text);
     return status;
@@ -114,13 +114,13 @@ static void test_a_zero_byte_in_the_end_is_refused(void)
     size_t length = 0;
     char *text = sealed(&length);
     mig_arena arena;
-    mig_planfile plan;
+    mig_plan_file plan;
     mig_error error;
     mig_arena_init(&arena, &mig_alloc_system);
     for (size_t at = sizeof BODY - 1; CHECK(text != NULL) && at < length; at++) {
         char was = text[at];
         text[at] = '\0';
-        CHECK_INT(mig_planfile_read(text, length, &arena, &plan, &error), MIG_EINVAL);
+        CHECK_INT(mig_plan_file_read(text, length, &arena, &plan, &error), MIG_EINVAL);
         text[at] = was;
     }
     mig_arena_release(&arena);
@@ -135,11 +135,11 @@ static void test_memory_that_cannot_be_had(void)
     for (size_t n = 1; text != NULL && status == MIG_ENOMEM; n++) {
         check_alloc alloc;
         mig_arena arena;
-        mig_planfile plan;
+        mig_plan_file plan;
         mig_error error;
         check_alloc_init(&alloc, n);
         mig_arena_init(&arena, &alloc.alloc);
-        status = mig_planfile_read(text, length, &arena, &plan, &error);
+        status = mig_plan_file_read(text, length, &arena, &plan, &error);
         CHECK(status == MIG_OK || status == MIG_ENOMEM);
         mig_arena_release(&arena);
         CHECK_INT(alloc.live, 0);
