@@ -170,7 +170,7 @@ static void wait_ends(const mig_session *session)
 static void cancel_on_server(mig_session *session)
 {
     char text[256];
-    session->cancelled = true;
+    session->cancel_again = mig_now_ms() + MIG_CANCEL_AGAIN_MS;
     PGcancel *cancel = session->pq.PQgetCancel(session->conn);
     if (cancel == NULL)
         return;
@@ -222,9 +222,13 @@ mig_status mig_session_wait(mig_session *session, bool writing, mig_error *error
     while (ready <= 0) {
         if (ready < 0 && errno != EINTR)
             return mig_fail(error, MIG_EIO, "cannot wait for the server: poll failed");
-        if (mig_session_asks_to_stop(session) && session->conn != NULL && !session->cancelled) {
+        if (mig_session_asks_to_stop(session) && session->conn != NULL &&
+            mig_now_ms() >= session->cancel_again) {
+            /* Again, because one that comes before its statement has begun has no effect. */
+            bool is_first = session->cancel_again == 0;
             cancel_on_server(session);
-            until = mig_now_ms() + MIG_DRAIN_MS;
+            if (is_first)
+                until = mig_now_ms() + MIG_DRAIN_MS;
         }
         if (session->conn == NULL)
             break;
@@ -293,7 +297,8 @@ mig_status mig_session_enter(mig_session *session, mig_error *error)
     const mig_libpq *pq = &session->pq;
     MIG_TRY(mig_session_check(session, error));
     session->was_nonblocking = pq->PQisnonblocking(session->conn) != 0;
-    session->interrupted = session->cancelled = false;
+    session->interrupted = false;
+    session->cancel_again = 0;
     session->unread = false;
     if (!session->was_nonblocking && pq->PQsetnonblocking(session->conn, 1) != 0)
         return mig_session_failed(session, NULL, error);

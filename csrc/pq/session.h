@@ -33,6 +33,7 @@
 #define MIG_TICK_MS 200
 /* How long to read on after a cancel before the connection is broken. */
 #define MIG_DRAIN_MS 10000
+#define MIG_CANCEL_AGAIN_MS 1000
 #define MIG_NOTICES_MAX 1000
 #define MIG_DIAGNOSTIC_FIELDS 18
 
@@ -67,7 +68,8 @@ typedef struct mig_session {
     bool was_nonblocking; /* between enter and leave: the flag to put back */
     bool unread;          /* of an operation: something was sent and not yet waited for */
     bool interrupted;     /* of an operation: the hook said stop */
-    bool cancelled;       /* of an operation: the server was asked to stop */
+    int64_t cancel_again; /* of an operation: when to ask the server again to stop; 0: it was not
+                             asked */
     pid_t pid;
     mig_hook hook;
     uint64_t waits;              /* times that a call waited for the server */
