@@ -83,11 +83,9 @@ def environment(
     if handed_over.serve is not None:
         handed_over.serve(settings)
     else:
-        from migrate_ext.dropin import (
-            run,  # only where Alembic runs env.py, so it is imported already
-        )
+        from migrate_ext.dropin.environment import run_environment
 
-        run.run_environment(settings)
+        run_environment(settings)
 
 
 def __getattr__(name: str) -> object:

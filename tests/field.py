@@ -385,7 +385,7 @@ def preload() -> None:
     import sqlalchemy.dialects.postgresql.psycopg2
     import sqlalchemy.ext.asyncio  # noqa: F401
 
-    from migrate_ext.dropin import run as seam  # noqa: F401
+    from migrate_ext.dropin import environment, run  # noqa: F401
 
 
 def find_pooler() -> str | None:

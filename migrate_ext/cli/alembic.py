@@ -13,7 +13,7 @@ from alembic.config import Config as AlembicConfig
 from migrate_ext import errors
 from migrate_ext.cli import init, usage
 from migrate_ext.dropin import hooks
-from migrate_ext.dropin.run import instead_of_files
+from migrate_ext.dropin.environment import instead_of_files
 
 if TYPE_CHECKING:
     from migrate_ext.direct.database import Run

@@ -18,9 +18,9 @@ def lines() -> Iterator[tuple[str, str]]:
     """The findings, a name and a text each; imports Alembic as a program that uses it would."""
     from importlib import metadata, util
 
-    import migrate_ext
+    from migrate_ext import __version__, errors
 
-    yield "migrate_ext", f"{migrate_ext.__version__}, {os.path.dirname(migrate_ext.__file__)}"
+    yield "migrate_ext", f"{__version__}, {os.path.dirname(errors.__file__)}"
     yield "Python", f"{platform.python_version()}, {sys.executable}"
     try:
         from migrate_ext import _core

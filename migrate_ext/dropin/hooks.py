@@ -17,6 +17,7 @@ import sqlalchemy
 from alembic.runtime.migration import HeadMaintainer, MigrationContext, _ProxyTransaction
 
 from migrate_ext.dropin import script as revision
+from migrate_ext.dropin.originals import originals
 
 
 def _from_seam(cls: type, name: str) -> Callable[..., Any]:
@@ -49,10 +50,9 @@ _HOOKS: dict[str, tuple[tuple[type, str, Any], ...]] = {
         )
     ),
 }
-# What stood there before; None where Alembic has nothing of that name.
-originals: dict[tuple[type, str], Any] = {
-    (cls, name): vars(cls).get(name) for part in _HOOKS.values() for cls, name, _ in part
-}
+originals.update(
+    {(cls, name): vars(cls).get(name) for part in _HOOKS.values() for cls, name, _ in part}
+)
 _active: list[str] = []
 
 # -------------------------------------------------------------------------------------------------

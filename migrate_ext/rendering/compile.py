@@ -27,7 +27,8 @@ from sqlalchemy import schema
 from migrate_ext import _core, errors
 from migrate_ext.direct import database as direct
 from migrate_ext.direct import reading as commands
-from migrate_ext.dropin import run as seam
+from migrate_ext.dropin.environment import metadata_of
+from migrate_ext.dropin.foreign import foreign_rendering, with_standard_strings
 from migrate_ext.execution import plain
 from migrate_ext.plans import run as plans
 from migrate_ext.project import scripts
@@ -137,7 +138,7 @@ class Recorder:
         self.indexes: list[tuple[int, str, int]] = []  # of that table: where in `items`
         # With this style of parameters a percent sign is not doubled for a driver.
         engine = sqlalchemy.create_mock_engine("postgresql://", self.execute, paramstyle="named")
-        self.dialect = seam.with_standard_strings(engine.dialect)
+        self.dialect = with_standard_strings(engine.dialect)
         opts = {**settings.configure, "target_metadata": metadata}
         opts.pop("on_version_apply", None)
         self.context = _Context(self.dialect, engine, opts)  # type: ignore[arg-type]
@@ -338,9 +339,9 @@ def compile_project(run: direct.Run, settings: Settings) -> None:
         raise errors.CommandError(f"nothing can be compiled here: {reason}") from None
     found = scripts.Scripts(run.config)
     before = set(sys.modules)
-    metadata = seam.metadata(settings)
+    metadata = metadata_of(settings)
     keys += _inputs(before, base)
-    spoiled = seam.foreign_rendering()
+    spoiled = foreign_rendering()
     revisions: list[tuple[str, str, list[Compiled]]] = []
     said: list[str] = []
     count = 0

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from migrate_ext.direct import database as direct
 from migrate_ext.direct import reading as commands
-from migrate_ext.dropin import run as seam
+from migrate_ext.dropin.environment import metadata_of
+from migrate_ext.dropin.foreign import foreign_rendering
 from migrate_ext.plans import run as plans
 from migrate_ext.rendering import compile as compiling
 
@@ -89,8 +90,8 @@ def show(run: direct.Run, table: VersionTable, settings: Settings) -> None:
     heads = table.heads()
     indexes = direct.steps_of(run.options, scripts, heads)
     is_upgrade = run.options.command == "upgrade"
-    metadata = seam.metadata(settings)
-    spoiled = seam.foreign_rendering()
+    metadata = metadata_of(settings)
+    spoiled = foreign_rendering()
     operations = scripts.graph.version_operations(heads, [(i, is_upgrade) for i in indexes])
     per_migration = bool(settings.configure.get("transaction_per_migration"))
     lines: list[str] = []

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, reject, settings
 from hypothesis import strategies as st
 from sqlalchemy import event
 
-from migrate_ext.dropin import run as seam
+from migrate_ext.dropin.foreign import foreign_rendering
 from migrate_ext.project.environment import Settings
 from migrate_ext.rendering import compile as compiling
 
@@ -183,7 +183,7 @@ def test_a_compiled_program_is_the_rendered_one(
         source.encode(),
         Settings("X", "x:y", None, {}),
         metadata,
-        seam.foreign_rendering(),
+        foreign_rendering(),
     )
     with engine.connect() as connection:
         for compiled in found:

@@ -12,7 +12,7 @@ from field import Field
 from lab import Lab
 
 from migrate_ext import _core
-from migrate_ext.dropin import run as seam
+from migrate_ext.dropin import run
 from migrate_ext.errors import InternalError
 from migrate_ext.execution import executor
 from migrate_ext.plans import run as plans
@@ -120,21 +120,21 @@ def test_what_the_executor_takes_and_forgets_is_not_committed(
 def test_what_is_given_up_without_an_error_is_not_committed(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rendered = seam._Run._rendered
+    rendered = run._Run._rendered
 
     def give_up(self: Any, construct: Any) -> Any:
         if str(construct).startswith("CREATE TABLE twice"):
             self.executor.abandon()
         return rendered(self, construct)
 
-    monkeypatch.setattr(seam._Run, "_rendered", give_up)
+    monkeypatch.setattr(run._Run, "_rendered", give_up)
     fails(lab)
 
 
 def test_a_directive_that_goes_no_way_at_all_is_not_committed(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = seam._Run.__init__
+    made = run._Run.__init__
 
     def make(self: Any, *arguments: Any) -> None:
         made(self, *arguments)
@@ -145,7 +145,7 @@ def test_a_directive_that_goes_no_way_at_all_is_not_committed(
 
         self.executor.submit = pretend
 
-    monkeypatch.setattr(seam._Run, "__init__", make)
+    monkeypatch.setattr(run._Run, "__init__", make)
     fails(lab)
 
 

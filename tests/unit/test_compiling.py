@@ -15,7 +15,7 @@ from sqlalchemy import event
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.ext.compiler import compiles
 
-from migrate_ext.dropin import run as seam
+from migrate_ext.dropin.foreign import foreign_rendering
 from migrate_ext.project.environment import Settings
 from migrate_ext.rendering import compile as compiling
 
@@ -57,7 +57,7 @@ def compiled(
         path.read_bytes(),
         settings,
         metadata or sa.MetaData(),
-        seam.foreign_rendering(),
+        foreign_rendering(),
     )
     return upgrade
 

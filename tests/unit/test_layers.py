@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,70 @@ def test_no_module_of_c_includes_itself_by_way_of_others() -> None:
     while lowest := {module for module, needs in below.items() if not needs & below.keys()}:
         below = {module: needs for module, needs in below.items() if module not in lowest}
     assert below == {}, "these include each other"
+
+
+# The packages of migrate_ext from below: each may import those before it. docs/architecture.md says what each is for.
+GROUND = ("migrate_ext._core", "migrate_ext.errors", "migrate_ext.counters")
+PACKAGES = (
+    "project execution locking plans direct dropin rendering testing verify cli".split()
+)  # fmt: skip
+# What a person, Alembic or another process starts; they may import everything.
+PROGRAMS = ("migrate_ext", "migrate_ext.__main__", "migrate_ext.plugin", "migrate_ext.verify.child")
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in (ROOT / "migrate_ext").rglob("*.py"):
+        if "templates" not in path.parts:
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imported_by(path: Path, known: Collection[str]) -> set[str]:
+    """The modules of migrate_ext that a file imports, wherever in it: in functions, for types."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, path
+            for name in node.names:
+                whole = f"{node.module}.{name.name}"
+                # The version is a constant, for which the root package imports nothing.
+                if whole != "migrate_ext.__version__":
+                    found.add(whole if whole in known else str(node.module))
+    return {name for name in found if name.split(".")[0] == "migrate_ext"}
+
+
+def floor(name: str) -> int:
+    if name in GROUND:
+        return 0
+    return len(PACKAGES) + 1 if name in PROGRAMS else PACKAGES.index(name.split(".")[1]) + 1
+
+
+def test_no_package_imports_one_above_it() -> None:
+    known = {*modules(), "migrate_ext._core"}
+    for name, path in modules().items():
+        for other in imported_by(path, known):
+            assert floor(other) <= floor(name), f"{name} imports {other}"
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    known = {*modules(), "migrate_ext._core"}
+    left = {
+        name: imported_by(path, known) & modules().keys() - {name}
+        for name, path in modules().items()
+    }
+    while lowest := {name for name, others in left.items() if not others & left.keys()}:
+        left = {name: others for name, others in left.items() if name not in lowest}
+    assert not left
+
+
+def test_each_package_says_what_it_is_for() -> None:
+    for name in PACKAGES:
+        tree = ast.parse((ROOT / "migrate_ext" / name / "__init__.py").read_text())
+        assert ast.get_docstring(tree), name
 
 
 LOADED = """

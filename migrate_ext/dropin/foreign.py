@@ -1,0 +1,220 @@
+"""Whose code, if anybody's but Alembic's and SQLAlchemy's, would see a directive, a statement, or change it.
+
+Private names of both are read here (Alembic 1.13 and 1.20.1, SQLAlchemy 2.0 and 2.1).
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import sqlalchemy
+from alembic import op as alembic_op
+from alembic.ddl.impl import DefaultImpl
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Connection, Dialect, Engine
+from sqlalchemy.event import registry
+from sqlalchemy.pool import Pool
+from sqlalchemy.schema import SchemaItem
+from sqlalchemy.sql.visitors import Visitable
+
+from migrate_ext.execution import drivers, plain
+from migrate_ext.locking.run_lock import Guard
+
+stand_ins: set[type] = {Guard}  # our classes whose methods stand on an object, in a method's place
+
+
+def with_standard_strings(dialect: Dialect) -> Dialect:
+    """Let `dialect` render for a server with ``standard_conforming_strings`` on; SQLAlchemy 2.0
+    doubles backslashes until it has connected to one.
+    """
+    dialect._backslash_escapes = False  # type: ignore[attr-defined]
+    return dialect
+
+
+def foreign_rendering() -> str | None:
+    """Why directives may not render what Alembic and SQLAlchemy alone would: a listener on all
+    tables, a ``@compiles``, a replaced directive; None where there is no such thing.
+    """
+    listener = _foreign_listener(SchemaItem, Engine, Connection, Dialect, Pool)
+    if listener is not None:
+        return listener
+    for cls in _subclasses(Visitable):
+        compilers = cls.__dict__.get("_compiler_dispatcher")
+        for function in getattr(compilers, "specs", {}).values():
+            if not _is_ours(function.__module__):
+                return f"a @compiles for {cls.__name__}"
+    for key, function in Operations._to_impl._registry.items():
+        if callable(function) and not _is_ours(getattr(function, "__module__", "")):
+            return f"a replaced operation, {key[0].__name__ if isinstance(key, tuple) else key}"
+    impl: type = DefaultImpl.get_by_dialect(postgresql.dialect())  # type: ignore[no-untyped-call]
+    if not all(_is_ours(cls.__module__) for cls in impl.__mro__[:-1]):
+        return f"an implementation of its own, {impl.__name__}"
+    return None
+
+
+def _foreign_listener(*classes: type, only: Collection[str] | None = None) -> str | None:
+    """Which listener there is on all objects of a class, beside SQLAlchemy's. only: these events."""
+    for cls in _subclasses(*classes):
+        events = getattr(cls, "dispatch", None)
+        for name in getattr(events, "_event_names", ()):
+            if only is not None and name not in only:
+                continue
+            for listener in getattr(getattr(events, name), "_clslevel", {}).get(cls, ()):
+                # SQLAlchemy's own; it wraps those of others in functions of other modules.
+                if listener.__module__ != "sqlalchemy.sql.naming":
+                    return f"a listener for {name} on all of {cls.__name__}"
+    return None
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in ("alembic", "sqlalchemy", "migrate_ext")
+
+
+def _subclasses(*classes: type) -> Iterator[type]:
+    for cls in classes:
+        yield cls
+        yield from _subclasses(*cls.__subclasses__())
+
+
+def refusal(connection: Connection) -> str | None:
+    """Why statements must go the driver's way on a connection, as it is now."""
+    if type(connection) is not Connection:
+        return "connection: not SQLAlchemy's own class"
+    if connection.dialect.name != "postgresql":
+        return f"database: {connection.dialect.name}"
+    if connection._has_events or connection.engine._has_events:
+        dispatch = connection.dispatch
+        listeners = [listener for name in _EVENTS for listener in getattr(dispatch, name)]
+        if any(getattr(listener, "__module__", "") != Guard.__module__ for listener in listeners):
+            return "connection: event listeners"
+    if connection.dialect._has_events:
+        return "dialect: event listeners"
+    replaced = _replaced(connection)
+    if replaced is not None:
+        return replaced
+    if connection._echo:
+        return "connection: echo"
+    if not _QUIET_OPTIONS.issuperset(connection._execution_options):
+        return "connection: execution options"
+    return None
+
+
+# Events that could change a statement, or look at it. (The lock does, for what goes the driver's way.)
+_EVENTS = ("before_execute", "after_execute", "before_cursor_execute", "after_cursor_execute")
+
+# Methods through which statements go from a connection to the driver.
+_EXECUTING = (
+    "execute exec_driver_sql _execute_clauseelement _execute_ddl _execute_context "
+    "_exec_single_context _cursor_execute"
+).split()
+_DIALECTS = "do_execute do_execute_no_params do_executemany do_begin execution_ctx_cls".split()
+_FOLDER = os.path.dirname(sqlalchemy.__file__)
+
+
+def _replaced(connection: Connection) -> str | None:
+    """Which method that a statement goes through is not SQLAlchemy's own."""
+    global _own_methods
+    dialect, on_connection = connection.dialect, vars(connection)
+    for name in _EXECUTING_NAMES & on_connection.keys():  # save by what a run of ours puts there
+        if type(getattr(on_connection[name], "__self__", None)) not in stand_ins:
+            return f"connection: {name} is replaced"
+    for name in _DIALECTS_NAMES & vars(dialect).keys():
+        return f"dialect: {name} is replaced"
+    methods = (*map(vars(Connection).get, _EXECUTING), *_of_dialect(type(dialect)))
+    if _own_methods and all(map(operator.is_, methods, _own_methods)):
+        return None
+    for name, method in zip(_EXECUTING, methods, strict=False):
+        if not drivers.is_own(method, _FOLDER):
+            return f"connection: {name} is replaced"
+    for name, method in zip(_DIALECTS, methods[len(_EXECUTING) :], strict=True):
+        is_own = isinstance(method, type) or drivers.is_own(method, _FOLDER)
+        if not is_own or not method.__module__.startswith("sqlalchemy."):
+            return f"dialect: {name} is replaced"
+    _own_methods = methods
+    return None
+
+
+_EXECUTING_NAMES, _DIALECTS_NAMES = frozenset(_EXECUTING), frozenset(_DIALECTS)
+_of_dialect = operator.attrgetter(*_DIALECTS)
+_own_methods: tuple[Any, ...] = ()  # those that were found to be SQLAlchemy's own last
+
+
+# Execution options that change nothing of what is sent.
+_QUIET_OPTIONS = frozenset(["isolation_level", "compiled_cache"])
+
+# Methods of an impl that send, or decide what is sent.
+_SENDING = (
+    "_exec execute alter_column add_column drop_column add_constraint drop_constraint rename_table "
+    "create_table drop_table create_index create_table_comment drop_table_comment "
+    "create_column_comment bulk_insert"
+).split()
+_SENDING_NAMES = frozenset(_SENDING)
+_methods_that_send = operator.attrgetter(*_SENDING)
+
+
+# Listeners for these are called with the connection, in the middle of a directive.
+_DDL_EVENTS = ("before_create", "after_create", "before_drop", "after_drop")
+_DIRECTIVES = sorted(plain.DIRECTIVES)
+
+
+def way_of_directives(context: MigrationContext) -> tuple[object, ...]:
+    """All that :func:`_overridden` looks at, to be compared: it is quick, and that is not."""
+    impl = context.impl
+    return (
+        [*map(vars(alembic_op).get, _DIRECTIVES), *map(vars(Operations).get, _DIRECTIVES)],
+        _methods_that_send(type(impl)),
+        _patches(impl),
+        [*Operations._to_impl._registry.values()],
+        len(registry._key_to_collection),
+    )
+
+
+def _patches(impl: DefaultImpl) -> dict[str, Any]:
+    """What stands on an impl itself in the place of methods that send; what a run of ours puts there hides
+    what was there before.
+    """
+    found = {name: vars(impl)[name] for name in vars(impl).keys() & _SENDING_NAMES}
+    run: Any = getattr(found.get("_exec"), "__self__", None)
+    if type(run) in stand_ins:
+        found["_exec"] = run.exec
+        if getattr(run.exec, "__func__", None) is type(impl)._exec:
+            del found["_exec"]
+    return found
+
+
+def overridden(context: MigrationContext) -> str | None:
+    """Whose code would see a directive pass, if it is not all Alembic's own."""
+    patches = _patches(context.impl)
+    for name in _SENDING:
+        method = getattr(type(context.impl), name)
+        if not all(_is_ours(m.__module__) for m in (method, patches.get(name, method))):
+            return f"impl: {name} is overridden"
+    for owner in alembic_op, Operations:
+        for name in _DIRECTIVES:
+            if not _is_alembics(vars(owner).get(name)):
+                return f"op: {name} is replaced"
+    listener = _foreign_listener(SchemaItem, only=_DDL_EVENTS)
+    if listener is not None:
+        return listener
+    for (target, _), function in Operations._to_impl._registry.items():
+        if target.__module__ == "alembic.operations.ops" and not function.__module__.startswith(
+            "alembic."
+        ):
+            return f"operation: {target.__name__} is replaced"
+    return None
+
+
+def _is_alembics(function: Any) -> bool:
+    """Whether a directive is as Alembic made it; it makes them with ``exec``."""
+    if function is None:  # of a newer or an older Alembic
+        return True
+    names = getattr(function, "__globals__", {})
+    operation = names.get("op_cls", Operations)
+    return str(names.get("__name__")).startswith("alembic.") and str(
+        operation.__module__
+    ).startswith("alembic.")

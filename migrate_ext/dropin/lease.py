@@ -1,0 +1,118 @@
+"""Keeps others from the driver's connection while statements are in flight on it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from migrate_ext import counters
+from migrate_ext.dropin import foreign
+from migrate_ext.dropin import transactions as runs
+from migrate_ext.execution.executor import Executor
+from migrate_ext.locking.run_lock import Guard
+
+
+class ConnectionLease:
+    """Keeps others from the driver's connection while statements are in flight on it.
+
+    All that reaches the driver through SQLAlchemy's connection looks at its ``_dbapi_connection``,
+    and asks ``_revalidate_connection`` when there is none. Statements are counted here, too.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.proxied = connection.connection
+        self.executor: Executor | None = None
+        self.guard: Guard | None = None
+        self.execute: Callable[..., Any] | None = None
+
+    def __enter__(self) -> None:
+        if self.execute is not None and "execute" not in self.connection.__dict__:
+            self.connection.__dict__["execute"] = self.execute
+        self.commit = self.connection.__dict__.get("_commit_impl")  # the lock's
+        self.connection.__dict__.update(
+            _revalidate_connection=self._revalidate,
+            _execute_context=self._execute_context,
+            _commit_impl=self._commit,
+        )
+
+    def __exit__(self, *_: object) -> None:
+        for name in ("_revalidate_connection", "_execute_context", "_commit_impl"):
+            del self.connection.__dict__[name]
+        if self.commit is not None:
+            self.connection.__dict__["_commit_impl"] = self.commit
+        if self.connection.__dict__.get("execute") == self.execute:
+            self.connection.__dict__.pop("execute", None)
+
+    def take(self) -> None:
+        self.connection._dbapi_connection = None
+
+    def give_back(self) -> None:
+        self.connection._dbapi_connection = self.proxied
+
+    def is_open(self) -> bool:
+        connection = self.connection
+        transaction = connection._transaction
+        return (
+            connection._dbapi_connection is self.proxied
+            and transaction is not None
+            and transaction.is_active
+            and connection._nested_transaction is None
+        )
+
+    def _settle(self) -> bool:
+        if self.executor is None or not self.executor.unsettled:
+            return False
+        self.executor.settle()
+        return True
+
+    def _revalidate(self) -> Any:
+        if self._settle():
+            return self.proxied
+        return Connection._revalidate_connection(self.connection)
+
+    def _execute_context(self, *args: Any, **kw: Any) -> Any:
+        executor = self.executor
+        if executor is not None:
+            executor.settle_for_commit()  # the statement may be one
+        counters.plain_statements += 1
+        # The driver sends its BEGIN first, and waits for it.
+        begins = executor is not None and not executor.session.in_transaction
+        counters.plain_waits += 2 if begins and not self._is_autocommit() else 1
+        if executor is None or executor.times is None:
+            return Connection._execute_context(self.connection, *args, **kw)
+        began = time.perf_counter()
+        result = Connection._execute_context(self.connection, *args, **kw)
+        place = executor.place
+        executor.times.add(
+            time.perf_counter() - began,
+            str(result.context.statement),
+            place.note(None, None) if place is not None else "",
+        )
+        return result
+
+    def _commit(self) -> None:
+        if self.executor is not None:
+            try:
+                in_flight = self.executor.unsettled
+                with runs.lock_retaken(self.guard) if in_flight else nullcontext():
+                    self.executor.settle_for_commit()
+            except Exception:
+                # SQLAlchemy takes a COMMIT that failed for an end of the transaction.
+                Connection._rollback_impl(self.connection)
+                raise
+        counters.plain_waits += 1
+        if self.commit is not None:
+            self.commit()
+        else:
+            Connection._commit_impl(self.connection)
+
+    def _is_autocommit(self) -> bool:
+        return bool(getattr(self.proxied.dbapi_connection, "autocommit", False))
+
+
+foreign.stand_ins.add(ConnectionLease)

@@ -1,0 +1,8 @@
+"""Alembic's own methods, in whose place ours stand (:mod:`migrate_ext.dropin.hooks`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# (class, name of the method) -> it; None where Alembic has nothing of that name.
+originals: dict[tuple[type, str], Any] = {}
