@@ -32,7 +32,11 @@ sys.modules[__name__].__class__ = _Module
 
 
 # The last names that these define. Who imports one of them before Alembic is in the middle of it when the hook is asked.
-_OURS = (("migrate_ext.dropin.script", "REPLACEMENTS"), ("migrate_ext.dropin.hooks", "installed"))
+_OURS = (
+    ("migrate_ext.dropin.revision_map", "_is_identifier"),
+    ("migrate_ext.dropin.script", "REPLACEMENTS"),
+    ("migrate_ext.dropin.hooks", "installed"),
+)
 
 
 class _Hook:

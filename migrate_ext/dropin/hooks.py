@@ -16,28 +16,28 @@ from typing import Any
 import sqlalchemy
 from alembic.runtime.migration import HeadMaintainer, MigrationContext, _ProxyTransaction
 
-from migrate_ext.dropin import script as revision
+from migrate_ext.dropin import script
 from migrate_ext.dropin.originals import originals
 
 
-def _from_seam(cls: type, name: str) -> Callable[..., Any]:
-    """The method `name` of `cls`, which calls the function of that name in the seam."""
+def _from_run(cls: type, name: str) -> Callable[..., Any]:
+    """The method `name` of `cls`, which calls the function of that name in :mod:`migrate_ext.dropin.run`."""
     hook = f"_{name.strip('_')}" if name != "__exit__" else "_end_transaction"
 
     @functools.wraps(vars(cls)[name], assigned=("__name__", "__qualname__", "__doc__"))
     def method(*args: Any, **kw: Any) -> Any:
-        from migrate_ext.dropin import run as seam
+        from migrate_ext.dropin import run
 
-        return getattr(seam, hook)(*args, **kw)
+        return getattr(run, hook)(*args, **kw)
 
     return method
 
 
 # Part by part: a part is installed whole or not at all.
 _HOOKS: dict[str, tuple[tuple[type, str, Any], ...]] = {
-    **revision.REPLACEMENTS,
+    **script.REPLACEMENTS,
     "execution": tuple(
-        (cls, name, _from_seam(cls, name))
+        (cls, name, _from_run(cls, name))
         for cls, name in (
             (MigrationContext, "run_migrations"),
             (MigrationContext, "begin_transaction"),
@@ -58,7 +58,7 @@ _active: list[str] = []
 # -------------------------------------------------------------------------------------------------
 # Which Alembic and SQLAlchemy this is
 
-# The oldest and the newest that the seam was read in and tested with, and what each
+# The oldest and the newest that this was read in and tested with, and what each
 # part mirrors or calls there. In a newer Alembic a part is used if the source of all that is what it was.
 ALEMBIC = ((1, 13), (1, 20, 1))
 SQLALCHEMY = ((2, 0), (2, 2))  # without the last

@@ -34,7 +34,12 @@ FIRST = (
     "import migrate_ext; migrate_ext.ScriptDirectory",
     "import migrate_ext.dropin.script",
     "import migrate_ext.dropin.hooks",
+    "import migrate_ext.dropin.revision_map",
     "import migrate_ext.dropin.run",
+    "import migrate_ext.dropin.environment",
+    "import migrate_ext.dropin.foreign",
+    "import migrate_ext.dropin.transactions",
+    "import migrate_ext.dropin.stand_in",
 )
 PARTS = {
     "revision map": "RevisionMap.iterate_revisions",
