@@ -25,7 +25,7 @@ static mig_status refuse(reader *r, const char *what)
     return status;
 }
 
-/* False at the end. A last line without a newline is the caller's to refuse. */
+/* False at the end. A last line without a newline counts: the caller refuses it. */
 static bool next_line(reader *r)
 {
     if (r->at == r->end)

@@ -1,4 +1,4 @@
-/* What a batch does before it meets a server, and a library that is none. */
+/* A batch without a server, and files that are no libpq. */
 #include "check.h"
 #include "pq/batch.h"
 
@@ -93,7 +93,7 @@ static void test_what_is_dropped_or_taken_back_leaves_the_rest_in_order(void)
     mig_batch_release(&batch);
 }
 
-/* A connection that is none: `conn` points to one of these. */
+/* A fake connection: `conn` points to one of these. */
 typedef struct server {
     PGTransactionStatusType transaction;
     int pipeline;
