@@ -100,7 +100,8 @@ PyObject *mig_py_raise_named(PyObject *errors, const char *name, PyObject *argum
 PyObject *mig_py_raise_graph(PyObject *errors, mig_status status, const mig_graph_error *error,
                              PyObject *lower, PyObject *upper);
 
-/* 0, or -1 with an exception set. */
+/* Each adds the functions or the type of one file to the module that is being made: 0, or -1 with
+ * an exception set. */
 int mig_py_add_scan(PyObject *module);
 int mig_py_add_scripts(PyObject *module);
 int mig_py_add_graph(PyObject *module);
