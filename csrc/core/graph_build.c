@@ -183,7 +183,7 @@ static mig_status join_edges(mig_graph *graph, mig_query *query, const mig_edges
     return MIG_OK;
 }
 
-/* The same edges the other way, in the order of who points. */
+/* The same edges the other way, in the order of the nodes that they come from. */
 static mig_status turn_edges(mig_graph *graph, const mig_edges *edges, mig_edges *turned)
 {
     MIG_TRY(new_edges(graph, turned, edges->start[graph->count]));
@@ -205,7 +205,7 @@ static mig_status turn_edges(mig_graph *graph, const mig_edges *edges, mig_edges
                 turned->to[fill[to]++] = i;
         }
     }
-    /* close the gaps that repetitions left */
+    /* close the gaps that duplicates left */
     uint32_t at = 0, start = 0;
     for (uint32_t i = 0; i < graph->count; i++) {
         uint32_t end = turned->start[i + 1];

@@ -1,7 +1,6 @@
 /*
- * What a revision has from those below it: which of its dependencies are theirs already, and the
- * labels of its branch. RevisionMap._normalize_depends_on and _add_branches of
- * alembic/script/revision.py.
+ * What a revision inherits: dependencies that an ancestor already has, and the labels of its
+ * branch. RevisionMap._normalize_depends_on and _add_branches of alembic/script/revision.py.
  */
 #include "core/graph_inherit.h"
 
@@ -12,9 +11,9 @@
 /* Dependencies ------------------------------------------------------------------------------- */
 
 /*
- * A dependency is left out where an ancestor by down_revision has it too. Whether one is on the way
- * of first down revisions is known from a forest. What only a merge can lead to is carried up from
- * the lowest revision with that dependency to the highest, for 64 dependencies at a time.
+ * A dependency is left out where an ancestor by down_revision has it too. The forest of first down
+ * revisions answers that for ancestors within it. For ancestors that only a merge leads to,
+ * dependencies are carried up from the lowest revision that has one to the highest, 64 at a time.
  */
 typedef struct shared {
     mig_query *query;
@@ -22,11 +21,11 @@ typedef struct shared {
     uint32_t *rank, *order, *place; /* place: node -> where it is in `order` */
     uint32_t *begin, *end;          /* node -> range in the forest */
     uint32_t *merge;                /* node -> rank of the highest merge on its way down */
-    uint32_t *owner;                /* edge of `resolved` -> who depends */
-    uint32_t *lowest, *highest;     /* dependency -> first and last place of who has it */
-    uint8_t *drop;                  /* edge: to be left out */
-    uint8_t *is_open;               /* edge: not decided */
-    mig_nodes dependencies;         /* with such an edge; the one with the lowest user first */
+    uint32_t *owner;                /* edge of `resolved` -> the node that depends */
+    uint32_t *lowest, *highest; /* dependency -> first and last place of the nodes that have it */
+    uint8_t *drop;              /* edge: to be left out */
+    uint8_t *is_open;           /* edge: not decided */
+    mig_nodes dependencies;     /* with such an edge; the one with the lowest user first */
 } shared;
 
 static mig_status begin_shared(shared *s)
@@ -63,7 +62,8 @@ static mig_status begin_shared(shared *s)
     return mig_graph_forest(s->query, &graph->down, s->order, s->begin, s->end);
 }
 
-/* What the forest says: each edge is dropped, open or kept. In the order of the forest. */
+/* Decide what the forest alone can decide: each edge is dropped, kept, or left open. In preorder.
+ */
 static mig_status decide_in_forest(shared *s)
 {
     const mig_edges *resolved = &s->graph->resolved;
@@ -220,12 +220,13 @@ static mig_status find_tips(mig_graph *graph, const uint32_t *order)
     return MIG_OK;
 }
 
-/* What looking for sets that are a part of another one costs at the most, for each. */
+/* A bound on the search for sets that another one contains, for each set. */
 enum { MOST_PARTS = 8 };
 
 /*
- * The sets that the one of `node` is made of, each once, and none that is a part of another, as far
- * as a short look tells. listed, part_of: set -> the last node, counted from 1, that has it so.
+ * The sets that the set of `node` is made of, each once, without those that another one contains,
+ * as far as a bounded search finds them. listed, part_of: set -> the last node, counted from 1, for
+ * which it was listed or found to be contained.
  */
 static void add_parts(mig_graph *graph, uint32_t node, uint32_t *listed, uint32_t *part_of,
                       uint32_t *at)
@@ -286,7 +287,7 @@ mig_status mig_graph_inherit_labels(mig_graph *graph, mig_query *query)
         graph->label_parts.start[sets] = at;
     }
     graph->label_set_count = sets;
-    /* the last of a branch's end first: what is above has its own set still */
+    /* from the lowest up: the nodes above still have their own sets */
     for (uint32_t i = 0; i < graph->count; i++)
         graph->label_set[order[i]] = graph->label_set[graph->tip[order[i]]];
     return MIG_OK;

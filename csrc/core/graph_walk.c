@@ -23,7 +23,7 @@ mig_status mig_graph_rank(mig_query *query, const mig_edges *up, uint32_t **rank
     for (uint32_t i = 0; i < length; i++) {
         mig_span above = mig_edges_of(up, queue[i]);
         for (uint32_t j = 0; j < above.count; j++) {
-            /* the last to come has the highest rank: the queue is in order of rank */
+            /* the last node below has the highest rank, because the queue is in order of rank */
             if (--left[above.items[j]] > 0)
                 continue;
             (*rank)[above.items[j]] = (*rank)[queue[i]] + 1;
@@ -38,7 +38,7 @@ mig_status mig_graph_forest(mig_query *query, const mig_edges *down, const uint3
                             uint32_t *begin, uint32_t *end)
 {
     uint32_t count = query->graph->count, total = 0;
-    /* node -> where the range of the next that stands on it begins */
+    /* node -> where the range of its next child begins */
     uint32_t *fill = mig_arena_get_array(&query->arena, count, sizeof *fill);
     if (fill == NULL)
         return MIG_ENOMEM;
@@ -107,7 +107,7 @@ mig_status mig_graph_ancestry(mig_query *query, mig_ancestry *ancestry)
     return MIG_OK;
 }
 
-/* What a walk that looks for overlaps keeps, of targets only. */
+/* State of a walk that looks for overlapping targets. */
 typedef struct overlap_check {
     uint64_t *is_target;
     uint64_t *is_met; /* by the walk from the current target */
@@ -135,7 +135,7 @@ static mig_status meet(mig_query *query, overlap_check *check, uint32_t node)
     return mig_nodes_push(query, &check->met, node);
 }
 
-/* An error if the walk from `target` met another one; else ready for the next walk. */
+/* Fail if the walk from `target` met another target; else be ready for the next walk. */
 static mig_status end_target(mig_query *query, overlap_check *check, mig_span targets,
                              uint32_t target)
 {
@@ -157,7 +157,7 @@ static mig_status end_target(mig_query *query, overlap_check *check, mig_span ta
         uint32_t node = targets.items[i];
         if (node >= graph->count || !mig_marked(check->is_met, node))
             continue;
-        mig_unmark(check->is_met, node); /* a target that is there twice is told once */
+        mig_unmark(check->is_met, node); /* a target that is given twice is reported once */
         if (count > 3)
             pieces[count++] = MIG_TEXT(", ");
         pieces[count++] = graph->names[node];

@@ -27,8 +27,9 @@ mig_status mig_graph_rank(mig_query *query, const mig_edges *up, uint32_t **rank
 
 /*
  * The forest of the first edges of `down`, as ranges of its preorder. `end` is given as the number
- * of places that each node takes itself; afterwards the range of a node, which holds all that
- * stands on it, goes from `begin` up to `end`. order: of all nodes, from mig_graph_rank.
+ * of places that each node takes itself; afterwards the range of a node, which holds all its
+ * descendants in the forest, goes from `begin` up to `end`. order: of all nodes, from
+ * mig_graph_rank.
  */
 mig_status mig_graph_forest(mig_query *query, const mig_edges *down, const uint32_t *order,
                             uint32_t *begin, uint32_t *end);
@@ -37,7 +38,7 @@ mig_status mig_graph_forest(mig_query *query, const mig_edges *down, const uint3
  * An index of what is above a node along steps_down: the forest of its first edges, with a place (a
  * leaf) for each node, the first of its range, and one for each other edge, in the range of its
  * lower end. What is above a node is its range, and what is above the upper ends of the edges that
- * have a leaf there. An edge beside a way in the forest says nothing new and is left out.
+ * have a leaf there. An edge whose ends the forest connects already is left out.
  */
 typedef struct mig_ancestry {
     uint32_t *rank, *order; /* see mig_graph_rank */

@@ -7,21 +7,21 @@
  * keeps the set of ancestors of each head, made anew at each merge, which is quadratic.
  *
  * Here a head is a *slot*. The list only deletes and appends, so slots keep their order, and their
- * numbers are in it. What is reached from a head, itself included, is *alive*; a candidate has to
- * wait as long as a node right above it is alive, which is a count.
+ * numbers are ascending. A node that is reached from a head, itself included, is *alive*; a
+ * candidate has to wait as long as a node directly above it is alive, which is a count.
  *
- * For whom it waits is the smallest slot above it. The first down revisions alone make a forest,
+ * It waits for the smallest slot above it. The first down revisions alone make a forest,
  * and what is above a node there is a range of the forest's preorder: a tree of minima over it
- * answers. Each other edge stands in the range of its lower end, with the smallest slot above its
- * upper end as that was last known. It never falls, so that it is looked up again, the same way,
- * only when it is the smallest of a range: then it is right, or the next is looked at. An edge that
- * is there beside a way in the forest (a dependency far back on one's own line) says nothing new.
+ * answers. Each other edge has a leaf in the range of its lower end, with the smallest slot above
+ * its upper end as last known. That number never falls, so it is looked up again, the same way,
+ * only when it is the smallest of a range: either it is confirmed, or the next one is tried. An
+ * edge whose ends the forest connects already (a dependency on an ancestor) adds nothing.
  *
- * A head that goes down its way in the forest stays where it is registered: nobody between is left
- * to ask.
+ * A head that moves down along the forest stays registered where it was: no node in between is left
+ * to ask for it.
  *
- * Cost: O((V + E) log E), and where heads wait for each other across lines, a look at an edge for
- * each line between them.
+ * Cost: O((V + E) log E), and where heads wait for each other across trees of the forest, one step
+ * for each edge between them.
  */
 #include "core/order.h"
 
@@ -37,7 +37,7 @@ typedef struct slot {
     uint32_t previous, next;
 } slot;
 
-/* A look-up that waits for the one after it. */
+/* A look-up that waits for the one pushed after it. */
 typedef struct frame {
     uint32_t node;
     uint32_t leaf; /* of the edge that asks */
@@ -57,7 +57,7 @@ typedef struct sorter {
 
     slot *slots;
     uint32_t slot_count, first, last;
-    frame *frames; /* the deepest is one for each edge of another line */
+    frame *frames; /* at most one for each edge between trees of the forest */
     uint32_t frame_count, frame_capacity;
     mig_nodes dying;
 } sorter;
@@ -78,7 +78,7 @@ static void set_leaf(sorter *s, uint32_t leaf, uint32_t value)
     }
 }
 
-/* Compare the part of the tree at `at` with the smallest one so far. */
+/* Compare the subtree at `at` with the smallest one so far. */
 static void look(const sorter *s, uint32_t at, uint32_t *smallest)
 {
     if (s->least[at] < s->least[*smallest])
@@ -88,7 +88,7 @@ static void look(const sorter *s, uint32_t at, uint32_t *smallest)
 /* The leaf with the smallest value from `begin` up to `end`, or NOWHERE. */
 static uint32_t least_leaf(sorter *s, uint32_t begin, uint32_t end)
 {
-    uint32_t smallest = 0; /* NOWHERE stands there */
+    uint32_t smallest = 0; /* its value is NOWHERE */
     begin += s->ancestry.leaf_count;
     end += s->ancestry.leaf_count;
     for (; begin < end; begin /= 2, end /= 2) {
@@ -200,7 +200,7 @@ static uint32_t delete_slot(sorter *s, uint32_t number)
     return gone->previous != NOWHERE ? gone->previous : s->first;
 }
 
-/* `node` is alive no more, nor is what was so only because of it. */
+/* `node` is no longer alive, nor is any node that was alive only because of it. */
 static mig_status die(sorter *s, uint32_t node)
 {
     const mig_edges *edges = &s->graph->steps_down;
@@ -250,7 +250,8 @@ static mig_status emit(sorter *s, uint32_t *number, mig_nodes *found)
 
 /* Set-up --------------------------------------------------------------------------------------- */
 
-/* Who is alive at the start, and the smallest slot above each: the values of all leaves. */
+/* Which nodes are alive at the start, and the smallest slot above each: the values of all leaves.
+ */
 static mig_status fill_leaves(sorter *s)
 {
     const mig_graph *graph = s->graph;

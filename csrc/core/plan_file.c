@@ -25,7 +25,7 @@ static mig_status refuse(reader *r, const char *what)
     return status;
 }
 
-/* False at the end. A last line without a newline is the caller's to refuse. */
+/* False at the end. A last line without a newline counts: the caller refuses it. */
 static bool next_line(reader *r)
 {
     if (r->at == r->end)
@@ -118,10 +118,10 @@ static mig_status read_sql(reader *r, mig_text number)
         return mig_fail_memory(r->error);
     for (const char *from = start; from < r->at; from++) {
         const char *newline = memchr(from, '\n', (size_t)(r->at - from));
-        size_t part = (size_t)(newline - from) - 1;
-        memcpy(to, from + 1, part);
-        to[part] = '\n';
-        to += part + 1;
+        size_t size = (size_t)(newline - from) - 1;
+        memcpy(to, from + 1, size);
+        to[size] = '\n';
+        to += size + 1;
         from = newline;
     }
     to[-1] = '\0';

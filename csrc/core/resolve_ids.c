@@ -93,49 +93,49 @@ mig_status mig_resolve_branch(mig_query *query, mig_text label, uint32_t *found)
 }
 
 mig_status mig_lineage_begin(mig_query *query, mig_text against, bool dependencies,
-                             lineage_filter *line)
+                             lineage_filter *filter)
 {
-    line->against = against;
-    line->dependencies = dependencies;
-    line->marks = NULL;
-    return mig_resolve_number(query, one_id(&line->against), &line->ids, &line->branch);
+    filter->against = against;
+    filter->dependencies = dependencies;
+    filter->marks = NULL;
+    return mig_resolve_number(query, one_id(&filter->against), &filter->ids, &filter->branch);
 }
 
 /* Nothing to compare with: every target passes unseen. */
-bool mig_lineage_takes_all(const lineage_filter *line)
+bool mig_lineage_takes_all(const lineage_filter *filter)
 {
-    return line->branch.length == 0 && line->ids.count == 0;
+    return filter->branch.length == 0 && filter->ids.count == 0;
 }
 
-mig_status mig_lineage_has(mig_query *query, lineage_filter *line, uint32_t target, bool *is)
+mig_status mig_lineage_has(mig_query *query, lineage_filter *filter, uint32_t target, bool *is)
 {
     if (target == MIG_NODE_BASE)
         MIG_TRY(mig_resolve_id(query, MIG_TEXT("base"), MIG_NO_TEXT, &target));
     MIG_TRY(mig_resolve_assert_nodes(query, (mig_span){&target, 1}));
-    if (line->marks == NULL) {
+    if (filter->marks == NULL) {
         mig_nodes tests = {NULL, 0, 0};
         uint32_t node;
-        if (line->branch.length > 0) {
-            MIG_TRY(mig_resolve_id(query, line->branch, MIG_NO_TEXT, &node));
+        if (filter->branch.length > 0) {
+            MIG_TRY(mig_resolve_id(query, filter->branch, MIG_NO_TEXT, &node));
             MIG_TRY(mig_nodes_push(query, &tests, node));
         }
-        for (size_t i = 0; i < line->ids.count; i++) {
-            MIG_TRY(mig_resolve_id(query, line->ids.items[i], MIG_NO_TEXT, &node));
+        for (size_t i = 0; i < filter->ids.count; i++) {
+            MIG_TRY(mig_resolve_id(query, filter->ids.items[i], MIG_NO_TEXT, &node));
             MIG_TRY(mig_nodes_push(query, &tests, node));
         }
-        MIG_TRY(mark_lineage(query, mig_nodes_span(&tests), line->dependencies, &line->marks));
+        MIG_TRY(mark_lineage(query, mig_nodes_span(&tests), filter->dependencies, &filter->marks));
     }
-    *is = mig_marked(line->marks, target);
+    *is = mig_marked(filter->marks, target);
     return MIG_OK;
 }
 
-mig_status mig_lineage_filter(mig_query *query, lineage_filter *line, mig_span targets,
+mig_status mig_lineage_filter(mig_query *query, lineage_filter *filter, mig_span targets,
                               mig_nodes *found)
 {
     for (uint32_t i = 0; i < targets.count; i++) {
         bool is = true;
-        if (!mig_lineage_takes_all(line))
-            MIG_TRY(mig_lineage_has(query, line, targets.items[i], &is));
+        if (!mig_lineage_takes_all(filter))
+            MIG_TRY(mig_lineage_has(query, filter, targets.items[i], &is));
         if (is)
             MIG_TRY(mig_nodes_push(query, found, targets.items[i]));
     }
@@ -145,9 +145,9 @@ mig_status mig_lineage_filter(mig_query *query, lineage_filter *line, mig_span t
 mig_status mig_filter_for_lineage(mig_query *query, mig_span targets, mig_text against,
                                   bool include_dependencies, mig_nodes *found)
 {
-    lineage_filter line;
-    MIG_TRY(mig_lineage_begin(query, against, include_dependencies, &line));
-    return mig_lineage_filter(query, &line, targets, found);
+    lineage_filter filter;
+    MIG_TRY(mig_lineage_begin(query, against, include_dependencies, &filter));
+    return mig_lineage_filter(query, &filter, targets, found);
 }
 
 /* Identifiers -------------------------------------------------------------------------------- */
@@ -367,10 +367,10 @@ mig_status mig_resolve_walk(mig_query *query, uint32_t start, bool up, uint32_t 
 {
     const mig_graph *graph = query->graph;
     uint32_t node = start;
-    lineage_filter line;
+    lineage_filter filter;
     bool filters = up && branch.length > 0 && steps > 0 && start != MIG_NODE_BASE;
     if (filters)
-        MIG_TRY(mig_lineage_begin(query, branch, false, &line));
+        MIG_TRY(mig_lineage_begin(query, branch, false, &filter));
     for (uint32_t i = 0; i < steps; i++) {
         mig_nodes filtered = {NULL, 0, 0};
         mig_span children;
@@ -380,7 +380,7 @@ mig_status mig_resolve_walk(mig_query *query, uint32_t start, bool up, uint32_t 
                 return mig_query_assert(query, "there is no way up from 'base'");
             children = node == MIG_NODE_NONE ? graph->bases : mig_edges_of(&graph->next, node);
             if (filters) {
-                MIG_TRY(mig_lineage_filter(query, &line, children, &filtered));
+                MIG_TRY(mig_lineage_filter(query, &filter, children, &filtered));
                 children = mig_nodes_span(&filtered);
             }
         } else if (node == MIG_NODE_BASE) {

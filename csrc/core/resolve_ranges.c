@@ -87,15 +87,15 @@ static mig_status get_on_branch(mig_query *query, mig_text branch, mig_text symb
 static mig_status current_on_branch(mig_query *query, mig_ids current, mig_text branch,
                                     mig_text *symbol)
 {
-    lineage_filter line;
+    lineage_filter filter;
     uint32_t count = 0;
-    MIG_TRY(mig_lineage_begin(query, branch, false, &line));
+    MIG_TRY(mig_lineage_begin(query, branch, false, &filter));
     for (size_t i = 0; i < current.count; i++) {
         bool is = true;
-        if (!mig_lineage_takes_all(&line)) {
+        if (!mig_lineage_takes_all(&filter)) {
             uint32_t node;
             MIG_TRY(mig_resolve_id(query, current.items[i], MIG_NO_TEXT, &node));
-            MIG_TRY(mig_lineage_has(query, &line, node, &is));
+            MIG_TRY(mig_lineage_has(query, &filter, node, &is));
         }
         if (is) {
             *symbol = current.items[i];

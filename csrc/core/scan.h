@@ -1,13 +1,13 @@
 /*
- * What a revision file says of itself, read from its source text without running it.
+ * The identifiers of a revision file, read from its source text without running it.
  *
  * The rule (docs/design.md, "Files are read, not run"): the answer is what executing the file would
  * leave in `revision`, `down_revision`, `branch_labels`, `depends_on` and `__doc__`, or
  * MIG_EDECLINED. It is a scan over tokens: strings, comments, brackets, lines and indentation
  * follow CPython's tokenizer (3.10 to 3.14) and its rule for docstrings; expressions are not
  * parsed. What is not a plain literal in one plain assignment at column 0, whatever else might bind
- * one of the names, and whatever CPython's versions disagree about, is declined. So a file that has
- * a syntax error (or raises) in a part that is skipped is answered all the same.
+ * one of the names, and whatever CPython's versions disagree about, is declined. So a file with a
+ * syntax error in code that is skipped, or that would raise there, still gets an answer.
  *
  * Ownership: every text in the result is a copy in the caller's arena; the source may go.
  * Threads: no state. Cost: O(length) time, O(1) stack, memory for the five answers (and for one

@@ -8,8 +8,8 @@
 
 typedef enum encoding { ENCODING_UTF8, ENCODING_ASCII_SUPERSET, ENCODING_OTHER } encoding;
 
-/* The codec that a cookie names. CPython knows by sight what begins with utf-8, and asks codecs for
- * others. */
+/* The codec that a cookie names. CPython recognises names that begin with utf-8 itself, and asks
+ * `codecs` for the rest. */
 static encoding encoding_of(const byte *text, size_t length, bool bom)
 {
     static const char *const supersets[] = {
@@ -81,7 +81,7 @@ static encoding declared_encoding(const byte *p, const byte *end, bool bom)
     return ENCODING_UTF8;
 }
 
-/* Give the scanner a copy with LF for CRLF. A lone CR ends a line too, but nobody writes that. */
+/* Give the scanner a copy with LF for CRLF. A lone CR, which also ends a line, is declined. */
 static bool translate_newlines(scanner *s)
 {
     byte *copy = mig_arena_get(s->arena, (size_t)(s->end - s->start));

@@ -130,7 +130,7 @@ static void finish_line(scanner *s, token t, bool header)
 /* A statement at column 0. */
 static void scan_statement(scanner *s, bool first, bool clean_doc, mig_scan_result *result)
 {
-    /* Its first token may be one of our names, which check_name would decline. */
+    /* The first token may be one of the five names, which mig_scan_next would decline. */
     if (is_name_start(*s->at)) {
         const byte *p = s->at;
         while (p < s->end && is_name_char(*p))

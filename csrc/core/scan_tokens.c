@@ -36,7 +36,7 @@ void mig_scan_out_of_memory(scanner *s)
     fail_at(s, MIG_ENOMEM, s->start, "out of memory");
 }
 
-/* What a name means wherever it stands. `after_dot`: it is an attribute. */
+/* Check a name that may have a meaning in any position. after_dot: it is an attribute. */
 static bool check_name(scanner *s, word name, bool after_dot)
 {
     if (name == WORD_OTHER)
@@ -135,7 +135,7 @@ static const byte *skip_field_string(scanner *s, const byte *p, byte outer, bool
 
 /*
  * As skip_string, for an f-string. Up to CPython 3.11 it ends at the first closing quotes;
- * from 3.12 on its fields are source code, in which any quotes may stand. It is declined where the
+ * from 3.12 on its fields are source code, which may contain any quotes. It is declined where the
  * two differ.
  */
 static bool skip_format_string(scanner *s, byte quote, bool triple, bool raw)
@@ -296,8 +296,8 @@ static token take_operator(scanner *s)
 }
 
 /*
- * The next token of the logical line that begin_line has begun. While skimming, only those that
- * finish_line looks at: the others are most of a file.
+ * While skimming, tokens that cannot end a statement or begin a body are passed over here: they are
+ * most of a file.
  */
 token mig_scan_next(scanner *s)
 {
@@ -360,7 +360,7 @@ token mig_scan_next(scanner *s)
     }
 }
 
-/* Go to the first token of the next logical line; false at the end of the file or when declined. */
+/* Blank lines and comments do not count for indentation, as in CPython. */
 bool mig_scan_begin_line(scanner *s)
 {
     const byte *p = s->at;

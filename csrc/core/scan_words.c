@@ -32,7 +32,7 @@ const byte mig_scan_classes[256] = {
 
 #define WORDS_PER_LENGTH 6
 
-/* By length, so that most identifiers are told from all of these by a few first letters. */
+/* By length, so that most identifiers differ from all of these in a few first letters. */
 static const struct {
     char text[MIG_SCAN_WORD_SIZE + 1];
     byte word;

@@ -64,11 +64,11 @@ void mig_sha256_add(mig_sha256 *hash, const void *bytes, size_t length)
             length -= 64;
             continue;
         }
-        size_t part = length < 64 - held ? length : 64 - held;
-        memcpy(hash->block + held, from, part);
-        from += part;
-        length -= part;
-        held += part;
+        size_t chunk = length < 64 - held ? length : 64 - held;
+        memcpy(hash->block + held, from, chunk);
+        from += chunk;
+        length -= chunk;
+        held += chunk;
         if (held == 64) {
             compress(hash->state, hash->block);
             held = 0;

@@ -1,7 +1,7 @@
 /*
  * SHA-256 (FIPS 180-4), so that a plan says of each file the same as `sha256sum` does.
  *
- * It tells whether bytes are the ones that were compiled; it is no signature. No allocation, no
+ * It shows whether a file is the one that was compiled; it is not a signature. No allocation, no
  * state but the caller's. Cost: O(length), about 5 ms for a thousand revision files.
  */
 #ifndef MIG_CORE_SHA256_H

@@ -63,9 +63,9 @@ static void skip_block_comment(lexer *lex)
     } while (depth > 0);
 }
 
-/* A string goes on after white space with a newline in it, line comments allowed. Moves to the next
- * quote and answers true, or stays. It matters because the backslash rule of the first part holds
- * for the next. */
+/* A string continues after white space with a newline in it, which may contain line comments. Moves
+ * to the next quote and returns true, or does not move. The backslash rule of the first segment
+ * holds for the next. */
 static bool continue_string(lexer *lex)
 {
     const char *start = lex->p;
@@ -199,7 +199,7 @@ static void follow_body(lexer *lex, const char *word)
             lex->blocks = 1;
     } else if (strcmp(word, "CASE") == 0 || strcmp(word, "END") == 0) {
         if (label)
-            lex->unsure = true; /* a column of that name: only a parser knows */
+            lex->unsure = true; /* it may be a column of that name, which only a parser can tell */
         else if (*word == 'C')
             lex->blocks++;
         else if (--lex->blocks == 0)
@@ -234,7 +234,7 @@ static void take_other(lexer *lex, char c)
     lex->tokens++;
 }
 
-/* A word that is really the prefix of a quote: E'' B'' X'' N'' U&'' U&"". */
+/* A word that is the prefix of a quote: E'' B'' X'' N'' U&'' U&"". */
 static bool take_prefixed(lexer *lex)
 {
     ptrdiff_t left = lex->end - lex->p;

@@ -23,15 +23,15 @@
 typedef enum mig_status {
     MIG_OK = 0,
     MIG_ENOMEM = -1,    /* an allocation failed, or a size would overflow */
-    MIG_EDECLINED = -2, /* not an error: the plain path must be taken, msg says why */
+    MIG_EDECLINED = -2, /* not an error: the caller must fall back, msg says why */
     MIG_EINVAL = -3,    /* the input cannot be used, msg says why */
     MIG_EIO = -4,       /* a file or a socket failed */
     MIG_ECONNECT = -5,  /* no session: refused, unreachable, authentication, no such database */
     MIG_ESERVER = -6,   /* the server answered a statement with an error */
-    MIG_EINTR = -7,     /* the caller's interrupt hook asked us to stop */
+    MIG_EINTR = -7,     /* the caller's interrupt hook said stop */
     MIG_EREVISION = -8, /* the revision graph: see mig_graph_error */
     MIG_EVERSION = -9,  /* the version table does not hold the rows that it should */
-    MIG_EINTERNAL = -10 /* what must not happen has happened: the run fails, and is rolled back */
+    MIG_EINTERNAL = -10 /* an invariant was broken: the run fails, and is rolled back */
 } mig_status;
 
 #define MIG_ERROR_SIZE 1024

@@ -8,18 +8,19 @@
 #include "core/resolve.h"
 
 /*
- * The heads while the steps go by, and what they imply: `cover` counts, of a node, itself if it is
- * a head and each revision right above it that is covered. A head above something means that it is
- * covered; so the counts change only where a step comes or goes, and a run of steps costs O(V + E).
+ * Current heads during a run, with reference counts of what they imply: the count of a node in
+ * `cover` is one if it is a head, and one for each revision directly above it that is covered
+ * itself. So a node is covered while a head is at or above it, the counts change only where a row
+ * is added or removed, and a run of steps costs O(V + E).
  */
 typedef struct current_heads {
     mig_query *query;
     mig_version_ops *ops;
     uint64_t *is_head; /* revisions */
     uint32_t *cover;
-    mig_ancestry ancestry; /* laid when a question needs them */
-    mig_place_set there;   /* leaves: of heads, and of edges that come from what is covered */
-    uint32_t *seen;        /* node: the last search that came by */
+    mig_ancestry ancestry; /* filled when a step needs it */
+    mig_place_set there;   /* leaves: of heads, and of edges that come from covered nodes */
+    uint32_t *seen;        /* node: the last search that visited it */
     uint32_t *left_out;    /* node: the last round of searches that did not count it as a head */
     uint32_t search, round;
     mig_nodes stack;  /* empty between two uses */
@@ -66,7 +67,8 @@ static void put_head(current_heads *heads, uint32_t node, bool is_head)
         mig_place_set_put(&heads->there, heads->ancestry.begin[node], is_head);
 }
 
-/* `node` is covered from now on, or no longer. */
+/* Put the edges down from `node` into the set, or take them out, as it becomes covered or stops
+ * being so. */
 static void put_edges(current_heads *heads, uint32_t node, bool is_covered)
 {
     const mig_edges *down = &heads->query->graph->steps_down;
@@ -134,7 +136,8 @@ static mig_status remove_head(current_heads *heads, mig_text name)
     return MIG_OK;
 }
 
-/* A row comes or goes: count that, and below it whatever is newly covered or no longer. */
+/* A row is added or removed: count that, and go down through the nodes that become covered, or stop
+ * being so. */
 static mig_status count_cover(current_heads *heads, mig_text name, bool comes)
 {
     mig_query *query = heads->query;
@@ -156,7 +159,8 @@ static mig_status count_cover(current_heads *heads, mig_text name, bool comes)
     return MIG_OK;
 }
 
-/* After a step: what came first, or all below a row that moves would go and come back. */
+/* After a step: additions first, or all that a moved row implies would be uncovered and covered
+ * again. */
 static mig_status count_step(current_heads *heads, uint32_t first)
 {
     const mig_version_ops *ops = heads->ops;
@@ -202,7 +206,7 @@ static mig_status update(current_heads *heads, mig_text from, mig_text to)
     return add_operation(heads, MIG_VERSION_UPDATE, from, to);
 }
 
-/* A merge: all but the last of `from` go, that one becomes `to`. */
+/* A merge: all but the last of `from` are deleted, and that one becomes `to`. */
 static mig_status merge(current_heads *heads, mig_ids from, mig_text to)
 {
     for (size_t i = 0; i + 1 < from.count; i++)
@@ -210,7 +214,7 @@ static mig_status merge(current_heads *heads, mig_ids from, mig_text to)
     return update(heads, from.items[from.count - 1], to);
 }
 
-/* Its undoing: all but the last of `to` come, that one is what `from` becomes. */
+/* The undoing of a merge: all but the last of `to` are inserted, and `from` becomes that one. */
 static mig_status unmerge(current_heads *heads, mig_text from, mig_ids to)
 {
     for (size_t i = 0; i + 1 < to.count; i++)
@@ -250,8 +254,8 @@ static mig_status stamp(current_heads *heads, const mig_step *step)
 /* Migrations --------------------------------------------------------------------------------- */
 
 /*
- * Is `node` at or below a head that is not left out? Those left out rank `limit` at most, so what
- * is covered and ranks as high, without being one of them, is covered by another head.
+ * Is `node` at or below a head that is not left out? The rank of those left out is `limit` at most,
+ * so a covered node of that rank or above that is not one of them is covered by another head.
  */
 static mig_status is_implied(current_heads *heads, uint32_t node, uint32_t limit, bool *implied)
 {
@@ -281,7 +285,8 @@ static mig_status is_implied(current_heads *heads, uint32_t node, uint32_t limit
     return MIG_OK;
 }
 
-/* `down` without what heads other than `except` imply (RevisionStep.merge_branch_idents). */
+/* `down` without the revisions that heads other than `except` imply
+ * (RevisionStep.merge_branch_idents). */
 static mig_status not_implied(current_heads *heads, mig_span down, mig_span except, mig_nodes *left)
 {
     mig_query *query = heads->query;
@@ -315,13 +320,13 @@ static mig_status not_implied(current_heads *heads, mig_span down, mig_span exce
     return MIG_OK;
 }
 
-/* RevisionStep._unmerge_to_revisions: `down` without what stays anyway. */
+/* RevisionStep._unmerge_to_revisions: `down` without the revisions that other heads imply. */
 static mig_status unmerge_to(current_heads *heads, uint32_t node, mig_span down, mig_nodes *left)
 {
     if (heads->other_count > 0 || (heads->listed.count > 1 && down.count > 1))
         return not_implied(heads, down, (mig_span){&node, 1}, left);
-    /* What else covers the only revision below is not below `node`; where `node` is the only head,
-       what else covers one revision below is itself below another. */
+    /* If there is one revision below, whatever else covers it is not below `node`. If `node` is the
+     * only head, whatever else covers a revision below is itself below another one. */
     for (uint32_t i = 0; i < down.count; i++) {
         if (heads->cover[node] == 1 && heads->cover[down.items[i]] == 1)
             MIG_TRY(mig_nodes_push(heads->query, left, down.items[i]));
@@ -392,8 +397,7 @@ static mig_status begin_run(current_heads *heads, mig_query *query)
     return MIG_OK;
 }
 
-/* What is in the table is `rows`, whatever it was before: what comes is counted first, see
- * count_step. */
+/* Make `rows` the content of the table, whatever it was before. Additions first: see count_step. */
 static mig_status move_to(current_heads *heads, mig_ids rows)
 {
     const mig_graph *graph = heads->query->graph;
@@ -441,7 +445,7 @@ mig_status mig_steps_version_ops(mig_query *query, mig_ids rows, const mig_step 
 struct mig_step_tracker {
     mig_query query;
     current_heads heads;
-    bool is_kept;   /* `heads` is what the table held after the last step */
+    bool is_kept;   /* `heads` is the content of the table after the last step */
     uint32_t steps; /* since it was begun: the arena grows with them */
 };
 
@@ -467,7 +471,7 @@ mig_status mig_step_tracker_step(mig_step_tracker *tracker, mig_ids heads, const
 {
     const mig_graph *graph = tracker->query.graph;
     bool is_kept = tracker->is_kept && tracker->steps++ <= graph->count;
-    bool keep = true; /* not what is borrowed from the caller */
+    bool keep = true; /* names that are not in the graph are borrowed from the caller */
     for (size_t i = 0; i < heads.count; i++)
         keep = keep && node_of(graph, heads.items[i]) != MIG_NODE_NONE;
     tracker->query.error = error;

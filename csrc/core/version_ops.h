@@ -2,8 +2,8 @@
  * Operations on the version table: what a step writes. One type from the graph, which finds them
  * (steps.h), to the SQL (pq/version_table.h).
  *
- * Ownership: texts are borrowed; whoever fills a mig_version_op says how long they live.
- * Layer: above arena.h and text.h only.
+ * Ownership: texts are borrowed; the function that fills a mig_version_op documents how long they
+ * live. Layer: above arena.h and text.h only.
  */
 #ifndef MIG_CORE_VERSION_OPS_H
 #define MIG_CORE_VERSION_OPS_H

@@ -155,7 +155,7 @@ static void take_failure(mig_batch *batch, mig_session *session, const PGresult 
 {
     if (batch->failure != MIG_OK)
         return;
-    mig_diagnostics before = session->diagnostics; /* of the line, if it was cut */
+    mig_diagnostics before = session->diagnostics; /* of the connection, if it was broken */
     batch->failure = mig_session_failed(session, result, &batch->failure_error);
     batch->diagnostics = session->diagnostics;
     session->diagnostics = before;
@@ -170,7 +170,7 @@ static void take_result(mig_batch *batch, mig_session *session, PGresult *result
         return;
     }
     if (batch->done >= batch->sent) {
-        /* Nobody asked: the server has something to say of its own, such as its shutdown. */
+        /* The server sent a message that answers no statement, such as its shutdown. */
         take_failure(batch, session, result);
         return;
     }
@@ -192,8 +192,8 @@ static void take_result(mig_batch *batch, mig_session *session, PGresult *result
         if (batch->failure == MIG_OK)
             batch->failed = batch->done;
         take_failure(batch, session, result);
-        /* libpq can leave COPY neither way in a pipeline; the lexer keeps it out, this is the last
-         * resort. */
+        /* libpq can end no COPY in a pipeline. The lexer keeps COPY out; this is the last resort.
+         */
         if (state == PGRES_COPY_IN || state == PGRES_COPY_OUT || state == PGRES_COPY_BOTH)
             mig_session_break(session);
     }
@@ -240,7 +240,7 @@ static mig_status send_some(mig_batch *batch, mig_session *session, mig_error *e
             batch->sent++;
             session->sent++;
             session->unread = true;
-            /* What libpq has not written yet stays in its buffer: look each time, so that it stays
+            /* What libpq has not written yet stays in its buffer: flush often, so that it stays
              * small. */
             if (batch->sent % 64 == 0 || statement->length > 8192)
                 status = mig_session_flush(session, &batch->socket_is_full, error);
@@ -270,7 +270,7 @@ static size_t end_of_segment(const mig_batch *batch)
     return i;
 }
 
-/* Nothing was handed over of what comes next, and nothing will be. */
+/* A failure before the next statement was handed to libpq: no more will be. */
 static mig_status fail(mig_batch *batch, mig_status status)
 {
     if (status != MIG_OK)
@@ -333,8 +333,8 @@ static void abort_rest(mig_batch *batch)
                 i == batch->failed ? MIG_STATEMENT_ERROR : MIG_STATEMENT_ABORTED;
 }
 
-/* A statement that was not expected to (a trigger's function, say) has changed how texts are read,
- * while others that depend on it were on their way: nobody can say how those were read. */
+/* A statement that was not expected to (such as a function of a trigger) changed how texts are
+ * read, while others that depend on it were in flight: how the server read those is unknown. */
 static mig_status check_facts(const mig_batch *batch, const mig_session *session, mig_error *error)
 {
     mig_batch_facts now = mig_batch_facts_of(session);
@@ -347,8 +347,8 @@ static mig_status check_facts(const mig_batch *batch, const mig_session *session
                     "depend on it were on their way");
 }
 
-/* The segment is over: answered in full, or (with `status`) the connection was cut. It is the
- * driver's again. */
+/* The segment has ended: all results are there, or (with `status`) the connection is lost. It is
+ * left. */
 static mig_status end_segment(mig_batch *batch, mig_session *session, mig_status status,
                               mig_error *error)
 {
@@ -358,7 +358,7 @@ static mig_status end_segment(mig_batch *batch, mig_session *session, mig_status
     batch->state = MIG_BATCH_FAILED;
     if (session->interrupted)
         return mig_fail(error, MIG_EINTR, "interrupted");
-    /* Of a connection that was cut, what libpq said first is better than what it makes of it
+    /* If the connection was lost, the first message of the server says more than what libpq reports
      * later. */
     if (batch->failure != MIG_OK && (status == MIG_OK || *batch->diagnostics.sqlstate != '\0')) {
         *error = batch->failure_error;
@@ -368,7 +368,7 @@ static mig_status end_segment(mig_batch *batch, mig_session *session, mig_status
     if (status == MIG_OK)
         status = check_facts(batch, session, error);
     if (status != MIG_OK) {
-        if (batch->failed == MIG_BATCH_NONE) /* the connection was cut while it ran */
+        if (batch->failed == MIG_BATCH_NONE) /* the connection was lost while it ran */
             batch->failed = batch->done < batch->last ? batch->done : batch->last - 1;
         abort_rest(batch);
         return status;
@@ -384,8 +384,8 @@ static mig_status advance(mig_batch *batch, mig_session *session, mig_status sta
 {
     if (status == MIG_OK)
         status = send_some(batch, session, error);
-    take_results(batch,
-                 session); /* also when the connection was cut: the server may have said why */
+    take_results(
+        batch, session); /* also when the connection is lost: the server may have sent the reason */
     return batch->state == MIG_BATCH_SYNCED || status != MIG_OK
                ? end_segment(batch, session, status, error)
                : MIG_OK;
@@ -403,7 +403,7 @@ static bool may_start(const mig_batch *batch)
            !batch->statements[batch->sent].needs_simple_query;
 }
 
-/* A flight may have been cut short by others: the driver closed its connection, or we are a fork.
+/* Meanwhile the driver may have closed its connection, or this process may be a fork.
  */
 static mig_status check_flight(mig_batch *batch, mig_session *session, mig_error *error)
 {

@@ -48,7 +48,7 @@ typedef struct mig_statement {
     size_t length;
     bool needs_simple_query; /* not in a pipeline */
     bool begins;             /* opens the transaction: mig_batch_add_begin */
-    bool prompt;             /* its result, and those before it, are sent at once */
+    bool prompt;             /* the server sends its result, and those before it, at once */
     bool is_ascii;           /* the same bytes in each client_encoding that may be used */
     mig_statement_state state;
     long long rows; /* affected; -1 where the tag has no number */
@@ -58,12 +58,12 @@ typedef struct mig_statement {
 typedef enum mig_batch_state {
     MIG_BATCH_IDLE,     /* nothing is in flight */
     MIG_BATCH_SENDING,  /* a segment is being handed to libpq */
-    MIG_BATCH_DRAINING, /* its Sync was handed over, too: results are missing */
+    MIG_BATCH_DRAINING, /* its Sync was handed over, too: results are still to come */
     MIG_BATCH_SYNCED,   /* answered in full */
     MIG_BATCH_FAILED
 } mig_batch_state;
 
-/* What of a session decides how a text is read; reported by the server when it changes. */
+/* The settings of a session that decide how a text is read; the server reports changes. */
 typedef struct mig_batch_facts {
     char client_encoding[32];
     bool standard_conforming_strings;
@@ -79,7 +79,7 @@ typedef struct mig_batch {
     size_t count;
     size_t capacity;
     size_t failed; /* the first error, or MIG_BATCH_NONE */
-    size_t done;   /* the next one to hear about */
+    size_t done;   /* the next one whose result will come */
     size_t sent;   /* the next one to send */
     size_t last;   /* end of the segment in flight */
     size_t unsent_bytes;
@@ -91,8 +91,8 @@ typedef struct mig_batch {
     uint64_t last_changing;  /* of the last one that may change the facts */
     uint64_t last_depending; /* of the last one that depends on them */
     mig_batch_facts facts;   /* at the start of the segment in flight */
-    /* The first failure that the server told; what libpq says about a connection that was cut
-     * afterwards is less. */
+    /* The first failure that the server reported: it says more than what libpq reports about a
+     * connection that is lost afterwards. */
     mig_status failure;
     mig_error failure_error;
     mig_diagnostics diagnostics;

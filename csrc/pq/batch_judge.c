@@ -10,8 +10,8 @@
 
 #include "core/text.h"
 
-/* The commands that may go into a pipeline inside the driver's transaction. What changes the
- * session or the transaction is not among them: the driver must see that go. */
+/* The commands that may go into a pipeline inside the driver's transaction. Commands that change
+ * the session or the transaction are not among them: the driver must send those. */
 typedef struct command {
     const char *keyword;
     bool may_change_facts; /* runs whatever functions it names */
@@ -71,7 +71,7 @@ mig_batch_facts mig_batch_facts_of(const mig_session *session)
 {
     const mig_libpq *pq = &session->pq;
     mig_batch_facts facts = {.client_encoding = "", .standard_conforming_strings = false};
-    if (session->conn == NULL) /* closed: the table may be gone, too */
+    if (session->conn == NULL) /* closed: the function table may be empty, too */
         return facts;
     const char *encoding = pq->PQparameterStatus(session->conn, "client_encoding");
     const char *strings = pq->PQparameterStatus(session->conn, "standard_conforming_strings");
@@ -124,7 +124,8 @@ mig_batch_fit mig_batch_judge(const mig_batch *batch, const mig_session *session
     else if (batch->state == MIG_BATCH_IDLE && batch->head == batch->count)
         reason = reason_not_to_begin(session, begins);
     if (reason == NULL) {
-        bool is_open = batch->last_changing > batch->ended; /* the facts may not be as they seem */
+        bool is_open =
+            batch->last_changing > batch->ended; /* a statement in flight may change the facts */
         if ((text.depends_on_strings || !text.is_ascii) && is_open)
             return MIG_BATCH_FITS_LATER;
         if (text.depends_on_strings && !facts.standard_conforming_strings)

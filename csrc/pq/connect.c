@@ -8,7 +8,7 @@
 
 #include "pq/session_internal.h"
 
-/* What libpq found out about its parameters: from us, the environment, a service file, its
+/* The parameters that libpq uses: those given, and those of the environment, a service file and its
  * defaults. */
 typedef struct effective {
     int timeout; /* seconds; 0: none */
@@ -68,7 +68,7 @@ static char *item(const char *list, size_t i, mig_arena *arena)
     return list != NULL ? mig_arena_copy(arena, list, strcspn(list, ",")) : NULL;
 }
 
-/* Polls the connection that was started to its end. */
+/* Poll the connection that was started until it is made or has failed. */
 static mig_status finish_connecting(mig_session *session, int timeout, mig_error *error)
 {
     const mig_libpq *pq = &session->pq;
@@ -123,9 +123,7 @@ static void put_in_order(size_t *order, size_t count, bool shuffled)
     }
 }
 
-/* libpq goes on to the next host when the time for one is over, but only in its blocking call: so
- * hosts are tried one by one here. `extra` is where the parameters of the attempt go: later ones
- * win. */
+/* See connect.h. `extra` is where the parameters of the attempt go: later ones win. */
 static mig_status try_hosts(mig_session *session, const effective *e, const char **keywords,
                             const char **values, size_t extra, size_t hosts, mig_arena *arena,
                             mig_error *error)

@@ -1,6 +1,6 @@
 /*
- * libpq through a function table: we compile against its headers and link nothing, so that
- * the module can be imported without a libpq, and a driver's connection is served by that
+ * libpq through a function table: the code is compiled against its headers and linked with nothing,
+ * so that the module can be imported without a libpq, and a driver's connection is served by that
  * driver's own copy.
  *
  * A table is filled from a library file or the system's libpq (mig_libpq_load), or from the

@@ -166,7 +166,7 @@ static void wait_ends(const mig_session *session)
         session->hook.wait_ends(session->hook.ctx);
 }
 
-/* The PGcancel is a copy: it is good also when the connection is closed meanwhile. */
+/* The PGcancel is a copy: it stays valid when the connection is closed meanwhile. */
 static void cancel_on_server(mig_session *session)
 {
     char text[256];
@@ -200,8 +200,9 @@ mig_status mig_session_read(mig_session *session, mig_error *error)
     const mig_libpq *pq = &session->pq;
     if (!pq->PQconsumeInput(session->conn))
         return mig_session_failed(session, NULL, error);
-    /* Of a TLS record of more than 8 kB libpq before 18 leaves the rest with OpenSSL, where no
-     * poll() sees it. A second reading empties it; that the server has closed is found at the next.
+    /* Before version 18 libpq leaves the rest of a TLS record of more than 8 kB with OpenSSL, where
+     * poll() does not see it. A second read empties it; a closed connection is found at the next
+     * one.
      */
     if (pq->PQsslInUse(session->conn) && pq->PQisBusy(session->conn))
         (void)pq->PQconsumeInput(session->conn);
@@ -342,7 +343,7 @@ static mig_status copy_rows(mig_session *session, const PGresult *result, mig_ar
     return MIG_OK;
 }
 
-/* The server is copying to us: throw it away. */
+/* COPY TO STDOUT: read the data and drop it. */
 static mig_status discard_copy(mig_session *session, mig_error *error)
 {
     for (;;) {
@@ -389,7 +390,7 @@ static void take_tag(const mig_libpq *pq, PGresult *result, answer *a)
     a->affected = *rows != '\0' ? strtoll(rows, NULL, 10) : -1;
 }
 
-/* Reads one result; what it returns is the first failure of the query, reading goes on after it. */
+/* Read one result. Reading goes on after a failure; the caller keeps the first one. */
 static mig_status take_result(mig_session *session, PGresult *result, answer *a, mig_error *error)
 {
     const mig_libpq *pq = &session->pq;
@@ -428,7 +429,7 @@ static mig_status run_simple(mig_session *session, const char *sql, answer *a, m
     }
     session->unread = true;
     status = mig_session_flush_all(session, error);
-    /* All results are read whatever they say; the first failure is the one to tell. */
+    /* Read all results; report the first failure. */
     while (status == MIG_OK) {
         PGresult *result;
         status = mig_session_result(session, &result, first == MIG_OK ? error : &later);

@@ -37,13 +37,14 @@
 #define MIG_NOTICES_MAX 1000
 #define MIG_DIAGNOSTIC_FIELDS 18
 
-/* What the server said about an error or a notice, copied out of a PGresult. */
+/* The fields of an error or a notice, copied out of a PGresult. */
 typedef struct mig_diagnostics {
     char sqlstate[6]; /* "" when the connection broke */
     size_t count;
     int codes[MIG_DIAGNOSTIC_FIELDS]; /* PG_DIAG_* */
     const char *texts[MIG_DIAGNOSTIC_FIELDS];
-    const char *message; /* all that libpq says, which an error may have cut; NULL: see the error */
+    const char *message; /* the whole message of libpq, which mig_error may have cut; NULL: see the
+                            mig_error */
     struct mig_diagnostics *next; /* in a list of notices */
 } mig_diagnostics;
 

@@ -3,10 +3,10 @@
 
 #include "pq/url_internal.h"
 
-/* What SQLAlchemy 2.1 leaves in a database's name; 2.0 decodes and encodes nothing there. */
+/* What SQLAlchemy 2.1 leaves in a database name; 2.0 neither decodes nor encodes it. */
 static const char DATABASE_SAFE[] = " +/";
-/* Options whose values tell nobody's secret. Any other, also one that libpq will have some day, is
- * not printed. */
+/* Options whose values hold no secret. All others, also those of future versions of libpq, are
+ * hidden. */
 static const char *const HARMLESS_OPTIONS[] = {
     "application_name",
     "channel_binding",

@@ -24,7 +24,7 @@ typedef struct parts {
     mig_text host;
     mig_text port; /* digits, as Python's int() would print them */
     mig_text database;
-    bool database_is_plain; /* as it stands, the same to each SQLAlchemy */
+    bool database_is_plain; /* each version of SQLAlchemy reads it in the same way */
     option *options;
     size_t option_count;
 } parts;

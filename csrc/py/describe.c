@@ -38,7 +38,7 @@ static int add_name(text *t, mig_text name)
     return add(t, name.text, name.length);
 }
 
-/* A string that the scanner or an executed file gave: that one may hold lone surrogates. */
+/* A string from the scanner, or from an executed file, which may hold lone surrogates. */
 static int add_object(text *t, PyObject *string)
 {
     Py_ssize_t length;
@@ -168,7 +168,7 @@ PyObject *mig_py_graph_describe(PyObject *object, PyObject *args, PyObject *kwar
                                      &o.indicators))
         return NULL;
     o.current = o.current == NULL ? PyTuple_New(0) : Py_NewRef(o.current);
-    /* Tuples of our own: comparing and stripping may run Python, which could change a list. */
+    /* New tuples: comparing and stripping may run Python code, which could change a list. */
     list = mig_py_tuple(indexes);
     records = list != NULL ? mig_py_tuple(given) : NULL;
     if (o.current == NULL || records == NULL)

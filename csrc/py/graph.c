@@ -19,8 +19,8 @@ static int traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* There is no tp_clear, as a tuple has none: what it refers to is fixed, so a cycle through it
- * passes through something else that clears itself, and a graph that can be reached is whole. */
+/* There is no tp_clear, as for a tuple: references are set once, so each cycle has another object
+ * that can be cleared, and a graph that can be reached is complete. */
 static void dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
@@ -268,7 +268,7 @@ PyObject *mig_py_graph_labels(mig_py_graph *g, uint32_t node)
         PyObject *made = new_labels(g, set);
         if (g->labels[set] == NULL)
             g->labels[set] = made;
-        else /* another call was faster: a callback of the collector, say */
+        else /* another call has made it meanwhile: from a callback of the collector, say */
             Py_XDECREF(made);
     }
     return Py_XNewRef(g->labels[set]);

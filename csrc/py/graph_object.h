@@ -102,7 +102,8 @@ int mig_py_question_check(mig_py_question *q, mig_status status);
 /* Frees what the question holds; returns `answer`. */
 PyObject *mig_py_question_end(mig_py_question *q, PyObject *answer);
 
-/* Methods ------------------------------------------------------------------------------------ */
+/* Methods: new references, or NULL with an exception set; what each does is in its docstring, in
+ * graph.c. */
 
 PyObject *mig_py_graph_describe(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *mig_py_graph_attach(PyObject *self, PyObject *nodes);

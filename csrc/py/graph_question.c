@@ -157,7 +157,7 @@ void mig_py_question_begin(mig_py_question *q, PyObject *self)
 int mig_py_question_check(mig_py_question *q, mig_status status)
 {
     if (q->error.ambiguous_downgrade) {
-        /* Its warning names the place that it comes from: only Alembic can give it. */
+        /* Alembic warns here, with the caller's location: only Alembic itself can do that. */
         PyObject *declined = mig_py_error_class("Declined");
         if (declined != NULL)
             PyErr_SetString(declined, "downgrade -1 from multiple heads");

@@ -100,7 +100,7 @@ int mig_py_lease_is_good(const mig_py_lease *lease)
         good = now == NULL && PyErr_Occurred() ? -1 : now == (const void *)lease->conn;
     }
     Py_XDECREF(pointer);
-    if (kind != NULL) /* the older one tells more */
+    if (kind != NULL) /* the earlier one says more */
         PyErr_Restore(kind, value, traceback);
     return good;
 }

@@ -6,12 +6,12 @@
  * taken, and the owner is asked for it anew each time that others may have run:
  *
  *   psycopg   closes with the GIL held (its build in C), or forgets the pointer first (its Python
- *             build): as long as we hold the GIL, what it says stays true.
- *   psycopg2  closes without the GIL, under a mutex of its own, which we hold, too. That is what
- *             psycopg2 itself does while it waits for the server: a close() from another thread
- *             waits for us, until our call is over or we let signal handlers run.
+ *             build): as long as we hold the GIL, its answer stays true.
+ *   psycopg2  closes without the GIL, under a mutex of its own, which the lease holds, too. That is
+ * what psycopg2 itself does while it waits for the server: a close() from another thread waits
+ * until the call ends or signal handlers run.
  *
- * psycopg2 offers no way to that mutex: it is found in its connection object (read in 2.8 and 2.9:
+ * psycopg2 does not publish that mutex: it is found in its connection object (read in 2.8 and 2.9:
  * PyObject_HEAD, lock, dsn, error, encoding, closed), and only where the offsets of the members
  * that psycopg2 does publish (dsn, closed) leave room for exactly that. Otherwise there is no
  * lease.

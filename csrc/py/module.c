@@ -1,4 +1,4 @@
-/* The module object: its state, its counters, and the list of what it is made of. */
+/* The module object: its state, its counters, and the files that add to it. */
 #include "py/module.h"
 
 mig_py_state *mig_py_state_of(PyObject *module)
@@ -87,9 +87,9 @@ static int clear_module(PyObject *module)
     return 0;
 }
 
-/* What is true of the module: it keeps its state in the module, so that each interpreter has its
- * own, and counts on the GIL: for the drivers' connections (lease.h), and for what a graph
- * remembers. So it loads where interpreters share one GIL; a free-threaded build turns its GIL on.
+/* State is in the module, so each interpreter has its own. The code relies on the GIL, for the
+ * drivers' connections (lease.h) and for what a graph caches: the module loads where interpreters
+ * share one GIL, and a free-threaded build turns its GIL on.
  */
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, (void *)exec_module},

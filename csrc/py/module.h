@@ -42,10 +42,10 @@ mig_py_state *mig_py_state_of_type(PyTypeObject *type);
 mig_py_state *mig_py_state_of(PyObject *module);
 
 /*
- * No object is visible before it is complete: a list, a tuple or an object of ours that is being
- * filled is unknown to the collector, and so to gc.get_objects() and to whatever Python code runs
- * meanwhile (a callback of the collector, which an allocation may start before Python 3.12), from
- * mig_py_hide to mig_py_show. NULL stays NULL.
+ * No object is visible before it is complete. From mig_py_hide to mig_py_show, a container that is
+ * being filled is not tracked by the collector, so neither gc.get_objects() nor Python code that
+ * runs meanwhile (a callback of the collector, which an allocation may start before Python 3.12)
+ * can find it. NULL stays NULL.
  */
 static inline PyObject *mig_py_hide(PyObject *object)
 {
@@ -63,9 +63,9 @@ static inline PyObject *mig_py_show(PyObject *object)
 }
 
 /*
- * module.c: a new reference to a tuple of the items of `value`, which nobody can change, or NULL
- * with an exception set. PySequence_Tuple shows its tuple while it fills it, and PyList_AsTuple
- * reads on where a callback of the collector has emptied the list.
+ * module.c: a new reference to a tuple of the items of `value`, or NULL with an exception set.
+ * Unlike a list, it cannot be changed by other code. (PySequence_Tuple tracks its tuple while it
+ * fills it; PyList_AsTuple reads past the end if a callback of the collector empties the list.)
  */
 PyObject *mig_py_tuple(PyObject *value);
 
@@ -100,7 +100,8 @@ PyObject *mig_py_raise_named(PyObject *errors, const char *name, PyObject *argum
 PyObject *mig_py_raise_graph(PyObject *errors, mig_status status, const mig_graph_error *error,
                              PyObject *lower, PyObject *upper);
 
-/* 0, or -1 with an exception set. */
+/* Each adds the functions or the type of one file to the module that is being made: 0, or -1 with
+ * an exception set. */
 int mig_py_add_scan(PyObject *module);
 int mig_py_add_scripts(PyObject *module);
 int mig_py_add_graph(PyObject *module);

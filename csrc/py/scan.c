@@ -1,7 +1,7 @@
 /*
  * Revision files: `scan_source` for bytes in memory, `scan_files` and `scan_folder` for files.
  *
- * Many files are read by several threads, which know no Python; all are joined before the call
+ * Many files are read by several threads, which run no Python code; all are joined before the call
  * returns.
  */
 #include "py/module.h"
@@ -19,7 +19,7 @@
 
 #include "core/scan.h"
 
-/* Files that a thread takes at a time; between two chunks the caller's thread looks at signals. */
+/* Files that a thread takes at a time; between two chunks the caller's thread checks signals. */
 #define CHUNK ((size_t)64)
 /* Fewer files than this are read by the caller's thread alone. */
 #define THREADED ((size_t)256)
@@ -205,7 +205,7 @@ typedef struct job {
     const char **paths;
     answer *answers;
     size_t count;
-    atomic_size_t next; /* the first file that nobody has taken */
+    atomic_size_t next; /* the first file that no thread has taken */
     atomic_bool stop;
 } job;
 
@@ -255,7 +255,7 @@ static size_t worker_count(size_t files)
     return processors < 1 ? 1 : processors > WORKERS ? WORKERS : (size_t)processors;
 }
 
-/* Reads all files; this thread takes its part, and looks at signals. -1 with an exception. */
+/* Read all files; this thread reads its share and checks signals. -1 with an exception set. */
 static int run_job(job *j, worker *workers, size_t count)
 {
     int status = 0;
@@ -268,7 +268,7 @@ static int run_job(job *j, worker *workers, size_t count)
             return -1;
         }
     }
-    /* A thread that cannot be had is one fewer. */
+    /* If a thread cannot be started, the others do its work. */
     for (size_t i = 1; i < count; i++)
         workers[i].started = pthread_create(&workers[i].thread, NULL, run_worker, &workers[i]) == 0;
     for (bool more = true; more && status == 0;) {
@@ -286,7 +286,7 @@ static int run_job(job *j, worker *workers, size_t count)
     return status;
 }
 
-/* Reads `names`, a tuple of our own, which nobody can change while the GIL is released. */
+/* Read the files `names`, a tuple, which other code cannot change while the GIL is released. */
 static PyObject *scan_names(PyObject *module, int directory, PyObject *names)
 {
     size_t total = (size_t)PyTuple_GET_SIZE(names), count = worker_count(total);
@@ -363,7 +363,7 @@ static bool is_revision_file(const char *name)
            strncmp(name, "__init__", 8) != 0;
 }
 
-/* What an entry is: DT_LNK, DT_DIR, or another; -1: it is gone, and what it was nobody knows. */
+/* The kind of an entry: DT_LNK, DT_DIR, or another; -1: it no longer exists. */
 static int kind_of(int directory, const struct dirent *entry)
 {
     struct stat status;

@@ -1,11 +1,11 @@
 /*
  * Alembic's objects, many at once: `new_scripts` makes a Script of each file that was scanned, and
- * Graph.attach gives them their places in a revision map.
+ * Graph.attach sets what a revision map sets on them.
  *
  * Mirrors `Revision.__init__` and `Script.__init__`, and what `RevisionMap._revision_map` leaves on
  * each revision (alembic/script/revision.py and base.py, read in 1.13 and 1.20.1). The caller has
- * looked that those are Alembic's own. Linear; holds the GIL. Neither runs code of a project, so
- * the garbage collector, which would go through all of SQLAlchemy, waits.
+ * checked that those are Alembic's own. Linear; holds the GIL. Neither runs code of a project, so
+ * the garbage collector, which would visit all objects of SQLAlchemy, is off meanwhile.
  */
 #include "py/graph_object.h"
 
@@ -113,7 +113,7 @@ static PyObject *new_scripts(PyObject *Py_UNUSED(module), PyObject *args)
         PyErr_Format(PyExc_TypeError, "cannot create instances of %R", cls);
         return NULL;
     }
-    PyObject *answers_now = mig_py_tuple(answers); /* one that nobody can change */
+    PyObject *answers_now = mig_py_tuple(answers); /* a list could be changed by other code */
     PyObject *nothing = PyTuple_New(0), *scripts = NULL;
     Py_ssize_t count = PyTuple_GET_SIZE(files);
     bool collects = PyGC_Disable() != 0;

@@ -1,6 +1,6 @@
 /*
- * What csrc/py/errors.c makes of the server's diagnostics. Apart from module.h, so that the files
- * that know nothing of a server need not see libpq's headers. GIL: held.
+ * Exceptions from the server's diagnostics (errors.c). Separate from module.h, so that files that
+ * do not need a server do not include libpq's headers. GIL: held.
  */
 #ifndef MIG_PY_SERVER_ERROR_H
 #define MIG_PY_SERVER_ERROR_H

@@ -283,7 +283,7 @@ static PyObject *get_in_transaction(mig_py_session *self, void *Py_UNUSED(closur
     return PyBool_FromLong(open);
 }
 
-static PyObject *get_unsettled(mig_py_session *self, void *Py_UNUSED(closure))
+static PyObject *get_pending(mig_py_session *self, void *Py_UNUSED(closure))
 {
     return PyLong_FromSize_t(self->batch.count - self->batch.head);
 }
@@ -389,7 +389,7 @@ static PyMethodDef session_methods[] = {
      "poll() -> list[tuple[str, int]]\n\nSend what waits if the server is idle. Gives the results "
      "that have come, in order; never waits. Raises as run_batch; then nothing is left."},
     {"wait", PLAIN(mig_py_session_wait), METH_NOARGS,
-     "wait() -> list[tuple[str, int]]\n\nWait until there are results, or nothing is unsettled."},
+     "wait() -> list[tuple[str, int]]\n\nWait until there are results, or none is missing."},
     {"make_room", PLAIN(mig_py_session_make_room), METH_NOARGS,
      "make_room() -> list[tuple[str, int]]\n\nIf `full`, wait until it is not."},
     {"abandon", PLAIN(mig_py_session_abandon), METH_NOARGS,
@@ -398,7 +398,7 @@ static PyMethodDef session_methods[] = {
      "cancel() -> None\n\nAsk the server to stop what is in flight: then drain()."},
     {"drain", PLAIN(mig_py_session_drain), METH_VARARGS,
      "drain(give_up: bool = False) -> bool\n\nRead what is there, and forget it. True: something "
-     "is still in flight. give_up: cut the line."},
+     "is still in flight. give_up: break the connection."},
     {"notices", PLAIN(session_notices), METH_NOARGS,
      "notices() -> list[dict[int, str]]\n\nThose since the last call, by PG_DIAG_* code."},
     {"parameter", PLAIN(session_parameter), METH_VARARGS, "parameter(name: str) -> str | None"},
@@ -423,7 +423,7 @@ static PyMethodDef session_methods[] = {
 
 static PyGetSetDef session_getset[] = {
     {"in_transaction", (getter)get_in_transaction, NULL, NULL, NULL},
-    {"unsettled", (getter)get_unsettled, NULL,
+    {"unsettled", (getter)get_pending, NULL,
      "How many submitted statements have not given their results.", NULL},
     {"full", (getter)get_full, NULL, "More waits to be sent than should: make_room().", NULL},
     {"sent", (getter)get_sent, NULL, "Statements of batches that were handed to libpq.", NULL},
@@ -438,7 +438,7 @@ static PyGetSetDef session_getset[] = {
 };
 
 static PyType_Slot session_slots[] = {
-    {Py_tp_doc, "One connection to PostgreSQL: our own, or one that a driver lends us."},
+    {Py_tp_doc, "One connection to PostgreSQL: our own, or one borrowed from a driver."},
     {Py_tp_methods, session_methods},
     {Py_tp_getset, session_getset},
     {Py_tp_traverse, (void *)session_traverse},

@@ -35,7 +35,7 @@ static int add_statements(mig_batch *batch, PyObject *statements)
     return 0;
 }
 
-/* What a batch ended with: MIG_EINTR has its exception already. */
+/* Raise the failure of a batch. MIG_EINTR has its exception already. */
 static PyObject *raise_of_batch(mig_py_session *self, const mig_batch *batch, mig_status status,
                                 const mig_error *error)
 {
@@ -77,7 +77,7 @@ done:
     return result;
 }
 
-/* The results that have come since the last time. After a failure the batch is empty. */
+/* The results that have come since the last call. After a failure the batch is empty. */
 static PyObject *collect_results(mig_py_session *self, mig_status status, const mig_error *error)
 {
     mig_batch *batch = &self->batch;
@@ -108,7 +108,8 @@ static PyObject *advance_batch(mig_py_session *self,
     return collect_results(self, status, &error);
 }
 
-/* What may be sent on is a list; what not, a text that says why; None: not before all is confirmed.
+/* Returns a list of results; or, with nothing queued, a text that says why the statement does not
+ * fit, or None if it may fit once everything is confirmed.
  */
 PyObject *mig_py_session_submit(mig_py_session *self, PyObject *args, PyObject *kwargs)
 {
@@ -127,7 +128,7 @@ PyObject *mig_py_session_submit(mig_py_session *self, PyObject *args, PyObject *
     if (sql == NULL) {
         if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
             return NULL;
-        PyErr_Clear(); /* the driver says it in its own way */
+        PyErr_Clear(); /* the driver raises its own error */
         return PyUnicode_FromString("not UTF-8");
     }
     if (mig_py_session_enter(self) < 0)

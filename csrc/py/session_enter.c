@@ -12,8 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* After others may have run: from now on a closed connection points nowhere. What the owner's code
- * raises interrupts the call; what it does not answer twice is taken for closed. */
+/* After other code may have run: set `conn` to NULL if the owner no longer has it. An exception in
+ * the owner's code interrupts the call; after a second one the connection counts as closed. */
 static void ask_owner(mig_py_session *self)
 {
     int good = mig_py_lease_is_good(&self->lease);

@@ -76,6 +76,8 @@ mig_py_counters *mig_py_session_leave(mig_py_session *self);
  * touched, with the GIL held. 0, or -1 with an exception set.
  */
 int mig_py_session_look(mig_py_session *self);
+
+/* End that look: the session is IDLE, and the lease is given back. */
 void mig_py_session_end_look(mig_py_session *self);
 
 /*
@@ -104,7 +106,8 @@ void mig_py_session_break_flight(mig_py_session *self);
 /* 1 or 0; -1 with an exception set. */
 int mig_py_session_is_closed(mig_py_session *self);
 
-/* Methods ------------------------------------------------------------------------------------ */
+/* Methods: new references, or NULL with an exception set; what each does is in its docstring,
+ * in session.c. */
 
 PyObject *mig_py_session_run_batch(mig_py_session *self, PyObject *argument);
 PyObject *mig_py_session_submit(mig_py_session *self, PyObject *args, PyObject *kwargs);

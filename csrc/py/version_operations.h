@@ -30,6 +30,8 @@ typedef struct mig_py_version_ops_argument {
  */
 int mig_py_version_ops_read(mig_py_state *state, PyObject *value,
                             mig_py_version_ops_argument *argument);
+
+/* Leaves an empty argument. */
 void mig_py_version_ops_release(mig_py_version_ops_argument *argument);
 
 /* Read one tuple; texts are borrowed from it. 0, or -1 with TypeError or ValueError set. */

@@ -3,8 +3,8 @@
  *
  *     int main(void) { test_this(); test_that(); return check_report(); }
  *
- * A failed check prints its place and goes on; check_report is non-zero then. One file a test
- * program: everything here is static.
+ * A failed check prints its location and the test goes on; check_report returns non-zero then. Each
+ * test program is one file, so everything here is static.
  */
 #ifndef MIG_TESTS_CHECK_H
 #define MIG_TESTS_CHECK_H
@@ -38,7 +38,7 @@ static inline int check_at(int ok, const char *file, int line, const char *forma
     return ok;
 }
 
-/* Each gives its truth, so that a test can leave: `if (!CHECK(p != NULL)) return;`. */
+/* Each returns whether it holds, so that a test can leave: `if (!CHECK(p != NULL)) return;`. */
 #define CHECK(condition) check_at((condition) ? 1 : 0, __FILE__, __LINE__, "%s", #condition)
 #define CHECK_MSG(condition, ...) check_at((condition) ? 1 : 0, __FILE__, __LINE__, __VA_ARGS__)
 #define CHECK_INT(actual, expected)                                                                \

@@ -1,15 +1,15 @@
-/* What a batch does before it meets a server, and a library that is none. */
+/* A batch without a server, and files that are no libpq. */
 #include "check.h"
 #include "pq/batch.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-static void test_what_may_not_go_into_a_pipeline_goes_alone(void)
+static void test_what_may_not_go_into_a_pipeline_needs_a_simple_query(void)
 {
     static const struct {
         const char *sql;
         mig_status status;
-        bool alone;
+        bool needs_simple_query;
     } CASES[] = {
         {"select 1", MIG_OK, false},
         {"", MIG_OK, false},
@@ -29,8 +29,8 @@ static void test_what_may_not_go_into_a_pipeline_goes_alone(void)
         CHECK_INT(status, CASES[i].status);
         CHECK_INT(batch.count, before + (CASES[i].status == MIG_OK));
         if (batch.count > before)
-            CHECK_MSG(batch.statements[before].needs_simple_query == CASES[i].alone, "%s",
-                      CASES[i].sql);
+            CHECK_MSG(batch.statements[before].needs_simple_query == CASES[i].needs_simple_query,
+                      "%s", CASES[i].sql);
     }
     CHECK_INT(mig_batch_add(&batch, "a\0b", 3, &error), MIG_EINVAL);
     mig_batch_release(&batch);
@@ -93,7 +93,7 @@ static void test_what_is_dropped_or_taken_back_leaves_the_rest_in_order(void)
     mig_batch_release(&batch);
 }
 
-/* A connection that is none: `conn` points to one of these. */
+/* A fake connection: `conn` points to one of these. */
 typedef struct server {
     PGTransactionStatusType transaction;
     int pipeline;
@@ -281,7 +281,7 @@ static void test_a_file_that_is_no_libpq_is_refused(void)
 
 int main(void)
 {
-    test_what_may_not_go_into_a_pipeline_goes_alone();
+    test_what_may_not_go_into_a_pipeline_needs_a_simple_query();
     test_what_is_dropped_or_taken_back_leaves_the_rest_in_order();
     test_no_allocation_may_fail_unseen();
     test_a_libpq_without_pipelines_leaves_the_plain_path();

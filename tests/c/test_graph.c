@@ -239,7 +239,7 @@ static mig_status ask_rows(mig_query *query, uint32_t *written)
     return status;
 }
 
-/* The same, told one step at a time. */
+/* The same, one step at a time. */
 static mig_status ask_steps(mig_query *query, uint32_t *written)
 {
     mig_nodes up = {NULL, 0, 0};
@@ -363,9 +363,9 @@ typedef enum shape {
     CHAIN,
     MERGES,
     STAR,
-    FAR_DEPENDENCIES, /* each on one far back on its own line */
+    FAR_DEPENDENCIES, /* each on a far ancestor */
     RANDOM_DEPENDENCIES,
-    TWO_LINES,           /* every third revision depends on one far back on its own line */
+    TWO_LINES,           /* every third revision depends on a far ancestor */
     FIVE_LINES,          /* dependencies anywhere on the others */
     SIDES,               /* two long ones, merged at the end, one depends on the other */
     LABELS,              /* on every twentieth */
@@ -384,7 +384,7 @@ static size_t random_below(uint64_t *state, size_t end)
     return (size_t)(*state >> 33) % end;
 }
 
-/* Whom revision `i` of `count` has below it: two down revisions and a dependency. */
+/* What is below revision `i` of `count`: two down revisions and a dependency. */
 static void edges_of(shape kind, size_t i, size_t count, uint64_t *state, long down[2],
                      long *depends)
 {
@@ -536,7 +536,7 @@ static void test_work_and_memory_grow_as_the_history_does(shape kind, size_t cou
               once.bytes, twice.bytes);
 }
 
-/* valgrind, which is thirty times slower, says so in its environment */
+/* valgrind, which is thirty times slower, can be recognised by its environment */
 static size_t of_size(size_t count)
 {
     const char *preloaded = getenv("LD_PRELOAD");

@@ -1,4 +1,4 @@
-/* Plan files: what is in them, SHA-256, memory that cannot be had. The rest is tested from Python.
+/* Plan files: their content, SHA-256, allocations that fail. The rest is tested from Python.
  */
 #include "check.h"
 #include "core/plan_file.h"

@@ -68,7 +68,7 @@ static mig_ids as_ids(const field *names)
 
 static size_t sum;
 
-/* What came is read, and no node is one that does not exist. */
+/* Read the whole answer, and check that each node exists. */
 static void check(const mig_graph *graph, mig_status status, const mig_graph_error *error,
                   const mig_nodes *found)
 {
