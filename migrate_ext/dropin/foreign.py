@@ -22,10 +22,13 @@ from sqlalchemy.pool import Pool
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.sql.visitors import Visitable
 
-from migrate_ext.execution import drivers, plain
-from migrate_ext.locking.run_lock import Guard
+from migrate_ext.execution import allowed, drivers
+from migrate_ext.locking.events import Events
+from migrate_ext.locking.run_lock import RunLock
 
-stand_ins: set[type] = {Guard}  # our classes whose methods stand on an object, in a method's place
+stand_ins: set[type] = {
+    RunLock
+}  # our classes whose methods stand on an object, in a method's place
 
 
 def with_standard_strings(dialect: Dialect) -> Dialect:
@@ -90,7 +93,7 @@ def refusal(connection: Connection) -> str | None:
     if connection._has_events or connection.engine._has_events:
         dispatch = connection.dispatch
         listeners = [listener for name in _EVENTS for listener in getattr(dispatch, name)]
-        if any(getattr(listener, "__module__", "") != Guard.__module__ for listener in listeners):
+        if any(getattr(listener, "__module__", "") != Events.__module__ for listener in listeners):
             return "connection: event listeners"
     if connection.dialect._has_events:
         return "dialect: event listeners"
@@ -159,7 +162,7 @@ _methods_that_send = operator.attrgetter(*_SENDING)
 
 # Listeners for these are called with the connection, in the middle of a directive.
 _DDL_EVENTS = ("before_create", "after_create", "before_drop", "after_drop")
-_DIRECTIVES = sorted(plain.DIRECTIVES)
+_DIRECTIVES = sorted(allowed.DIRECTIVES)
 
 
 def way_of_directives(context: MigrationContext) -> tuple[object, ...]:

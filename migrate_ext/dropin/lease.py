@@ -13,7 +13,7 @@ from migrate_ext import counters
 from migrate_ext.dropin import foreign
 from migrate_ext.dropin import transactions as runs
 from migrate_ext.execution.executor import Executor
-from migrate_ext.locking.run_lock import Guard
+from migrate_ext.locking.run_lock import RunLock
 
 
 class ConnectionLease:
@@ -27,7 +27,7 @@ class ConnectionLease:
         self.connection = connection
         self.proxied = connection.connection
         self.executor: Executor | None = None
-        self.guard: Guard | None = None
+        self.run_lock: RunLock | None = None
         self.execute: Callable[..., Any] | None = None
 
     def __enter__(self) -> None:
@@ -64,21 +64,21 @@ class ConnectionLease:
             and connection._nested_transaction is None
         )
 
-    def _settle(self) -> bool:
+    def _sync(self) -> bool:
         if self.executor is None or not self.executor.unsettled:
             return False
-        self.executor.settle()
+        self.executor.sync()
         return True
 
     def _revalidate(self) -> Any:
-        if self._settle():
+        if self._sync():
             return self.proxied
         return Connection._revalidate_connection(self.connection)
 
     def _execute_context(self, *args: Any, **kw: Any) -> Any:
         executor = self.executor
         if executor is not None:
-            executor.settle_for_commit()  # the statement may be one
+            executor.sync_for_commit()  # the statement may be one
         counters.plain_statements += 1
         # The driver sends its BEGIN first, and waits for it.
         begins = executor is not None and not executor.session.in_transaction
@@ -99,8 +99,8 @@ class ConnectionLease:
         if self.executor is not None:
             try:
                 in_flight = self.executor.unsettled
-                with runs.lock_retaken(self.guard) if in_flight else nullcontext():
-                    self.executor.settle_for_commit()
+                with runs.lock_retaken(self.run_lock) if in_flight else nullcontext():
+                    self.executor.sync_for_commit()
             except Exception:
                 # SQLAlchemy takes a COMMIT that failed for an end of the transaction.
                 Connection._rollback_impl(self.connection)

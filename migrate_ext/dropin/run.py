@@ -26,8 +26,8 @@ from migrate_ext.dropin import foreign
 from migrate_ext.dropin import transactions as runs
 from migrate_ext.dropin.lease import ConnectionLease
 from migrate_ext.dropin.originals import originals
-from migrate_ext.execution import drivers, plain
-from migrate_ext.execution.executor import Executor, Place, note
+from migrate_ext.execution import drivers, plain, plain_bytecode
+from migrate_ext.execution.executor import Executor, SourceLocation, note
 from migrate_ext.execution.timing import Times
 
 # Characters of a text that is sent as Alembic sends it: a script of many statements, which no batch takes, and
@@ -57,8 +57,8 @@ class _Run:
         self.is_watched = not context.impl.transactional_ddl or bool(
             context.on_version_apply_callbacks
         )
-        guard = runs.guard_of(context)
-        if guard is not None and guard.limits.verbose:
+        run_lock = runs.run_lock_of(context)
+        if run_lock is not None and run_lock.limits.verbose:
             executor.times = Times()
             self.is_watched = True
         executor.gathers = self.is_watched or context._transaction_per_migration
@@ -77,7 +77,7 @@ class _Run:
         steps = iter(found)
         while True:
             if not self._are_there(found):  # somebody's code runs between the migrations
-                self.executor.settle()
+                self.executor.sync()
             step = next(steps, None)
             if step is None:
                 return
@@ -89,8 +89,8 @@ class _Run:
                 step.migration_fn = function
 
     def _are_there(self, steps: Iterable[Any]) -> bool:
-        guard = runs.guard_of(self.context)
-        return isinstance(steps, (list, tuple)) or (guard is not None and guard.plan_is_there)
+        run_lock = runs.run_lock_of(self.context)
+        return isinstance(steps, (list, tuple)) or (run_lock is not None and run_lock.plan_is_there)
 
     def _migration(self, step: MigrationStep, function: Callable[..., Any]) -> Callable[..., Any]:
         def migrate(**kw: Any) -> None:
@@ -100,22 +100,22 @@ class _Run:
                 function(**kw)
                 return
             own = getattr(function, "migrate_ext_body", function)
-            place = Place(function.__name__, revision.revision, revision.path)
+            place = SourceLocation(function.__name__, revision.revision, revision.path)
             self.executor.place = place
             reason = self._reason_to_wait(own, revision.path)
             try:
                 if reason is not None:
                     counters.plain(f"migration: {reason}")
-                    self.executor.settle()
+                    self.executor.sync()
                 else:
                     self.code = own.__code__
                 function(**kw)
                 if self.executor.driver.notices_are_heard:
-                    self.executor.settle()
+                    self.executor.sync()
                 self.was_plain = reason is None
             except Exception as error:
                 # What was sent before Python failed comes first, as it would have under Alembic.
-                self.executor.settle()
+                self.executor.sync()
                 note(error, place, errors.line_in(revision.path, error))
                 raise
             except BaseException:
@@ -139,7 +139,7 @@ class _Run:
     def _reason_to_wait(self, function: Callable[..., Any], path: str) -> str | None:
         self.look()
         reason = self._refusal()
-        if reason is None and not plain.looks_plain(function):
+        if reason is None and not plain_bytecode.looks_plain(function):
             code = getattr(function, "__code__", None)
             if code is None or code.co_filename != path:
                 return "not the file's own function"
@@ -266,7 +266,7 @@ class _Run:
         A transaction of its own is settled by its COMMIT.
         """
         if self.is_watched or self.executor.driver.notices_are_heard:
-            self.executor.settle()
+            self.executor.sync()
 
 
 # Of each dialect, so of each engine: by method, what it was rendered for, and the statement.
@@ -288,12 +288,12 @@ def _executor_for(context: MigrationContext) -> tuple[ConnectionLease, Executor]
     if found is None and "_execute_context" in connection.__dict__:
         found = "connection: in use by another run"
     if found is None:
-        lent = drivers.lend(connection.connection.dbapi_connection)
-        if not isinstance(lent, str):
-            lending = ConnectionLease(connection)
-            lending.executor = Executor(connection, lent, lending)
-            return lending, lending.executor
-        found = lent
+        borrowed = drivers.borrow(connection.connection.dbapi_connection)
+        if not isinstance(borrowed, str):
+            lease = ConnectionLease(connection)
+            lease.executor = Executor(connection, borrowed, lease)
+            return lease, lease.executor
+        found = borrowed
     counters.plain(found)
     return None
 
@@ -322,11 +322,11 @@ def _run_batched(self: MigrationContext, **kw: Any) -> None:
     if found is None:
         run_migrations(self, **kw)
         return
-    lending, executor = found
-    lending.guard = runs.guard_of(self)
+    lease, executor = found
+    lease.run_lock = runs.run_lock_of(self)
     run, impl = _Run(self, executor), self.impl
-    lending.execute = run.execute
-    with lending, executor, runs.lock_in_batches(self, executor.submit_for_lock):
+    lease.execute = run.execute
+    with lease, executor, runs.lock_in_batches(self, executor.submit_for_lock):
         self._migrations_fn = run.steps
         impl._exec = run.exec_directive  # type: ignore[method-assign]
         impl._migrate_ext = run  # type: ignore[attr-defined]

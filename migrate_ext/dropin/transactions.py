@@ -19,10 +19,11 @@ from sqlalchemy.util import await_only
 
 from migrate_ext.errors import CommandError, first_line, is_session_end
 from migrate_ext.execution import drivers
+from migrate_ext.execution.raw_connection import RawConnection, raw_connection_of
 from migrate_ext.locking import limits as limiting
 from migrate_ext.locking import lock, outcome, uncommitted
-from migrate_ext.locking import run_lock as guards
-from migrate_ext.locking.run_lock import Guard
+from migrate_ext.locking import run_lock as run_locks
+from migrate_ext.locking.run_lock import RunLock
 
 # What asyncpg answers once the server has told it that it ends the session: not why.
 _ASYNCPG_ENDED = "cannot switch to state"
@@ -32,8 +33,8 @@ _said: set[str] = set()
 
 def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
     """Do `migrate`, which is Alembic's loop in `context`, under the lock and within the limits."""
-    guard = _guard_for(context)
-    if guard is None:
+    run_lock = _run_lock_for(context)
+    if run_lock is None:
         migrate()
         return
     find = context._migrations_fn
@@ -41,35 +42,41 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
     if _only_reads(context):
         context.opts = {**context.opts, "dont_mutate": True}  # no version table is made
     listeners = has_listeners(context)
-    context._migrations_fn = guard.steps(find)
+    context._migrations_fn = run_lock.steps(find)
     context._migrate_ext_listeners = listeners  # type: ignore[attr-defined]
-    context._migrate_ext_guard = guard  # type: ignore[attr-defined]
+    context._migrate_ext_run_lock = run_lock  # type: ignore[attr-defined]
     try:
-        with _terminable(guard.connection), _unseen(guard.connection, listeners), _seen(guard):
-            _repeat(context, guard, migrate)
-        (_at_head.discard if guard.done else _at_head.add)(guard.connection.engine)
-        _watch(context, guard)
+        with (
+            _terminable(run_lock.connection),
+            _unseen(run_lock.connection, listeners),
+            _seen(run_lock),
+        ):
+            _repeat(context, run_lock, migrate)
+        (_at_head.discard if run_lock.done else _at_head.add)(run_lock.connection.engine)
+        _watch(context, run_lock)
     except outcome.Terminated as error:
-        _look_for_commit(guard, error)
-        raise outcome.ended(error, guard.outcome()) from error
+        _look_for_commit(run_lock, error)
+        raise outcome.ended(error, run_lock.outcome()) from error
     except lock.HeldHere as error:
         raise alembic.util.CommandError(str(error)) from error
     except CommandError as error:
         told = alembic.util.CommandError(str(error))
-        guard.confirmed()
-        outcome.tell(told, guard.outcome())
+        run_lock.confirmed()
+        outcome.tell(told, run_lock.outcome())
         raise told from error
     except BaseException as error:
-        _look_for_commit(guard, error)
-        outcome.tell(error, f"{_hidden_reason(error)}{guard.outcome()} {guard.hint(error)}".strip())
+        _look_for_commit(run_lock, error)
+        outcome.tell(
+            error, f"{_hidden_reason(error)}{run_lock.outcome()} {run_lock.hint(error)}".strip()
+        )
         raise
     finally:
         context._migrations_fn = find
         try:
-            guard.finish()
+            run_lock.finish()
         finally:
-            guard.line.close()
-            guard.connection._has_events = listeners
+            run_lock.raw.close()
+            run_lock.connection._has_events = listeners
             del context._migrate_ext_listeners  # type: ignore[attr-defined]
 
 
@@ -121,23 +128,23 @@ def _unseen(connection: Connection, listeners: bool) -> Iterator[None]:
         del connection.__dict__["_invoke_before_exec_event"]
 
 
-def _watch(context: MigrationContext, guard: Guard) -> None:
+def _watch(context: MigrationContext, run_lock: RunLock) -> None:
     """The run is over: will somebody commit it?"""
-    if guard.line.status == "open":
+    if run_lock.raw.status == "open":
         is_env_pys = context._in_external_transaction
         cause = uncommitted.BY_ENV_PY if is_env_pys else uncommitted.BY_A_MIGRATION
-        left = [revision for revision in guard.done if revision not in guard.committed]
-        uncommitted.watch(guard.connection, left, cause)
+        left = [revision for revision in run_lock.done if revision not in run_lock.committed]
+        uncommitted.watch(run_lock.connection, left, cause)
 
 
 @contextmanager
-def _seen(guard: Guard) -> Iterator[None]:
+def _seen(run_lock: RunLock) -> Iterator[None]:
     """Within this block `guard` sees what becomes of each COMMIT."""
-    guard.connection.__dict__["_commit_impl"] = guard.commit
+    run_lock.connection.__dict__["_commit_impl"] = run_lock.commit
     try:
         yield
     finally:
-        del guard.connection.__dict__["_commit_impl"]
+        del run_lock.connection.__dict__["_commit_impl"]
 
 
 def _hidden_reason(error: BaseException) -> str:
@@ -163,7 +170,7 @@ def has_listeners(context: MigrationContext) -> bool:
     return found
 
 
-def _guard_for(context: MigrationContext) -> Guard | None:
+def _run_lock_for(context: MigrationContext) -> RunLock | None:
     connection = context.connection
     if context.as_sql or not isinstance(connection, Connection):
         return None
@@ -171,24 +178,24 @@ def _guard_for(context: MigrationContext) -> Guard | None:
         limits = limiting.read(_option_of(context))
     except CommandError as error:
         raise alembic.util.CommandError(str(error)) from error
-    line: guards.Line | str
+    raw: RawConnection | str
     if connection.dialect.name != "postgresql":
-        line = connection.dialect.name
+        raw = connection.dialect.name
     else:
-        line = guards.line_of(connection)
-    if isinstance(line, str):
-        if limits.lock and _runs_steps(context) and line not in _said:
-            _said.add(line)
-            lock.say("info", f"No lock against other runs on {line}.")
+        raw = raw_connection_of(connection)
+    if isinstance(raw, str):
+        if limits.lock and _runs_steps(context) and raw not in _said:
+            _said.add(raw)
+            lock.say("info", f"No lock against other runs on {raw}.")
         return None
 
     def heads_sql() -> str:
         heads = sqlalchemy.select(context._version.c.version_num)
         return str(heads.compile(dialect=connection.dialect))
 
-    return Guard(
+    return RunLock(
         connection,
-        line,
+        raw,
         limits,
         context.version_table,
         context.version_table_schema,
@@ -229,39 +236,39 @@ def _option_of(context: MigrationContext) -> Callable[[str], str | None]:
     return option
 
 
-def _repeat(context: MigrationContext, guard: Guard, migrate: Callable[[], None]) -> None:
+def _repeat(context: MigrationContext, run_lock: RunLock, migrate: Callable[[], None]) -> None:
     tries = 0
     if _runs_steps(context):
-        if _has_nothing_to_do(context, guard, migrate):
+        if _has_nothing_to_do(context, run_lock, migrate):
             return
-        _start(context, guard)
+        _start(context, run_lock)
     while True:
         try:
             migrate()
             return
-        except guards.Unlocked:
-            _start(context, guard)
+        except run_locks.Unlocked:
+            _start(context, run_lock)
             continue
-        except guards.Repair:
+        except run_locks.Repair:
             if not context._in_external_transaction:
                 _rewind(context)
-                guard.again()
+                run_lock.again()
             else:
-                guard.drop_here()
+                run_lock.drop_here()
             continue
-        except guards.Moved:
+        except run_locks.Moved:
             lock.say("info", "The database has moved meanwhile: planning again.")
             _rewind(context)
         except sqlalchemy.exc.DBAPIError as error:
-            repeatable = not context._in_external_transaction and guard.may_repeat(error)
-            if tries >= guard.limits.retries or not repeatable:
+            repeatable = not context._in_external_transaction and run_lock.may_repeat(error)
+            if tries >= run_lock.limits.retries or not repeatable:
                 raise
             _rewind(context)
             tries += 1
             what = str(error.orig).strip().splitlines()[0]
-            lock.say("warning", f"{what}. Repeating, {tries} of {guard.limits.retries}.")
-            guard.pause(tries)
-        guard.again()
+            lock.say("warning", f"{what}. Repeating, {tries} of {run_lock.limits.retries}.")
+            run_lock.pause(tries)
+        run_lock.again()
 
 
 # Engines whose last run had nothing to do. A program that runs once for each tenant looks first, and
@@ -270,27 +277,27 @@ _at_head: WeakSet[Engine] = WeakSet()
 
 
 def _has_nothing_to_do(
-    context: MigrationContext, guard: Guard, migrate: Callable[[], None]
+    context: MigrationContext, run_lock: RunLock, migrate: Callable[[], None]
 ) -> bool:
     """Do `migrate` without the lock, and without any step, where that may be all."""
-    engine, opts = guard.connection.engine, context.opts
+    engine, opts = run_lock.connection.engine, context.opts
     if engine not in _at_head:
         return False
     context.opts = {**opts, "dont_mutate": True}
     try:
         migrate()
-    except guards.Unlocked:
+    except run_locks.Unlocked:
         if not context._in_external_transaction:
             _rewind(context)  # its snapshot is from before the lock
         return False
     finally:
         context.opts = opts
-    return bool(guard.planned)  # else the version table is to be made
+    return bool(run_lock.planned)  # else the version table is to be made
 
 
-def _start(context: MigrationContext, guard: Guard) -> None:
-    guard.start()
-    if guard.held_here is not None:
+def _start(context: MigrationContext, run_lock: RunLock) -> None:
+    run_lock.start()
+    if run_lock.held_here is not None:
         # Only a run with nothing to do goes on, and making the version table is something.
         context.opts = {**context.opts, "dont_mutate": True}
 
@@ -310,9 +317,9 @@ def _rewind(context: MigrationContext) -> None:
         context._transaction = connection.begin()
 
 
-def guard_of(context: MigrationContext) -> Guard | None:
+def run_lock_of(context: MigrationContext) -> RunLock | None:
     """What holds the lock around the run in `context`, if anything does."""
-    found: Guard | None = getattr(context, "_migrate_ext_guard", None)
+    found: RunLock | None = getattr(context, "_migrate_ext_run_lock", None)
     return found
 
 
@@ -324,9 +331,9 @@ def begin_transaction(
     original: Callable[..., Any], context: MigrationContext, per_migration: bool
 ) -> Any:
     transaction = original(context, per_migration)
-    guard = guard_of(context)
-    if guard is not None and per_migration and isinstance(transaction, _ProxyTransaction):
-        guard.opened(in_batch=True)
+    run_lock = run_lock_of(context)
+    if run_lock is not None and per_migration and isinstance(transaction, _ProxyTransaction):
+        run_lock.opened(in_batch=True)
     return transaction
 
 
@@ -336,116 +343,118 @@ def lock_in_batches(
 ) -> Iterator[None]:
     """Within this block the lock's questions may ride with the statements of migrations.
 
-    submit: see :attr:`migrate_ext.locking.run_lock.Guard.submit`.
+    submit: see :attr:`migrate_ext.locking.run_lock.RunLock.submit`.
     """
-    guard = guard_of(context)
-    if guard is None:
+    run_lock = run_lock_of(context)
+    if run_lock is None:
         yield
         return
-    guard.submit = submit
+    run_lock.submit = submit
     try:
         yield
     finally:
-        guard.submit = None
+        run_lock.submit = None
 
 
 @contextmanager
-def lock_retaken(guard: Guard | None) -> Iterator[None]:
+def lock_retaken(run_lock: RunLock | None) -> Iterator[None]:
     """Around the sending of what precedes a COMMIT: the session takes the lock again at its end."""
-    if guard is not None:
-        guard.retake_in_batch()
+    if run_lock is not None:
+        run_lock.retake_in_batch()
     try:
         yield
     except sqlalchemy.exc.DBAPIError:  # the server does nothing behind an error
-        if guard is not None:
-            guard.is_retaken = False
+        if run_lock is not None:
+            run_lock.is_retaken = False
         raise
 
 
 @contextmanager
 def autocommit_block(original: Callable[..., Any], context: MigrationContext) -> Iterator[None]:
-    guard = guard_of(context)
-    if guard is None or not guard.started:
+    run_lock = run_lock_of(context)
+    if run_lock is None or not run_lock.started:
         with original(context):
             yield
         return
-    guard.needs_session("an autocommit block")
+    run_lock.needs_session("an autocommit block")
     with original(context):
-        guard.limit_session()
+        run_lock.limit_session()
         try:
             yield
         finally:
-            guard.unlimited()
-    guard.opened()
+            run_lock.unlimited()
+    run_lock.opened()
 
 
 def update_to_step(maintainer: HeadMaintainer) -> None:
     """After Alembic's own of this name."""
-    guard = guard_of(maintainer.context)
-    if guard is not None:
-        guard.stepped(maintainer.heads)
+    run_lock = run_lock_of(maintainer.context)
+    if run_lock is not None:
+        run_lock.stepped(maintainer.heads)
 
 
 def end_transaction(
     original: Callable[..., Any], proxy: _ProxyTransaction, type_: Any, value: Any, traceback: Any
 ) -> None:
     """``_ProxyTransaction.__exit__``: a COMMIT whose answer was lost is looked for."""
-    guard = guard_of(proxy.migration_context)
-    if type_ is None and guard is not None and guard.done and not guard.started:
-        guard.committing = list(guard.done)  # the run is over, but for this COMMIT
-    if guard is None:
+    run_lock = run_lock_of(proxy.migration_context)
+    if type_ is None and run_lock is not None and run_lock.done and not run_lock.started:
+        run_lock.committing = list(run_lock.done)  # the run is over, but for this COMMIT
+    if run_lock is None:
         original(proxy, type_, value, traceback)
         return
     try:
-        with _terminable(guard.connection):
+        with _terminable(run_lock.connection):
             original(proxy, type_, value, traceback)
     except BaseException as error:
-        _look_for_commit(guard, error)
-        if isinstance(error, outcome.Terminated) and not guard.started:
-            raise outcome.ended(error, guard.outcome()) from error
-        if guard.is_refused and not guard.started:
-            outcome.tell(error, guard.outcome())
+        _look_for_commit(run_lock, error)
+        if isinstance(error, outcome.Terminated) and not run_lock.started:
+            raise outcome.ended(error, run_lock.outcome()) from error
+        if run_lock.is_refused and not run_lock.started:
+            outcome.tell(error, run_lock.outcome())
         raise
-    guard.confirmed()
+    run_lock.confirmed()
 
 
-def _look_for_commit(guard: Guard, error: BaseException) -> None:
+def _look_for_commit(run_lock: RunLock, error: BaseException) -> None:
     """When `error` was raised, a COMMIT may have been on its way: what became of it?"""
-    if guard.committing is None:
+    if run_lock.committing is None:
         return
     lost = isinstance(error, sqlalchemy.exc.DBAPIError) and (
         error.connection_invalidated
-        or guard.line.status == "lost"
+        or run_lock.raw.status == "lost"
         or is_session_end(drivers.sqlstate(error))
     )
     in_doubt = lost or not isinstance(error, Exception)  # or interrupted, or cancelled
-    if in_doubt or guard.is_mixed:
-        if not guard.connection.closed:
-            guard.connection.invalidate()  # its session has the lock
-        expected = guard.planned or frozenset()
+    if in_doubt or run_lock.is_mixed:
+        if not run_lock.connection.closed:
+            run_lock.connection.invalidate()  # its session has the lock
+        expected = run_lock.planned or frozenset()
         text, committed = outcome.in_doubt(
             error,
             expected,
-            lambda: _heads_after(guard),
-            guard.step_name if guard.in_body else None,
+            lambda: _heads_after(run_lock),
+            run_lock.step_name if run_lock.in_body else None,
             "" if in_doubt else "A COMMIT was among the statements of the string that failed",
         )
         outcome.tell(error, text)
         if committed:
-            guard.confirmed()
+            run_lock.confirmed()
     elif isinstance(error, sqlalchemy.exc.DBAPIError):
-        guard.is_refused = True
+        run_lock.is_refused = True
     else:
-        guard.confirmed()
-    guard.committing = None
+        run_lock.confirmed()
+    run_lock.committing = None
 
 
-def _heads_after(guard: Guard) -> frozenset[Any]:
-    with guard.connection.engine.connect() as connection:
-        line = guards.line_of(connection)
-        assert not isinstance(line, str)
+def _heads_after(run_lock: RunLock) -> frozenset[Any]:
+    with run_lock.connection.engine.connect() as connection:
+        raw = raw_connection_of(connection)
+        assert not isinstance(raw, str)
         try:
-            exists = outcome.wait_for_end(line.ask, guard.table, guard.schema)
-            return frozenset(row[0] for row in line.ask(guard.heads_sql)) if exists else frozenset()
+            exists = outcome.wait_for_end(raw.ask, run_lock.table, run_lock.schema)
+            return (
+                frozenset(row[0] for row in raw.ask(run_lock.heads_sql)) if exists else frozenset()
+            )
         finally:
-            line.close()
+            raw.close()

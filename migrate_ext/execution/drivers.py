@@ -76,7 +76,7 @@ _PSYCOPG2_CLASSES = {
 }
 
 
-class Lent:
+class BorrowedConnection:
     """A driver's open connection as the executor uses it.
 
     ``connection``: the DBAPI connection. ``pointer``, ``library``: its ``PGconn``, and the file to
@@ -110,7 +110,7 @@ class Lent:
         """
 
 
-class Psycopg(Lent):
+class Psycopg(BorrowedConnection):
     """psycopg 3. It keeps no transaction state of its own, so its BEGIN may ride in a batch."""
 
     def __init__(self, connection: Any, pointer: int, library: str) -> None:
@@ -164,7 +164,7 @@ class PsycopgAsync(Psycopg):
         await_only(wait())
 
 
-class Psycopg2(Lent):
+class Psycopg2(BorrowedConnection):
     """psycopg2. It skips COMMIT unless it has sent BEGIN, which it does with its first statement. It
     does not notice when a statement changes client_encoding.
     """
@@ -257,7 +257,7 @@ def is_own(function: Any, folder: str) -> bool:
     return type(function) is FunctionType and function.__code__.co_filename.startswith(folder)
 
 
-def lend(connection: Any) -> Lent | str:
+def borrow(connection: Any) -> BorrowedConnection | str:
     """An open DBAPI connection for the executor; a text says why it cannot be one."""
     name = type(connection).__module__.partition(".")[0]
     if name == "sqlalchemy":  # an adapter around an async driver's

@@ -39,7 +39,7 @@ _DISCARDS_PLANS = ("ALTER", "DROP")
 _LOGGER = logging.getLogger("alembic.runtime.migration")
 
 
-class Place:
+class SourceLocation:
     """Where statements come from: a step of a run. name: ``upgrade`` or ``downgrade``."""
 
     __slots__ = ("name", "path", "revision")
@@ -67,7 +67,7 @@ class Statement:
     def __init__(
         self,
         rendered: str,
-        place: Place | None,
+        place: SourceLocation | None,
         line: int | None,
         rows: str | None = None,
         is_last: bool = False,
@@ -104,11 +104,11 @@ class Ledger:
             )
 
 
-class Lending(Protocol):
+class Lease(Protocol):
     """How the seam keeps others from a connection that is ours for the moment."""
 
     def take(self) -> None:
-        """From here on, whoever needs the driver's connection calls :meth:`Executor.settle`."""
+        """From here on, whoever needs the driver's connection calls :meth:`Executor.sync`."""
 
     def give_back(self) -> None:
         """The driver's connection is the driver's again."""
@@ -120,18 +120,20 @@ class Lending(Protocol):
 class Executor(logging.Filter):
     """The statements in flight of one run on one connection.
 
-    connection: in use by Alembic. lent: what :func:`migrate_ext.execution.drivers.lend` gave for it.
-    lending: see :class:`Lending`.
+    connection: in use by Alembic. borrowed: what :func:`migrate_ext.execution.drivers.borrow` gave for it.
+    lease: see :class:`Lease`.
     """
 
-    def __init__(self, connection: Connection, lent: drivers.Lent, lending: Lending) -> None:
+    def __init__(
+        self, connection: Connection, borrowed: drivers.BorrowedConnection, lease: Lease
+    ) -> None:
         super().__init__()
         self.connection = connection
-        self.driver = lent
-        self.lending = lending
-        self.session = _core.Session.borrow(lent.pointer, lent.library, lent.owner)
+        self.driver = borrowed
+        self.lease = lease
+        self.session = _core.Session.borrow(borrowed.pointer, borrowed.library, borrowed.owner)
         self.ledger = Ledger()
-        self.place: Place | None = None
+        self.place: SourceLocation | None = None
         # Nothing is sent before settle(): where each migration is waited for anyway, one wait is
         # less than two.
         self.gathers = False
@@ -160,7 +162,7 @@ class Executor(logging.Filter):
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         try:
             if error is None:
-                self.settle_for_commit()
+                self.sync_for_commit()
             else:
                 self.abandon()
         finally:
@@ -218,7 +220,7 @@ class Executor(logging.Filter):
             return False
         begin = None
         if not self._unsettled:
-            if not self.lending.is_open():
+            if not self.lease.is_open():
                 counters.plain("statement: not in SQLAlchemy's transaction")
                 return False
             if not self.session.in_transaction:
@@ -237,7 +239,7 @@ class Executor(logging.Filter):
             counters.plain(f"statement: {answer}")
             return False
         if answer is None:  # an earlier one may change how this one is read
-            self.settle()
+            self.sync()
             return self._submit(statement, sql)
         self._append(statement, begin)
         self._confirm(answer)
@@ -250,24 +252,24 @@ class Executor(logging.Filter):
             self.ledger.rendered += 1
             self._append(Statement(begin, statement.place, None))
         if not self._unsettled:
-            self.lending.take()
+            self.lease.take()
         self._unsettled += 1
         self._unsettled_of_migrations += statement.place is not None
         self._queue.append(statement)
 
-    def settle(self) -> None:
+    def sync(self) -> None:
         """Wait for all that was submitted. Raises what the driver would have raised for it."""
         self._clock = time.perf_counter()
         while self.session.unsettled:  # what is held comes out as the server goes on
             self._wait(self.session.wait, lambda: self.session.unsettled > 0)
 
-    def settle_for_commit(self) -> None:
-        """:meth:`settle`, where what was done so far is about to be committed.
+    def sync_for_commit(self) -> None:
+        """:meth:`sync`, where what was done so far is about to be committed.
 
         Raises :class:`~migrate_ext.errors.InternalError`, and closes the connection so that nothing
         can be committed on it, if a statement was lost.
         """
-        self.settle()
+        self.sync()
         try:
             self.ledger.check(self.session)
         except errors.InternalError as error:
@@ -368,7 +370,7 @@ class Executor(logging.Filter):
 
     def _give_back(self) -> None:
         self._unsettled = self._unsettled_of_migrations = 0
-        self.lending.give_back()
+        self.lease.give_back()
 
     def _tell_driver(self, *, failed: bool = False) -> None:
         """Have the driver catch up with the batch. failed: an exception is on its way already.
@@ -415,7 +417,9 @@ class Executor(logging.Filter):
         raise error
 
 
-def note(error: BaseException, place: Place | None, line: int | None, confirmed: str = "") -> None:
+def note(
+    error: BaseException, place: SourceLocation | None, line: int | None, confirmed: str = ""
+) -> None:
     """Attach to `error` which revision, file, line and position it belongs to; confirmed: of a lost
     connection, the last revision that all answers had come for.
     """
@@ -481,7 +485,7 @@ _show_before: _Show | None = None
 def _show_warning(*arguments: Any, **keywords: Any) -> None:
     executor = _watchers.get(_task())
     if executor is not None:
-        executor.settle()
+        executor.sync()
     assert _show_before is not None
     _show_before(*arguments, **keywords)
 

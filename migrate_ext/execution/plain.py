@@ -5,7 +5,7 @@ constructors and what is asked of their values, constants, pure built-ins. Whate
 read, a file, a helper of the project) could look at the database or at the world in the middle, and
 there each statement must be waited for, as under Alembic. What is not listed is a no.
 
-There are two readings. :func:`looks_plain` takes the byte code of straight-line code, which costs a few
+There are two readings. :func:`migrate_ext.execution.plain_bytecode.looks_plain` takes the byte code of straight-line code, which costs a few
 microseconds; its yes is never more than that of the syntax tree (:func:`reason_not_plain_in`), which knows
 conditions, loops, blocks, ``bind.execute(...)`` and what hangs on a table's columns, too.
 """
@@ -13,328 +13,14 @@ conditions, loops, blocks, ``bind.execute(...)`` and what hangs on a table's col
 from __future__ import annotations
 
 import ast
-import builtins
 import importlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from opcode import opmap
-from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
+from types import FunctionType, ModuleType
 from typing import Any
 
-# -------------------------------------------------------------------------------------------------
-# What is allowed
-
-# Directives that only send SQL. Everything else of `op` (get_bind, get_context, invoke ...) is not
-# plain.
-DIRECTIVES = frozenset(
-    "add_column alter_column bulk_insert create_check_constraint create_exclude_constraint "
-    "create_foreign_key create_index create_primary_key create_table create_table_comment "
-    "create_unique_constraint drop_column drop_constraint drop_index drop_table "
-    "drop_table_comment execute rename_table".split()
-)
-_OF_OP = DIRECTIVES | {"f", "inline_literal"}
-_OF_BATCH = frozenset(
-    "add_column alter_column create_check_constraint create_exclude_constraint "
-    "create_foreign_key create_index create_primary_key create_table_comment "
-    "create_unique_constraint drop_column drop_constraint drop_index drop_table_comment f".split()
-)
-_BUILTINS = {
-    name: getattr(builtins, name)
-    for name in "abs bool dict enumerate float frozenset int len list max min range reversed set "
-    "sorted str sum tuple zip".split()
-}
-_MODULES = frozenset(
-    "sqlalchemy sqlalchemy.dialects sqlalchemy.dialects.mssql sqlalchemy.dialects.mysql "
-    "sqlalchemy.dialects.oracle sqlalchemy.dialects.postgresql sqlalchemy.dialects.sqlite "
-    "sqlalchemy.schema sqlalchemy.sql sqlalchemy.sql.expression sqlalchemy.sql.functions "
-    "sqlalchemy.sql.schema sqlalchemy.sql.sqltypes sqlalchemy.types sqlmodel sqlmodel.sql "
-    "sqlmodel.sql.sqltypes".split()
-)
-# Names in those modules; beside them all their types.
-_CONSTRUCTORS = frozenset(
-    # schema
-    "AddConstraint CheckConstraint Column Computed CreateIndex CreateSchema CreateSequence CreateTable "
-    "DDL DefaultClause DropConstraint DropIndex DropSchema DropSequence DropTable "
-    "ExcludeConstraint FetchedValue ForeignKey ForeignKeyConstraint Identity Index MetaData "
-    "PrimaryKeyConstraint Sequence Table "
-    "UniqueConstraint conv quoted_name "
-    # expressions
-    "aggregate_order_by all_ and_ any_ array array_agg asc between bindparam case cast collate column "
-    "delete desc distinct except_ except_all exists extract false func hstore insert intersect "
-    "intersect_all join lateral literal literal_column not_ null nulls_first nulls_last nullsfirst "
-    "nullslast or_ outerjoin over select table text true try_cast tuple_ type_coerce union union_all "
-    "update values".split()
-)
-# What may be asked of a value: of SQLAlchemy's constructs, strings, and containers. None of it changes
-# what it is asked of, but for _MUTATORS of lists and dictionaries.
-_ATTRIBUTES = frozenset(
-    # constructs
-    "alias any as_boolean as_integer as_scalar as_string asc astext between bindparams bool_op c cast "
-    "collate columns concat contained_by contains correlate cte delete desc distinct endswith "
-    "excluded exists from_select group_by has_all has_any has_key having icontains iendswith ilike "
-    "in_ insert intersect is_ is_distinct_from is_not is_not_distinct_from isnot isnot_distinct_from "
-    "istartswith join key label lateral like limit match name not_ilike not_in not_like notilike "
-    "notin_ notlike nulls_first nulls_last nullsfirst nullslast offset on_conflict_do_nothing "
-    "on_conflict_do_update op order_by outerjoin over overlaps params regexp_match regexp_replace "
-    "returning scalar_subquery select select_from startswith subquery table type union union_all "
-    "update values where with_variant within_group NULL "
-    # functions of `func` that many histories name; the tree allows any
-    "array_agg coalesce concat count current_date current_timestamp gen_random_uuid greatest "
-    "json_build_object jsonb_build_object jsonb_set least length lower max md5 min now nullif random "
-    "replace string_agg substr substring sum timezone to_tsvector upper uuid_generate_v4 "
-    # strings and containers
-    "capitalize count format get index items join keys lower lstrip removeprefix removesuffix replace "
-    "rstrip split splitlines strip title upper values".split()
-)
-_MUTATORS = frozenset(("insert", "update"))
-_CONSTANTS = (str, int, float, bool, bytes, complex, NoneType, type(Ellipsis))
-_COLUMNS = ("c", "columns", "excluded")  # collections whose attributes have any name
-_DEEPEST = 5  # level of nested containers that is looked at
-
-
-def _is_modules_own(value: Any) -> bool:
-    """Whether a class or function is what it says: of this name, in that module of SQLAlchemy's."""
-    if not isinstance(value, (type, FunctionType, BuiltinFunctionType)):
-        return False
-    module = value.__module__ or ""
-    if module.partition(".")[0] not in ("sqlalchemy", "sqlmodel"):
-        return False
-    return vars(sys.modules.get(module, builtins)).get(value.__name__) is value
-
-
-class _Listed:
-    """The listed objects of the modules that are loaded, by identity."""
-
-    def __init__(self) -> None:
-        self.imported = 0  # modules of any kind, when the listed ones were looked through
-        self.objects: dict[int, Any] = {}
-
-    def __contains__(self, value: object) -> bool:
-        if len(sys.modules) != self.imported:
-            self.imported = len(sys.modules)
-            self.objects = {
-                id(found): found
-                for name in _MODULES & sys.modules.keys()
-                for constructor in _CONSTRUCTORS
-                if (found := vars(sys.modules[name]).get(constructor)) is not None
-                and (_is_modules_own(found) or _is_modules_own(type(found)))
-            }
-        return id(value) in self.objects
-
-
-_listed = _Listed()
-
-
-def _is_module(value: Any) -> bool:
-    return (
-        type(value) is ModuleType
-        and value.__name__ in _MODULES
-        and sys.modules.get(value.__name__) is value
-    )
-
-
-def _is_op(value: Any) -> bool:
-    return type(value) is ModuleType and value is sys.modules.get("alembic.op")
-
-
-def _is_allowed(value: Any, depth: int = 0) -> bool:
-    """Whether a function that is plain may have `value` by the name of a global, or of a module's
-    attribute.
-    """
-    kind = type(value)
-    if kind in _CONSTANTS:
-        return True
-    if kind in (tuple, list, set, frozenset, dict):
-        items: Iterable[Any] = value
-        if kind is dict:
-            items = [*value.keys(), *value.values()]
-        return depth < _DEEPEST and all(_is_allowed(item, depth + 1) for item in items)
-    if kind is ModuleType:
-        return _is_op(value) or _is_module(value)
-    if value in _listed:
-        return True
-    sql = sys.modules.get("sqlalchemy.sql.elements")
-    schema = sys.modules.get("sqlalchemy.sql.schema")
-    types = sys.modules.get("sqlalchemy.sql.sqltypes")
-    if sql is None or schema is None or types is None:
-        return False
-    if isinstance(value, type):
-        return issubclass(value, types.TypeEngine) and _is_modules_own(value)
-    described = (sql.ClauseElement, schema.SchemaItem, types.TypeEngine)
-    return _is_modules_own(kind) and isinstance(value, described) and not _is_listened_to(value)
-
-
-def _is_listened_to(value: Any) -> bool:
-    """Whether code of others runs when something is done to one of SQLAlchemy's objects.
-
-    (``_event_names`` of its dispatchers was read in SQLAlchemy 2.0 and 2.1.)
-    """
-    events = vars(value).get("dispatch")
-    return events is not None and any(list(getattr(events, name)) for name in events._event_names)
-
-
-def _is_attribute(module: Any, name: str) -> bool:
-    """Whether the attribute `name` may be asked of a listed module, or of `op`."""
-    found = vars(module).get(name)
-    known = _known_attributes.get((module.__name__, name))
-    if known is not None and known[0] is found:
-        return known[1]
-    if name[:1] == "_":
-        allowed = False
-    elif _is_op(module):
-        allowed = name in _OF_OP or (found is None and name in _ATTRIBUTES)
-    else:
-        allowed = _is_allowed(found) if found is not None else name in _ATTRIBUTES
-    _known_attributes[module.__name__, name] = (found, allowed)
-    return allowed
-
-
-# (module, name) -> (what it was, whether it may be asked for)
-_known_attributes: dict[tuple[str, str], tuple[Any, bool]] = {}
-
-
-def _is_builtin(name: str) -> bool:
-    known = _BUILTINS.get(name)
-    return (
-        known is not None
-        and vars(builtins).get(name) is known
-        and type(known) in (type, BuiltinFunctionType)
-    )
-
-
-# -------------------------------------------------------------------------------------------------
-# The byte code
-
-# Instructions of straight-line code without blocks, stores to anything but locals, functions made
-# and calls with stars. A version of Python that is not here takes the tree.
-_COMMON = (
-    "NOP POP_TOP EXTENDED_ARG LOAD_CONST LOAD_FAST STORE_FAST LOAD_GLOBAL LOAD_ATTR RETURN_VALUE "
-    "BUILD_TUPLE BUILD_LIST BUILD_SET BUILD_MAP BUILD_STRING BUILD_SLICE LIST_EXTEND SET_UPDATE "
-    "UNPACK_SEQUENCE COMPARE_OP IS_OP CONTAINS_OP UNARY_NEGATIVE UNARY_NOT UNARY_INVERT "
-)
-_SINCE_3_11 = "CACHE RESUME CALL PUSH_NULL BINARY_OP COPY SWAP "
-_SINCE_3_13 = (
-    "CALL_KW FORMAT_SIMPLE FORMAT_WITH_SPEC CONVERT_VALUE BINARY_SLICE LOAD_FAST_CHECK "
-    "LOAD_FAST_LOAD_FAST STORE_FAST_LOAD_FAST STORE_FAST_STORE_FAST TO_BOOL "
-)
-_INSTRUCTIONS = {
-    (3, 10): _COMMON
-    + "UNARY_POSITIVE BUILD_CONST_KEY_MAP LOAD_METHOD CALL_METHOD CALL_FUNCTION CALL_FUNCTION_KW "
-    "FORMAT_VALUE BINARY_ADD BINARY_AND BINARY_FLOOR_DIVIDE BINARY_LSHIFT BINARY_MATRIX_MULTIPLY "
-    "BINARY_MODULO BINARY_MULTIPLY BINARY_OR BINARY_POWER BINARY_RSHIFT BINARY_SUBSCR "
-    "BINARY_SUBTRACT BINARY_TRUE_DIVIDE BINARY_XOR DUP_TOP ROT_TWO ROT_THREE ROT_FOUR",
-    (3, 11): _COMMON
-    + _SINCE_3_11
-    + "UNARY_POSITIVE BUILD_CONST_KEY_MAP LOAD_METHOD PRECALL KW_NAMES FORMAT_VALUE BINARY_SUBSCR",
-    (3, 12): _COMMON
-    + _SINCE_3_11
-    + "BUILD_CONST_KEY_MAP KW_NAMES FORMAT_VALUE BINARY_SUBSCR BINARY_SLICE RETURN_CONST LOAD_FAST_CHECK",
-    (3, 13): _COMMON + _SINCE_3_11 + _SINCE_3_13 + "BUILD_CONST_KEY_MAP BINARY_SUBSCR RETURN_CONST",
-    (3, 14): _COMMON
-    + _SINCE_3_11
-    + _SINCE_3_13
-    + "LOAD_FAST_BORROW LOAD_FAST_BORROW_LOAD_FAST_BORROW LOAD_SMALL_INT",
-}
-_VERSION = sys.version_info[:2]
-_ALLOWED = bytes(opmap[name] for name in _INSTRUCTIONS.get(_VERSION, "").split())
-_EXTENDED_ARG = opmap["EXTENDED_ARG"]
-# Kinds of instructions that are looked at further: those with a name, and operators. The index of a name is
-# shifted by one where its lowest bit says more; _IS_ATTRIBUTE + 1 is such a LOAD_ATTR.
-_IS_GLOBAL, _IS_OPERATOR, _IS_ATTRIBUTE = 1, 2, 3
-_GLOBAL_SHIFT = int(_VERSION >= (3, 11))
-_KINDS_BY_NAME = {
-    "LOAD_GLOBAL": _IS_GLOBAL,
-    "BINARY_OP": _IS_OPERATOR,
-    "LOAD_ATTR": _IS_ATTRIBUTE + int(_VERSION >= (3, 12)),
-    "LOAD_METHOD": _IS_ATTRIBUTE,
-}
-_KINDS = bytearray(256)
-for _name, _kind in _KINDS_BY_NAME.items():
-    if opmap.get(_name, 256) < 256:  # others are the compiler's own
-        _KINDS[opmap[_name]] = _kind
-_OPERATORS = frozenset(range(13)) | ({26} if _VERSION >= (3, 14) else set())  # NB_*; not in place
-# Generators, coroutines, *args and **keywords (CO_*, see the inspect module).
-_NOT_PLAIN_FLAGS = 0x04 | 0x08 | 0x20 | 0x80 | 0x200
-
-
-def looks_plain(function: Any) -> bool:
-    """Whether a function of an executed revision file is plain, seen from its code alone.
-
-    A yes is as good as the tree's, at a hundredth of the cost. A no only means that the tree must be
-    looked at.
-    """
-    if type(function) is not FunctionType or _VERSION not in _INSTRUCTIONS:
-        return False
-    code = function.__code__
-    if code.co_argcount or code.co_kwonlyargcount or code.co_flags & _NOT_PLAIN_FLAGS:
-        return False
-    if code.co_freevars or code.co_cellvars:
-        return False
-    arguments = code.co_code
-    opcodes = arguments[::2]
-    if opcodes.translate(None, _ALLOWED) or getattr(code, "co_exceptiontable", b""):
-        return False
-    names = code.co_names
-    globals_, attributes = set(), set()
-    for kind, argument in _uses(opcodes, arguments[1::2]):
-        if kind == _IS_GLOBAL:
-            globals_.add(names[argument >> _GLOBAL_SHIFT])
-        elif kind == _IS_OPERATOR:
-            if argument not in _OPERATORS:
-                return False
-        elif kind:
-            attributes.add(names[argument >> (kind - _IS_ATTRIBUTE)])
-    return _are_plain(function, globals_, attributes)
-
-
-def _uses(opcodes: bytes, arguments: bytes) -> set[tuple[int, int]]:
-    """What kinds of instructions there are, each with its arguments; 0 is any other kind."""
-    kinds = opcodes.translate(_KINDS)
-    if _EXTENDED_ARG not in opcodes:
-        return set(zip(kinds, arguments, strict=True))
-    found, extended = set(), 0
-    for opcode, kind, argument in zip(opcodes, kinds, arguments, strict=True):
-        argument |= extended << 8
-        extended = argument if opcode == _EXTENDED_ARG else 0
-        found.add((kind, argument))
-    return found
-
-
-def _are_plain(function: Any, globals_: set[str], attributes: set[str]) -> bool:
-    names = function.__globals__
-    if function.__builtins__ is not vars(builtins):
-        return False
-    modules = {"alembic.op": sys.modules["alembic.op"]}
-    changes = not _MUTATORS.isdisjoint(attributes)
-    for name in globals_:
-        if name not in names:
-            if not _is_builtin(name):
-                return False
-            continue
-        value = names[name]
-        if not _is_allowed(value) or (changes and type(value) in (list, dict, set)):
-            return False
-        if type(value) is ModuleType:
-            modules[value.__name__] = value
-    left = [*modules.values()]
-    for module in left:  # it grows: modules are attributes of modules
-        for name in attributes:
-            found = vars(module).get(name)
-            if type(found) is ModuleType and found.__name__ not in modules:
-                modules[found.__name__] = found
-                left.append(found)
-    return all(_may_be_asked(name, modules) for name in attributes)
-
-
-def _may_be_asked(name: str, modules: dict[str, ModuleType]) -> bool:
-    known = name in _ATTRIBUTES or name in _OF_OP
-    for module in modules.values():
-        if name in vars(module):
-            if not _is_attribute(module, name):
-                return False
-            known = True
-    return known
-
+from migrate_ext.execution import allowed
 
 # -------------------------------------------------------------------------------------------------
 # The tree
@@ -385,7 +71,7 @@ def reason_not_plain_in(path: str, function: FunctionType) -> str | None:
 
 def _module(name: str) -> ModuleType | None:
     """A listed module, or ``alembic.op``; None for any other, and for one that is not installed."""
-    if name not in _MODULES and name != "alembic.op":
+    if name not in allowed.MODULES and name != "alembic.op":
         return None
     try:
         return importlib.import_module(name)
@@ -469,7 +155,7 @@ class Checker:
         self.binds: set[str] = set()  # locals that are `op.get_bind()`, and never anything else
         self.batches: set[str] = set()  # those of `with op.batch_alter_table(...) as`, likewise
         self.open: set[str] = set()  # of these, those whose block we are in
-        self.changes = False  # lists and dictionaries may be changed: see _MUTATORS
+        self.changes = False  # lists and dictionaries may be changed: see allowed.MUTATORS
 
     def refuse(self, node: ast.AST, what: str) -> None:
         if self.reason is None:
@@ -537,7 +223,7 @@ class Checker:
         found = _module(f"{node.module}.{name}")
         if found is None and (module := _module(node.module)) is not None:
             found = getattr(module, name, None)
-        return found if found is not None and _is_allowed(found) else _UNKNOWN
+        return found if found is not None and allowed.is_allowed(found) else _UNKNOWN
 
     def _is_quietly_plain(self, node: ast.expr) -> bool:
         before, self.reason = self.reason, None
@@ -569,7 +255,7 @@ class Checker:
         batches: set[ast.expr | None] = set()
         parts = [part for statement in body for part in ast.walk(statement)]
         for part in parts:
-            if isinstance(part, ast.Attribute) and part.attr in _MUTATORS:
+            if isinstance(part, ast.Attribute) and part.attr in allowed.MUTATORS:
                 self.changes = True
             elif isinstance(part, ast.Assign) and self._is_get_bind(part.value):
                 binds.update(part.targets[:1] if len(part.targets) == 1 else ())
@@ -720,15 +406,15 @@ class Checker:
     def _name(self, node: ast.Name) -> None:
         name = node.id
         if name in self.locals:
-            allowed = name not in self.binds and name not in self.batches
+            is_allowed = name not in self.binds and name not in self.batches
         elif name in self.names:
             value = self.names[name]
-            allowed = value is _VALUE or (value is not _UNKNOWN and _is_allowed(value))
+            is_allowed = value is _VALUE or (value is not _UNKNOWN and allowed.is_allowed(value))
             if self.changes and (value is _VALUE or type(value) in (list, dict, set)):
-                allowed = False
+                is_allowed = False
         else:
-            allowed = _is_builtin(name) or name == "__debug__"
-        if not allowed:
+            is_allowed = allowed.is_builtin(name) or name == "__debug__"
+        if not is_allowed:
             self.refuse(node, f"the name {name}")
 
     def is_value(self, name: str) -> bool:
@@ -752,24 +438,24 @@ class Checker:
         return (
             isinstance(node, ast.Attribute)
             and node.attr == attribute
-            and _is_op(self._meaning(node.value))
+            and allowed.is_op(self._meaning(node.value))
         )
 
     def _attribute(self, node: ast.Attribute) -> None:
         base, name = node.value, node.attr
         if _name_of(base) in self.open:
-            allowed = name in _OF_BATCH
+            is_allowed = name in allowed.OF_BATCH
         else:
             self.expression(base)
             meaning = self._meaning(base)
             if type(meaning) is ModuleType:
-                allowed = _is_attribute(meaning, name)
+                is_allowed = allowed.is_attribute(meaning, name)
             else:
-                allowed = name in _ATTRIBUTES or name in _OF_OP
+                is_allowed = name in allowed.ATTRIBUTES or name in allowed.OF_OP
                 if name[:1] != "_":
-                    allowed |= isinstance(base, ast.Attribute) and base.attr in _COLUMNS
-                    allowed |= meaning is not None and meaning is _func()
-        if not allowed:
+                    is_allowed |= isinstance(base, ast.Attribute) and base.attr in allowed.COLUMNS
+                    is_allowed |= meaning is not None and meaning is _func()
+        if not is_allowed:
             self.refuse(node, f"the attribute {name}")
 
     def _call(self, node: ast.Call) -> None:

@@ -14,25 +14,23 @@ from __future__ import annotations
 
 import functools
 import random
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from weakref import WeakSet
 
-from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from migrate_ext import _core, counters
-from migrate_ext.errors import CommandError, ServerError, first_line, is_session_end
-from migrate_ext.execution import drivers, libpq
+from migrate_ext import _core
+from migrate_ext.errors import CommandError, first_line, is_session_end
+from migrate_ext.execution import drivers
+from migrate_ext.execution.raw_connection import RawConnection
 from migrate_ext.locking import leftovers, lock, outcome
+from migrate_ext.locking.events import Events
 from migrate_ext.locking.limits import Limits
 
 # What a transaction may fail with that can be repeated: lock_timeout, serialization, deadlock.
 _REPEATABLE = frozenset(("55P03", "40001", "40P01"))
-_IN_FAILED_TRANSACTION = "25P02"
 _EXISTS = "42P07"  # a relation of that name
 _LONGEST_PAUSE = 4.0  # seconds between two tries of a migration
 
@@ -44,272 +42,6 @@ _FUNCTIONS = (
     "pg_advisory_unlock(bigint)",
 )
 _may_lock: WeakSet[Engine] = WeakSet()  # engines whose role may execute these
-
-
-class Line:
-    """One driver's connection, past SQLAlchemy.
-
-    ``status``: ``idle``, ``open`` (in a transaction), ``failed`` (in one that can only be rolled
-    back; ``open`` with asyncpg, which does not tell) or ``lost``.
-    """
-
-    backend_pid: int
-    driver: Any  # its own connection
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.dbapi: Any = connection.connection.dbapi_connection
-
-    @property
-    def status(self) -> str:
-        raise NotImplementedError
-
-    @property
-    def has_failed(self) -> bool:
-        """In a transaction that can only be rolled back."""
-        return self.status == "failed"
-
-    @property
-    def has_standard_strings(self) -> bool:
-        """A backslash in a string means nothing (``standard_conforming_strings``)."""
-        raise NotImplementedError
-
-    def ask(self, sql: str) -> list[tuple[str | None, ...]]:
-        """Run one statement outside the driver's notion of a transaction."""
-        raise NotImplementedError
-
-    def run(self, sql: str) -> None:
-        """Run one statement that gives no rows, and may want to be in no transaction."""
-        self.ask(sql)
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
-
-    def open(self, sql: str) -> tuple[str | None, ...]:
-        """Run one statement the driver's way, which begins its transaction; its first row.
-
-        Raises what SQLAlchemy would.
-        """
-        counters.plain_waits += 2  # the driver waits for its BEGIN, too
-        return self._open(sql)
-
-    def _open(self, sql: str) -> tuple[str | None, ...]:
-        try:
-            cursor = self.dbapi.cursor()
-            try:
-                self._execute(cursor, sql)
-                row = cursor.fetchone()
-            finally:
-                cursor.close()
-        except self.connection.dialect.loaded_dbapi.Error as error:
-            raise drivers.wrapped(self.connection, error, sql) from error
-        return tuple(row.values() if isinstance(row, dict) else row)
-
-    def _execute(self, cursor: Any, sql: str) -> None:
-        cursor.execute(sql)
-
-    def close(self) -> None:
-        """Give the connection back to the driver alone."""
-
-
-class LibpqLine(Line):
-    """psycopg 3 (its async connections, too) and psycopg2: over the driver's own ``PGconn``."""
-
-    def __init__(self, connection: Connection, driver: Any, pointer: int, library: str) -> None:
-        super().__init__(connection)
-        self.driver = driver
-        self.session = _core.Session.borrow(pointer, library, libpq.owner(driver))
-        self.backend_pid = self.session.backend_pid
-
-    @property
-    def status(self) -> str:
-        if self.driver.closed:
-            return "lost"
-        # PQtransactionStatus by both drivers' public names: idle, active, in a transaction, failed.
-        found = int(
-            self.driver.get_transaction_status()
-            if hasattr(self.driver, "get_transaction_status")
-            else self.driver.info.transaction_status
-        )
-        return {0: "idle", 2: "open", 3: "failed"}.get(found, "lost")
-
-    @property
-    def has_standard_strings(self) -> bool:
-        return self.session.parameter("standard_conforming_strings") == "on"
-
-    def ask(self, sql: str) -> list[tuple[str | None, ...]]:
-        try:
-            return self.session.query(sql)
-        except ServerError as error:
-            raised = drivers.error(self.connection, error, sql)
-            raise raised from raised.orig
-
-    def _execute(self, cursor: Any, sql: str) -> None:
-        if hasattr(self.driver, "prepare_threshold"):
-            # A name of psycopg's would stay behind a pooler. (SQLAlchemy's adapter of its async
-            # cursor takes no `prepare=False`.)
-            threshold, self.driver.prepare_threshold = self.driver.prepare_threshold, None
-            try:
-                cursor.execute(sql)
-            finally:
-                self.driver.prepare_threshold = threshold
-        else:
-            cursor.execute(sql)
-
-    def close(self) -> None:
-        self.session.close()
-
-
-class AsyncpgLine(Line):
-    """asyncpg, which has no ``PGconn``: over SQLAlchemy's adapter."""
-
-    def __init__(self, connection: Connection, driver: Any) -> None:
-        super().__init__(connection)
-        self.driver = driver
-        self.backend_pid = driver.get_server_pid()
-
-    @property
-    def status(self) -> str:
-        if self.driver.is_closed():
-            return "lost"
-        return "open" if self.driver.is_in_transaction() else "idle"
-
-    @property
-    def has_standard_strings(self) -> bool:
-        return bool(self.driver.get_settings().standard_conforming_strings == "on")
-
-    @property
-    def has_failed(self) -> bool:
-        try:
-            self.ask("SELECT")
-        except DBAPIError as error:
-            if drivers.sqlstate(error) != _IN_FAILED_TRANSACTION:
-                raise
-            return True
-        return False
-
-    def ask(self, sql: str) -> list[tuple[str | None, ...]]:
-        async def ask(connection: Any) -> list[Any]:
-            if connection.is_in_transaction():
-                return await self._fetch(sql)
-            # A pooler may give the next message to another session, unless a transaction is open.
-            await connection.execute("BEGIN")
-            try:
-                return await self._fetch(sql)
-            finally:
-                if not connection.is_closed():
-                    await connection.execute("END")
-
-        return self._translated(ask, sql)
-
-    def run(self, sql: str) -> None:
-        async def run(connection: Any) -> list[Any]:
-            await connection.execute(sql)
-            return []
-
-        self._translated(run, sql)
-
-    def _open(self, sql: str) -> tuple[str | None, ...]:
-        async def ask(connection: Any) -> list[Any]:
-            if not connection.is_in_transaction():
-                await self.dbapi._start_transaction()
-            return await self._fetch(sql)
-
-        return self._translated(ask, sql)[0]
-
-    async def _fetch(self, sql: str) -> list[Any]:
-        """Without a name, which would stay behind a pooler, nor from a cache of names."""
-        statement = await self.driver.prepare(sql, name="")
-        rows: list[Any] = await statement.fetch()
-        return rows
-
-    def _translated(self, ask: Callable[[Any], Any], sql: str) -> list[tuple[str | None, ...]]:
-        """What `ask` gives in the event loop. Raises what SQLAlchemy would."""
-        asyncpg = sys.modules["asyncpg"]
-        ours = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-        try:
-            rows: list[Any] = self.dbapi.run_async(ask)
-        except ours as error:  # SQLAlchemy's adapter translates what goes through its cursors only
-            adapted: Any = self.connection.dialect.loaded_dbapi.OperationalError(str(error))
-            adapted.sqlstate = getattr(error, "sqlstate", None)
-            raise drivers.wrapped(self.connection, adapted, sql) from error
-        return [tuple(row) for row in rows]
-
-    def sleep(self, seconds: float) -> None:
-        import asyncio  # imported already, where asyncpg is
-
-        self.dbapi.run_async(lambda _: asyncio.sleep(seconds))
-
-
-def line_of(connection: Connection) -> Line | str:
-    """The line of an open connection; a text says why there is none."""
-    driver: Any = connection.connection.driver_connection
-    # By its classes: a tracer's, or the project's own, is a driver's all the same.
-    bases = {cls.__module__.partition(".")[0] for cls in driver.__class__.__mro__}
-    name = next((known for known in ("asyncpg", "psycopg", "psycopg2") if known in bases), "")
-    if name == "psycopg2" and driver.__class__ is not type(driver):
-        name = ""  # a proxy: the lock of its connection cannot be found
-    if name == "asyncpg":
-        return AsyncpgLine(connection, driver)
-    if name == "psycopg":
-        found = libpq.of_psycopg(driver)
-    elif name == "psycopg2":
-        # Not as libpq.of_driver: a wait callback is no hindrance to the lock's own questions.
-        library = sys.modules["psycopg2._psycopg"].__file__
-        found = (driver.pgconn_ptr, library) if library else None
-    else:
-        return f"the driver {type(driver).__module__.partition('.')[0]}"
-    return LibpqLine(connection, driver, *found) if found else f"this build of {name}"
-
-
-class _Events:
-    """What SQLAlchemy tells of one connection, passed on to the guard of the run that is under way on it.
-
-    Registered once a connection, because that costs as much as a question to the server. The run says by
-    ``_has_events`` whether SQLAlchemy is to tell.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        self.guard: Guard | None = None
-        event.listen(connection, "begin", self._begin)
-        event.listen(connection, "commit", self._commit)
-        event.listen(connection, "rollback", self._rollback)
-        event.listen(connection, "before_cursor_execute", self._before_cursor_execute, retval=True)
-        event.listen(connection, "after_cursor_execute", self._after_cursor_execute)
-
-    @classmethod
-    def of(cls, connection: Connection) -> _Events:
-        found: _Events | None = vars(connection).get("_migrate_ext_events")
-        if found is None:
-            listened = connection._has_events
-            found = vars(connection)["_migrate_ext_events"] = cls(connection)
-            connection._has_events = listened
-        return found
-
-    def _begin(self, _: Connection) -> None:
-        if self.guard is not None:
-            self.guard.at_begin()
-
-    def _commit(self, _: Connection) -> None:
-        if self.guard is not None:
-            self.guard.at_commit()
-
-    def _rollback(self, _: Connection) -> None:
-        if self.guard is not None:
-            self.guard.at_rollback()
-
-    def _before_cursor_execute(
-        self, _: Connection, cursor: Any, statement: Any, parameters: Any, context: Any, many: bool
-    ) -> tuple[Any, Any]:
-        if self.guard is not None:
-            self.guard.before_statement(statement)
-        return statement, parameters
-
-    def _after_cursor_execute(
-        self, _: Connection, cursor: Any, statement: Any, parameters: Any, context: Any, many: bool
-    ) -> None:
-        if self.guard is not None:
-            self.guard.after_statement(statement)
 
 
 class Moved(Exception):
@@ -324,7 +56,7 @@ class Repair(Exception):
     """An index must be dropped, outside a transaction, before the next step."""
 
 
-class Guard:
+class RunLock:
     """The lock, and the limits, of one run; and what of it was committed.
 
     connection: the one that the run uses. make_heads_sql: gives what reads the version rows.
@@ -333,15 +65,15 @@ class Guard:
     def __init__(
         self,
         connection: Connection,
-        line: Line,
+        raw: RawConnection,
         limits: Limits,
         table: str,
         schema: str | None,
         make_heads_sql: Callable[[], str],
     ) -> None:
         self.connection = connection
-        self.events = _Events.of(connection)
-        self.line = line
+        self.events = Events.of(connection)
+        self.raw = raw
         self.limits = limits
         self.table = table
         self.schema = schema
@@ -381,13 +113,13 @@ class Guard:
 
     def start(self) -> None:
         """Take the lock, before the heads are read."""
-        self.events.guard = self
+        self.events.watcher = self
         self.connection._has_events = True
         self.started = True
         try:
             self._take()
         except lock.HeldHere as error:
-            self.events.guard = None
+            self.events.watcher = None
             self.started, self.held_here = False, error
 
     def again(self) -> None:
@@ -402,8 +134,8 @@ class Guard:
             self._drop("CONCURRENTLY ")
             self.opened()
             return
-        waiting = lock.Waiting(self.limits, self.line.ask, self.line.sleep)
-        if self.line.status == "open":
+        waiting = lock.Waiting(self.limits, self.raw.ask, self.raw.sleep)
+        if self.raw.status == "open":
             self._join(waiting)
             return
         try:
@@ -415,8 +147,8 @@ class Guard:
 
     def _refused(self, reason: str) -> None:
         """The role may not take the lock."""
-        if self.line.has_failed:
-            self.line.dbapi.rollback()  # it was begun to ask in
+        if self.raw.has_failed:
+            self.raw.dbapi.rollback()  # it was begun to ask in
         lock.refused(self.limits, reason)
         self._drop("CONCURRENTLY ")
         self.opened()
@@ -446,7 +178,7 @@ class Guard:
             return
         if not self.limits.lock:
             if self.limits.ddl_lock_timeout or self.limits.statement_timeout:
-                self.line.open("SELECT ''" + self._limits("true"))
+                self.raw.open("SELECT ''" + self._limits("true"))
             return
         if self.pooled:
             self._take_for_transaction()
@@ -458,7 +190,7 @@ class Guard:
             # If it was lost, and another run has come and gone, the version row will not match.
             and self.submit(f"SELECT 1{limits} WHERE {promote} IS NOT NULL", lock.LOST)
         ):
-            had, *_ = self.line.open(f"SELECT {promote}::text{limits}")
+            had, *_ = self.raw.open(f"SELECT {promote}::text{limits}")
             if had is None:
                 raise CommandError(lock.LOST)
             if had not in lock.YES:
@@ -470,7 +202,7 @@ class Guard:
         """The lock was gone for a while: has another run made use of that?"""
         if self.planned is None:
             return
-        rows = frozenset(row[0] for row in self.line.ask(self.heads_sql))
+        rows = frozenset(row[0] for row in self.raw.ask(self.heads_sql))
         if rows != self.planned:
             raise CommandError(lock.LOST) if self.in_body else Moved
 
@@ -478,11 +210,11 @@ class Guard:
         """Note whose the lock is. (Behind a pooler the server's session is soon somebody else's.)"""
         if self.pooled:
             return
-        lock.keep(backend_pid or self.line.backend_pid, self.line.driver)
+        lock.keep(backend_pid or self.raw.backend_pid, self.raw.driver)
 
     @property
     def _commits_itself(self) -> bool:
-        return getattr(self.line.dbapi, "autocommit", False) is True
+        return getattr(self.raw.dbapi, "autocommit", False) is True
 
     def needs_session(self, what: str) -> None:
         """`what` is about to end the transaction: the session must be able to hold the lock."""
@@ -499,31 +231,31 @@ class Guard:
         try:
             self._finish()
         except Exception:
-            if self.line.status != "lost":
+            if self.raw.status != "lost":
                 raise
             # The lock has gone with the session; what failed before, or will, tells why.
 
     def _finish(self) -> None:
-        self.events.guard = None
+        self.events.watcher = None
         self.started = False
-        status = self.line.status
+        status = self.raw.status
         if self.restore and status in ("idle", "open"):
-            self.line.ask(self.restore)
+            self.raw.ask(self.restore)
         if self.is_retaken:  # interrupted: nobody knows whether the session has the lock
             self.connection.invalidate()
         elif self.held == "session" and status != "lost":
-            if status != "idle" and self.line.has_failed:
+            if status != "idle" and self.raw.has_failed:
                 self.connection.invalidate()  # the session's lock would survive the ROLLBACK
             elif status == "open" and not self._commits_itself:
                 self.opened_again()
             else:
-                self.line.ask(f"SELECT pg_catalog.pg_advisory_unlock({self.key})::text")
+                self.raw.ask(f"SELECT pg_catalog.pg_advisory_unlock({self.key})::text")
         self.held = ""
 
     def opened_again(self) -> None:
         """The session's lock becomes that of the transaction which is open."""
-        self.line.ask(f"SELECT pg_catalog.pg_try_advisory_xact_lock({self.key})::text")
-        self.line.ask(f"SELECT pg_catalog.pg_advisory_unlock({self.key})::text")
+        self.raw.ask(f"SELECT pg_catalog.pg_try_advisory_xact_lock({self.key})::text")
+        self.raw.ask(f"SELECT pg_catalog.pg_advisory_unlock({self.key})::text")
 
     # taking it
 
@@ -536,25 +268,25 @@ class Guard:
             f"{_core.lock_sql_try(self.table, self.schema, False)}) tried(key, had, isolation, kind)"
         )
         while True:
-            row = self.line.open(sql)
+            row = self.raw.open(sql)
             tried = lock.tried(row, self.table, self.schema)
             self.key = tried.key
             if self.limits.pooler == "auto":
-                self.pooled = row[4] != str(self.line.backend_pid)
+                self.pooled = row[4] != str(self.raw.backend_pid)
             if tried.had and tried.isolation == "read committed":
                 self.held = "transaction"
                 self._keep()
                 return True
-            self.line.dbapi.rollback()
+            self.raw.dbapi.rollback()
             if tried.had:
                 return False
             waiting.again(tried.key)
 
     def _take_for_session(self, waiting: lock.Waiting) -> None:
-        pid = 0 if self.limits.pooler == "none" else self.line.backend_pid
+        pid = 0 if self.limits.pooler == "none" else self.raw.backend_pid
         while True:
             tried = lock.try_lock(
-                self.line.ask, self.table, self.schema, for_session=True, backend_pid=pid
+                self.raw.ask, self.table, self.schema, for_session=True, backend_pid=pid
             )
             self.key = tried.key
             if tried.had is None:
@@ -568,15 +300,15 @@ class Guard:
 
     def _take_for_transaction(self) -> None:
         """Behind a pooler: in the driver's new transaction, or not at all."""
-        waiting = lock.Waiting(self.limits, self.line.ask, self.line.sleep)
+        waiting = lock.Waiting(self.limits, self.raw.ask, self.raw.sleep)
         while True:
             if self.key == 0:  # outside a transaction: answers, and is dropped at once
-                tried = lock.try_lock(self.line.ask, self.table, self.schema, for_session=False)
+                tried = lock.try_lock(self.raw.ask, self.table, self.schema, for_session=False)
                 self.key = tried.key
             take = f"SELECT pg_catalog.pg_try_advisory_xact_lock({self.key})::text"
-            if self.line.open(take + self._limits("true"))[0] in lock.YES:
+            if self.raw.open(take + self._limits("true"))[0] in lock.YES:
                 break
-            self.line.dbapi.rollback()  # a waiter must not keep a session of the pool
+            self.raw.dbapi.rollback()  # a waiter must not keep a session of the pool
             waiting.again(self.key)
         self.held = "transaction"
         self._check_heads()
@@ -587,14 +319,14 @@ class Guard:
             self._refused("permission denied for PostgreSQL's advisory lock functions")
             return
         while True:
-            tried = lock.try_lock(self.line.ask, self.table, self.schema, for_session=False)
+            tried = lock.try_lock(self.raw.ask, self.table, self.schema, for_session=False)
             self.key = tried.key
             if tried.had:
                 self.held = "transaction"
                 which = "SELECT pg_catalog.pg_backend_pid()::text"
-                pid = int(self.line.ask(which + self._limits("true"))[0][0] or 0)
+                pid = int(self.raw.ask(which + self._limits("true"))[0][0] or 0)
                 if self.limits.pooler == "auto":
-                    self.pooled = pid != self.line.backend_pid
+                    self.pooled = pid != self.raw.backend_pid
                 self._keep(pid)
                 return
             if tried.isolation != "read committed":
@@ -613,7 +345,7 @@ class Guard:
                 f"pg_catalog.has_function_privilege('pg_catalog.{function}', 'EXECUTE')"
                 for function in _FUNCTIONS
             )
-            if self.line.ask(f"SELECT ({tests})::text")[0][0] not in lock.YES:
+            if self.raw.ask(f"SELECT ({tests})::text")[0][0] not in lock.YES:
                 return False
             _may_lock.add(engine)
         return True
@@ -638,25 +370,25 @@ class Guard:
         """Set the limits for the session, until :meth:`finish`."""
         timeouts = ("lock_timeout", "statement_timeout", "client_connection_check_interval")
         names = (*timeouts, *lock.KEEPALIVES)
-        before = self.line.ask(
+        before = self.raw.ask(
             "SELECT name, setting FROM pg_catalog.pg_settings WHERE name IN "
             f"({', '.join(map(repr, names))})"
         )
         self.restore = "SELECT " + ", ".join(
             f"pg_catalog.set_config('{name}', '{value}', false)" for name, value in before
         )
-        self.line.ask("SELECT ''" + self._limits("false"))
+        self.raw.ask("SELECT ''" + self._limits("false"))
 
     def unlimited(self) -> None:
         """The end of an autocommit block: the session's settings are as before."""
-        if self.restore and self.line.status == "idle":
-            self.line.ask(self.restore)
+        if self.restore and self.raw.status == "idle":
+            self.raw.ask(self.restore)
             self.restore = ""
 
     def limit_session(self) -> None:
         """The beginning of an autocommit block."""
         self._all_is_committed()
-        if self.started and not self.restore and self.line.status == "idle":
+        if self.started and not self.restore and self.raw.status == "idle":
             self._limit()
 
     # what SQLAlchemy is about to do
@@ -701,22 +433,22 @@ class Guard:
 
     def before_statement(self, statement: Any) -> None:
         """A statement goes the driver's way. It may be a COMMIT, of which SQLAlchemy knows nothing."""
-        if self.held == "transaction" and self.line.status == "idle":
+        if self.held == "transaction" and self.raw.status == "idle":
             self._ended_unseen()
         text = statement if isinstance(statement, str) else ""
-        if self.limits.repair and self.line.status == "idle":
-            left = leftovers.same_index(self.line.ask, text) if self._may_be_left else None
+        if self.limits.repair and self.raw.status == "idle":
+            left = leftovers.same_index(self.raw.ask, text) if self._may_be_left else None
             if left is not None:
-                self.line.run(f"DROP INDEX CONCURRENTLY {left}")
+                self.raw.run(f"DROP INDEX CONCURRENTLY {left}")
                 lock.say("warning", f"Dropped the index {left}, which an earlier run had made")
-        standard = "\\" not in text or self.line.has_standard_strings
+        standard = "\\" not in text or self.raw.has_standard_strings
         self.ending = _core.transaction_end(text, standard)
         self.committing, self.is_mixed = None, False  # else of a COMMIT that failed
         if self.ending:
             self.needs_session(f"a {self.ending.upper()} of its own")
-            if not self.line.has_failed:
+            if not self.raw.has_failed:
                 self._retake()
-                if self.ending == "commit" and self.line.status == "open":
+                if self.ending == "commit" and self.raw.status == "open":
                     self.committing = list(self.done)
                     self.is_mixed = _core.statement_kind(statement, standard)[0] != "one"
 
@@ -726,7 +458,7 @@ class Guard:
             if self.committing is None:
                 self.done = list(self.committed)
             self.confirmed()
-        elif self.line.status == "idle":  # a statement that has committed itself
+        elif self.raw.status == "idle":  # a statement that has committed itself
             self._all_is_committed()
             if self.half_done is not None and isinstance(statement, str):
                 self.standing.append(statement)
@@ -739,11 +471,11 @@ class Guard:
     def hint(self, error: BaseException) -> str:
         """What to do about an index that an earlier run had made, and that `error` is about."""
         statement = getattr(error, "statement", None)
-        if drivers.sqlstate(error) != _EXISTS or self.line.status != "idle" or not statement:
+        if drivers.sqlstate(error) != _EXISTS or self.raw.status != "idle" or not statement:
             return ""
         if not self._may_be_left:
             return ""
-        left = leftovers.same_index(self.line.ask, statement)
+        left = leftovers.same_index(self.raw.ask, statement)
         return leftovers.hint(self.step_name, left) if left is not None else ""
 
     def _ended_unseen(self) -> None:
@@ -754,9 +486,9 @@ class Guard:
 
     def _retake(self) -> None:
         """The session takes the lock that the transaction gives up, or has just given up."""
-        if self._must_retake() and self.line.status in ("idle", "open"):
+        if self._must_retake() and self.raw.status in ("idle", "open"):
             retake = f"SELECT {lock.retake(self.key)}::text"
-            if self.line.ask(retake)[0][0] not in lock.YES:
+            if self.raw.ask(retake)[0][0] not in lock.YES:
                 raise CommandError(lock.LOST)
             self.held = "session"
 
@@ -801,9 +533,9 @@ class Guard:
         """The session, in which each statement commits itself, must still have the lock."""
         if self.held != "session" or self.is_first:
             return
-        rows = self.line.ask(_core.lock_sql_holders(self.key))
-        if str(self.line.backend_pid) not in {row[0] for row in rows}:
-            if self.line.ask(f"SELECT {lock.retake(self.key)}::text")[0][0] not in lock.YES:
+        rows = self.raw.ask(_core.lock_sql_holders(self.key))
+        if str(self.raw.backend_pid) not in {row[0] for row in rows}:
+            if self.raw.ask(f"SELECT {lock.retake(self.key)}::text")[0][0] not in lock.YES:
                 raise CommandError(lock.LOST)
             self._check_heads()
 
@@ -816,7 +548,7 @@ class Guard:
         if path is None:
             return
         left = leftovers.of_file(
-            self.line.ask, path, "upgrade" if step.is_upgrade else "downgrade", self.schema
+            self.raw.ask, path, "upgrade" if step.is_upgrade else "downgrade", self.schema
         )
         if not left.indexes:
             return
@@ -842,7 +574,7 @@ class Guard:
         """Drop what :class:`Repair` asked for; how: ``CONCURRENTLY`` where that can be."""
         names, self.to_drop = self.to_drop, []
         for name in names:
-            self.line.run(f"DROP INDEX {how}IF EXISTS {name}")
+            self.raw.run(f"DROP INDEX {how}IF EXISTS {name}")
             lock.say("warning", f"Dropped the INVALID index {name}")
 
     def _body(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -867,12 +599,12 @@ class Guard:
         return (
             drivers.sqlstate(error) in _REPEATABLE
             and (self.half_done or self.unseen) is None
-            and self.line.status != "lost"
+            and self.raw.status != "lost"
         )
 
     def pause(self, tries: int) -> None:
         """Between two tries: longer each time, and never twice the same."""
-        self.line.sleep(min(0.1 * 2.0**tries, _LONGEST_PAUSE) * random.uniform(0.5, 1.0))
+        self.raw.sleep(min(0.1 * 2.0**tries, _LONGEST_PAUSE) * random.uniform(0.5, 1.0))
 
     @property
     def step_name(self) -> str:

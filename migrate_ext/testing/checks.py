@@ -23,7 +23,8 @@ from sqlalchemy.exc import DBAPIError
 
 from migrate_ext import errors
 from migrate_ext.execution import drivers
-from migrate_ext.execution.plain import looks_plain, reason_not_plain
+from migrate_ext.execution.plain import reason_not_plain
+from migrate_ext.execution.plain_bytecode import looks_plain
 from migrate_ext.testing import catalogue, rows
 from migrate_ext.testing.catalogue import Catalogue, State, difference
 from migrate_ext.testing.project import Project, Revision

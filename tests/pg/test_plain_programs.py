@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from lab import Lab
 
-from migrate_ext.execution import plain
+from migrate_ext.execution import plain, plain_bytecode
 
 # What bodies find at the top of their file. `world` is a module of this test's: it notes what is done to it.
 TOP = """
@@ -263,7 +263,10 @@ def test_nothing_is_done_that_alembic_would_not_have_done(
         return
     functions = _functions(lab)
     for path, function in functions:
-        fast, reason = plain.looks_plain(function), plain.reason_not_plain_in(path, function)
+        fast, reason = (
+            plain_bytecode.looks_plain(function),
+            plain.reason_not_plain_in(path, function),
+        )
         assert not (fast and reason is not None), reason
         event("fast" if fast else "tree" if reason is None else "not plain")
     lab.agree()

@@ -16,7 +16,8 @@ from alembic.operations import ops
 from project import ROOT
 from sqlalchemy.sql.elements import conv
 
-from migrate_ext.execution.plain import looks_plain, reason_not_plain, reason_not_plain_in
+from migrate_ext.execution.plain import reason_not_plain, reason_not_plain_in
+from migrate_ext.execution.plain_bytecode import looks_plain
 
 HEAD = (
     "import sqlalchemy as sa\nfrom alembic import op\nfrom sqlalchemy.dialects import postgresql\n"

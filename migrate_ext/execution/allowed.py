@@ -1,0 +1,192 @@
+"""What a plain migration may name: directives, constructors, attributes, built-ins, modules.
+
+What is not listed is a no (:mod:`migrate_ext.execution.plain`).
+"""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from collections.abc import Iterable
+from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
+from typing import Any
+
+# -------------------------------------------------------------------------------------------------
+# What is allowed
+
+# Directives that only send SQL. Everything else of `op` (get_bind, get_context, invoke ...) is not
+# plain.
+DIRECTIVES = frozenset(
+    "add_column alter_column bulk_insert create_check_constraint create_exclude_constraint "
+    "create_foreign_key create_index create_primary_key create_table create_table_comment "
+    "create_unique_constraint drop_column drop_constraint drop_index drop_table "
+    "drop_table_comment execute rename_table".split()
+)
+OF_OP = DIRECTIVES | {"f", "inline_literal"}
+OF_BATCH = frozenset(
+    "add_column alter_column create_check_constraint create_exclude_constraint "
+    "create_foreign_key create_index create_primary_key create_table_comment "
+    "create_unique_constraint drop_column drop_constraint drop_index drop_table_comment f".split()
+)
+_BUILTINS = {
+    name: getattr(builtins, name)
+    for name in "abs bool dict enumerate float frozenset int len list max min range reversed set "
+    "sorted str sum tuple zip".split()
+}
+MODULES = frozenset(
+    "sqlalchemy sqlalchemy.dialects sqlalchemy.dialects.mssql sqlalchemy.dialects.mysql "
+    "sqlalchemy.dialects.oracle sqlalchemy.dialects.postgresql sqlalchemy.dialects.sqlite "
+    "sqlalchemy.schema sqlalchemy.sql sqlalchemy.sql.expression sqlalchemy.sql.functions "
+    "sqlalchemy.sql.schema sqlalchemy.sql.sqltypes sqlalchemy.types sqlmodel sqlmodel.sql "
+    "sqlmodel.sql.sqltypes".split()
+)
+# Names in those modules; beside them all their types.
+_CONSTRUCTORS = frozenset(
+    # schema
+    "AddConstraint CheckConstraint Column Computed CreateIndex CreateSchema CreateSequence CreateTable "
+    "DDL DefaultClause DropConstraint DropIndex DropSchema DropSequence DropTable "
+    "ExcludeConstraint FetchedValue ForeignKey ForeignKeyConstraint Identity Index MetaData "
+    "PrimaryKeyConstraint Sequence Table "
+    "UniqueConstraint conv quoted_name "
+    # expressions
+    "aggregate_order_by all_ and_ any_ array array_agg asc between bindparam case cast collate column "
+    "delete desc distinct except_ except_all exists extract false func hstore insert intersect "
+    "intersect_all join lateral literal literal_column not_ null nulls_first nulls_last nullsfirst "
+    "nullslast or_ outerjoin over select table text true try_cast tuple_ type_coerce union union_all "
+    "update values".split()
+)
+# What may be asked of a value: of SQLAlchemy's constructs, strings, and containers. None of it changes
+# what it is asked of, but for MUTATORS of lists and dictionaries.
+ATTRIBUTES = frozenset(
+    # constructs
+    "alias any as_boolean as_integer as_scalar as_string asc astext between bindparams bool_op c cast "
+    "collate columns concat contained_by contains correlate cte delete desc distinct endswith "
+    "excluded exists from_select group_by has_all has_any has_key having icontains iendswith ilike "
+    "in_ insert intersect is_ is_distinct_from is_not is_not_distinct_from isnot isnot_distinct_from "
+    "istartswith join key label lateral like limit match name not_ilike not_in not_like notilike "
+    "notin_ notlike nulls_first nulls_last nullsfirst nullslast offset on_conflict_do_nothing "
+    "on_conflict_do_update op order_by outerjoin over overlaps params regexp_match regexp_replace "
+    "returning scalar_subquery select select_from startswith subquery table type union union_all "
+    "update values where with_variant within_group NULL "
+    # functions of `func` that many histories name; the tree allows any
+    "array_agg coalesce concat count current_date current_timestamp gen_random_uuid greatest "
+    "json_build_object jsonb_build_object jsonb_set least length lower max md5 min now nullif random "
+    "replace string_agg substr substring sum timezone to_tsvector upper uuid_generate_v4 "
+    # strings and containers
+    "capitalize count format get index items join keys lower lstrip removeprefix removesuffix replace "
+    "rstrip split splitlines strip title upper values".split()
+)
+MUTATORS = frozenset(("insert", "update"))
+_CONSTANTS = (str, int, float, bool, bytes, complex, NoneType, type(Ellipsis))
+COLUMNS = ("c", "columns", "excluded")  # collections whose attributes have any name
+_DEEPEST = 5  # level of nested containers that is looked at
+
+
+def _is_modules_own(value: Any) -> bool:
+    """Whether a class or function is what it says: of this name, in that module of SQLAlchemy's."""
+    if not isinstance(value, (type, FunctionType, BuiltinFunctionType)):
+        return False
+    module = value.__module__ or ""
+    if module.partition(".")[0] not in ("sqlalchemy", "sqlmodel"):
+        return False
+    return vars(sys.modules.get(module, builtins)).get(value.__name__) is value
+
+
+class _Listed:
+    """The listed objects of the modules that are loaded, by identity."""
+
+    def __init__(self) -> None:
+        self.imported = 0  # modules of any kind, when the listed ones were looked through
+        self.objects: dict[int, Any] = {}
+
+    def __contains__(self, value: object) -> bool:
+        if len(sys.modules) != self.imported:
+            self.imported = len(sys.modules)
+            self.objects = {
+                id(found): found
+                for name in MODULES & sys.modules.keys()
+                for constructor in _CONSTRUCTORS
+                if (found := vars(sys.modules[name]).get(constructor)) is not None
+                and (_is_modules_own(found) or _is_modules_own(type(found)))
+            }
+        return id(value) in self.objects
+
+
+_listed = _Listed()
+
+
+def is_module(value: Any) -> bool:
+    return (
+        type(value) is ModuleType
+        and value.__name__ in MODULES
+        and sys.modules.get(value.__name__) is value
+    )
+
+
+def is_op(value: Any) -> bool:
+    return type(value) is ModuleType and value is sys.modules.get("alembic.op")
+
+
+def is_allowed(value: Any, depth: int = 0) -> bool:
+    """Whether a function that is plain may have `value` by the name of a global, or of a module's
+    attribute.
+    """
+    kind = type(value)
+    if kind in _CONSTANTS:
+        return True
+    if kind in (tuple, list, set, frozenset, dict):
+        items: Iterable[Any] = value
+        if kind is dict:
+            items = [*value.keys(), *value.values()]
+        return depth < _DEEPEST and all(is_allowed(item, depth + 1) for item in items)
+    if kind is ModuleType:
+        return is_op(value) or is_module(value)
+    if value in _listed:
+        return True
+    sql = sys.modules.get("sqlalchemy.sql.elements")
+    schema = sys.modules.get("sqlalchemy.sql.schema")
+    types = sys.modules.get("sqlalchemy.sql.sqltypes")
+    if sql is None or schema is None or types is None:
+        return False
+    if isinstance(value, type):
+        return issubclass(value, types.TypeEngine) and _is_modules_own(value)
+    described = (sql.ClauseElement, schema.SchemaItem, types.TypeEngine)
+    return _is_modules_own(kind) and isinstance(value, described) and not _is_listened_to(value)
+
+
+def _is_listened_to(value: Any) -> bool:
+    """Whether code of others runs when something is done to one of SQLAlchemy's objects.
+
+    (``_event_names`` of its dispatchers was read in SQLAlchemy 2.0 and 2.1.)
+    """
+    events = vars(value).get("dispatch")
+    return events is not None and any(list(getattr(events, name)) for name in events._event_names)
+
+
+def is_attribute(module: Any, name: str) -> bool:
+    """Whether the attribute `name` may be asked of a listed module, or of `op`."""
+    found = vars(module).get(name)
+    known = _known_attributes.get((module.__name__, name))
+    if known is not None and known[0] is found:
+        return known[1]
+    if name[:1] == "_":
+        allowed = False
+    elif is_op(module):
+        allowed = name in OF_OP or (found is None and name in ATTRIBUTES)
+    else:
+        allowed = is_allowed(found) if found is not None else name in ATTRIBUTES
+    _known_attributes[module.__name__, name] = (found, allowed)
+    return allowed
+
+
+# (module, name) -> (what it was, whether it may be asked for)
+_known_attributes: dict[tuple[str, str], tuple[Any, bool]] = {}
+
+
+def is_builtin(name: str) -> bool:
+    known = _BUILTINS.get(name)
+    return (
+        known is not None
+        and vars(builtins).get(name) is known
+        and type(known) in (type, BuiltinFunctionType)
+    )

@@ -1,0 +1,72 @@
+"""What SQLAlchemy tells of one connection, passed on to whoever watches it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection
+
+
+class Watcher(Protocol):
+    """What is told, while it watches."""
+
+    def at_begin(self) -> None: ...
+
+    def at_commit(self) -> None: ...
+
+    def at_rollback(self) -> None: ...
+
+    def before_statement(self, statement: Any) -> None: ...
+
+    def after_statement(self, statement: Any) -> None: ...
+
+
+class Events:
+    """What SQLAlchemy tells of one connection, passed on to the lock of the run that is under way on it.
+
+    Registered once a connection, because that costs as much as a question to the server. The run says by
+    ``_has_events`` whether SQLAlchemy is to tell.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.watcher: Watcher | None = None
+        event.listen(connection, "begin", self._begin)
+        event.listen(connection, "commit", self._commit)
+        event.listen(connection, "rollback", self._rollback)
+        event.listen(connection, "before_cursor_execute", self._before_cursor_execute, retval=True)
+        event.listen(connection, "after_cursor_execute", self._after_cursor_execute)
+
+    @classmethod
+    def of(cls, connection: Connection) -> Events:
+        found: Events | None = vars(connection).get("_migrate_ext_events")
+        if found is None:
+            listened = connection._has_events
+            found = vars(connection)["_migrate_ext_events"] = cls(connection)
+            connection._has_events = listened
+        return found
+
+    def _begin(self, _: Connection) -> None:
+        if self.watcher is not None:
+            self.watcher.at_begin()
+
+    def _commit(self, _: Connection) -> None:
+        if self.watcher is not None:
+            self.watcher.at_commit()
+
+    def _rollback(self, _: Connection) -> None:
+        if self.watcher is not None:
+            self.watcher.at_rollback()
+
+    def _before_cursor_execute(
+        self, _: Connection, cursor: Any, statement: Any, parameters: Any, context: Any, many: bool
+    ) -> tuple[Any, Any]:
+        if self.watcher is not None:
+            self.watcher.before_statement(statement)
+        return statement, parameters
+
+    def _after_cursor_execute(
+        self, _: Connection, cursor: Any, statement: Any, parameters: Any, context: Any, many: bool
+    ) -> None:
+        if self.watcher is not None:
+            self.watcher.after_statement(statement)
