@@ -89,6 +89,8 @@ def environment(
 
 
 def __getattr__(name: str) -> object:
+    if name == "_core":  # `from migrate_ext import _core`, before it is imported
+        return _import_core()
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     # Not importlib.import_module, whose import costs as much as all of a thin env.py.
@@ -97,3 +99,15 @@ def __getattr__(name: str) -> object:
     module = __import__(f"{__name__}.{_MODULES.get(name, 'dropin.script')}", fromlist=[name])
     found = globals()[name] = getattr(module, name)
     return found
+
+
+def _import_core() -> object:
+    """The C core. Raises :class:`~migrate_ext.errors.CoreMissing` where it was not built."""
+    try:
+        return __import__(f"{__name__}._core", fromlist=["_core"])
+    except ModuleNotFoundError as error:
+        if error.name != f"{__name__}._core":
+            raise
+        from migrate_ext.errors import CoreMissing
+
+        raise CoreMissing(__path__[0]) from error

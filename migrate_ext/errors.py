@@ -16,6 +16,20 @@ class Declined(Exception):
     """Not an error: the fast path does not cover this, and the plain path must be taken."""
 
 
+class CoreMissing(ImportError):
+    """The package was found without its C core. folder: that of the package."""
+
+    def __init__(self, folder: str) -> None:
+        if os.path.isfile(os.path.join(os.path.dirname(folder), "setup.py")):
+            text = (
+                f"the source folder {folder} shadows the installed package, and its C core is not built: build it in "
+                "place with `make build` or `pip install -e .`, or use the program migrate-ext"
+            )
+        else:
+            text = f"{folder} has no C core for this Python: install migrate_ext anew"
+        super().__init__(text, name="migrate_ext._core", path=folder)
+
+
 class CommandError(Exception):
     """A command cannot be carried out; the text says why (Alembic's ``CommandError``)."""
 

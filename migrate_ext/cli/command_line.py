@@ -352,6 +352,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "migrate-ext") -> int:
         if stop.code is None or isinstance(stop.code, int):
             return (stop.code or 0) & 0xFF
         raise
+    except errors.CoreMissing as error:
+        if line is not None and line.raiseerr:
+            raise
+        sys.stderr.write(f"FAILED: {error}\n")  # report needs the core, too
+        return 1
     except BaseException as error:
         if line is not None and line.raiseerr:
             raise
