@@ -118,6 +118,11 @@ test-c: $(C_TESTS:%=build/c/plain/%) $(C_TESTS:%=build/c/asan/%) $(C_FUZZ:%=buil
 	$(if $(VALGRIND),$(foreach t,$(C_TESTS),$(call run,$(t) (valgrind),$(VALGRIND) build/c/plain/$(t))),@echo "  no valgrind here: left out")
 	$(foreach t,$(C_FUZZ),$(call run,$(t) (its corpus),build/c/asan/$(t) tests/fuzz/corpus/$(t:fuzz_%=%)))
 
+.PHONY: test-fast
+test-fast: build $(C_TESTS:%=build/c/plain/%) ## What needs no server: C tests, unit tests
+	$(foreach t,$(C_TESTS),$(call run,$(t),build/c/plain/$(t)))
+	@$(PY) -m pytest -n auto --no-server tests/unit $(ARGS)
+
 # --- Longer than a change should wait -------------------------------------------------------------------------------
 
 FUZZ_SECONDS ?= 600

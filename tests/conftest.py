@@ -42,6 +42,18 @@ for name in [n for n in os.environ if n.startswith("PG") or n == "DATABASE_URL"]
     del os.environ[name]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    help_ = "leave out the tests that need a PostgreSQL server"
+    parser.addoption("--no-server", action="store_true", help=help_)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--no-server"):
+        needing = [item for item in items if "server_url" in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=needing)
+        items[:] = [item for item in items if item not in needing]
+
+
 @pytest.fixture(autouse=True)
 def alembic_is_its_own() -> Iterator[None]:
     """No comparison may become one of ours with ours."""
