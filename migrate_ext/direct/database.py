@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeAlias
 
-    from migrate_ext.plans.run import Items
+    from migrate_ext.plans.key import Items
     from migrate_ext.project.config import Config
     from migrate_ext.project.environment import Settings
     from migrate_ext.project.options import Options

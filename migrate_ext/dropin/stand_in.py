@@ -19,7 +19,7 @@ from migrate_ext import counters
 from migrate_ext.dropin import script as revision
 
 if TYPE_CHECKING:
-    from migrate_ext.plans.run import Items
+    from migrate_ext.plans.key import Items
 
 
 class Module(ModuleType):

@@ -1,152 +1,26 @@
-"""Compiled migrations: whether they may be used, and running them on a session of our own.
-
-``migrate-ext compile`` (:mod:`migrate_ext.rendering.compile`) writes the SQL of constant migrations into one
-file beside the folder of revisions. Here it is compared with what it was made from, without
-importing any of that: settings, packages, the project's modules, the revision files. In doubt it is
-not used, and the migrations are rendered.
-"""
+"""Runs the migrations of a compiled plan, on a session of our own."""
 
 from __future__ import annotations
 
-import os
-import sys
-
-from migrate_ext import __version__, _core, errors
+from migrate_ext import _core, errors
 from migrate_ext.locking.version_table import VersionTable, change_rows
+from migrate_ext.plans.key import load
 from migrate_ext.project import logs
 
 TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:
-    from typing import TypeAlias
-
     from migrate_ext.locking.limits import Limits
-    from migrate_ext.project.config import Config
+    from migrate_ext.plans.key import Functions, Items
     from migrate_ext.project.environment import Settings
     from migrate_ext.project.options import Options
     from migrate_ext.project.scripts import Scripts
 
-    # (line of the directive, statement); line -1: "autocommit" or "transaction"
-    Items: TypeAlias = list[tuple[int, str]]
-    # (revision, is an upgrade) -> (hash of the revision's file, items)
-    Functions: TypeAlias = dict[tuple[str, bool], tuple[str, Items]]
-
-# Options of configure() that rendering does not see, and that a run on our own session respects.
-_HARMLESS = frozenset(
-    "alembic_module_prefix autogenerate_plugins compare_server_default compare_type include_name "
-    "include_object include_schemas process_revision_directives render_as_batch render_item "
-    "sqlalchemy_module_prefix template_args transaction_per_migration user_module_prefix "
-    "version_table version_table_pk version_table_schema downgrade_token upgrade_token".split()
-)
 # The oldest server for which SQLAlchemy renders the same as for the newest.
 _OLDEST_SERVER = 120000
 _EXISTS = "42P07"  # SQLSTATE: a relation of that name
 _POSITION = ord("P")  # PG_DIAG_STATEMENT_POSITION
 # Statements sent together: so many are confirmed before "Running upgrade ..." appears for them.
-_PART = 128
-
-
-def path_of(config: Config) -> str:
-    """The plan file: beside the first folder of revisions, ``versions.plan``."""
-    return config.version_locations(config.script_location())[0] + ".plan"
-
-
-def setting_keys(settings: Settings) -> list[str]:
-    """What ``env.py`` named, as lines to compare.
-
-    Raises :class:`~migrate_ext.errors.Declined` for an option that may reach the SQL, or the run.
-    """
-    keys = [f"migrate_ext {__version__}"]
-    keys += [f"metadata {settings.metadata!r}", f"models {settings.models!r}"]
-    for name, value in sorted(settings.configure.items()):
-        if name not in _HARMLESS:
-            raise errors.Declined(f"the option {name}")
-        keys.append(f"option {name} {_literal(value)}")
-    return keys
-
-
-def _literal(value: object) -> str:
-    if value is None or isinstance(value, (str, int)):
-        return repr(value)
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join([_literal(part) for part in value]) + "]"
-    return type(value).__name__  # a function, which rendering does not see
-
-
-def folder_hash_text(path: str) -> str:
-    """What a key says of a package's folder: its modules. A new one may be imported by the others."""
-    names = sorted(name for name in os.listdir(path) if name.endswith(".py") or "." not in name)
-    return " ".join(names).replace("__pycache__", "").replace("\n", "?")
-
-
-def installed() -> dict[str, str]:
-    """Normalised names of installed packages and the folders that tell their versions."""
-    found: dict[str, str] = {}
-    for place in sys.path:
-        try:
-            names = os.listdir(place or os.curdir)
-        except OSError:
-            continue
-        for name in names:
-            if name.endswith((".dist-info", ".egg-info")):
-                found.setdefault(name.partition("-")[0].lower(), name)
-    return found
-
-
-def reason_stale(keys: list[str], settings: list[str], base: str) -> str | None:
-    """None when `keys`, of a plan file, hold here and now; else which does not.
-
-    settings: those of :func:`setting_keys`. base: the folder that paths in `keys` start from.
-    """
-    packages: dict[str, str] | None = None
-    mine: list[str] = []
-    files: list[str] = []
-    hashes: list[str] = []
-    for key in keys:
-        kind, _, rest = key.partition(" ")
-        if kind == "package":
-            if packages is None:
-                packages = installed()
-            if packages.get(rest.partition("-")[0].lower()) != rest:
-                return f"another version than {rest}"
-        elif kind == "file":
-            hash_, _, path = rest.partition(" ")
-            files.append(path)
-            hashes.append(hash_)
-        elif kind == "folder":
-            path, _, names = rest.partition(": ")
-            try:
-                if folder_hash_text(os.path.join(base, path)) != names:
-                    return f"{path} has other modules"
-            except OSError:
-                return f"{path} is gone"
-        else:
-            mine.append(key)
-    if mine != settings:
-        return "other settings in env.py, or another migrate_ext"
-    for path, hash_, now in zip(
-        files, hashes, _core.hash_files([os.path.join(base, path) for path in files]), strict=True
-    ):
-        if hash_ != now:
-            return f"{path} was changed"
-    return None
-
-
-def load(config: Config, settings: Settings) -> Functions | str:
-    """The functions of the plan file, or why it is not used."""
-    path = path_of(config)
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except FileNotFoundError:
-        return "none"
-    except OSError as error:
-        return str(error)
-    try:
-        keys, functions = _core.read_plan(data)
-        stale = reason_stale(keys, setting_keys(settings), os.path.dirname(path))
-    except (ValueError, errors.Declined) as error:
-        return str(error)
-    return functions if stale is None else stale
+_SEGMENT = 128
 
 
 class Step:
@@ -436,7 +310,7 @@ class Runner:
     def _add(self, sql: str, step: Step, line: int, expected: str | None) -> None:
         self.added += 1
         self.waiting.append((sql, step, line, expected))
-        if len(self.waiting) >= _PART:
+        if len(self.waiting) >= _SEGMENT:
             self.flush()
 
     def flush(self) -> None:

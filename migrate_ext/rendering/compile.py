@@ -30,12 +30,12 @@ from migrate_ext.direct import reading as commands
 from migrate_ext.dropin.environment import metadata_of
 from migrate_ext.dropin.foreign import foreign_rendering, with_standard_strings
 from migrate_ext.execution import plain
-from migrate_ext.plans import run as plans
+from migrate_ext.plans import key
 from migrate_ext.project import scripts
 from migrate_ext.project.environment import Settings
 
 if TYPE_CHECKING:
-    from migrate_ext.plans.run import Items
+    from migrate_ext.plans.key import Items
 
 _HEAD = """\
 migrate_ext plan 1
@@ -234,7 +234,7 @@ def _inputs(before: set[str], base: str) -> list[str]:
             files[os.path.relpath(path, base)] = path
             if os.path.basename(path) == "__init__.py":
                 folder = os.path.dirname(path)
-                folders[os.path.relpath(folder, base)] = plans.folder_hash_text(folder)
+                folders[os.path.relpath(folder, base)] = key.folder_hash_text(folder)
     hashes = _core.hash_files(list(files.values()))
     keys = [f"package {name}" for name in sorted(_versions(packages))]
     keys += sorted(f"folder {path}: {names}" for path, names in folders.items())
@@ -246,7 +246,7 @@ def _inputs(before: set[str], base: str) -> list[str]:
 def _versions(modules: set[str]) -> set[str]:
     """The folders that tell the versions of the distributions of top-level modules."""
     owners = importlib.metadata.packages_distributions()
-    installed = plans.installed()
+    installed = key.installed()
     found: set[str] = set()
     for module in modules:
         for owner in owners.get(module, ()):
@@ -331,10 +331,10 @@ def _text(keys: list[str], revisions: list[tuple[str, str, list[Compiled]]]) -> 
 
 def compile_project(run: direct.Run, settings: Settings) -> None:
     """The command. Raises ``CommandError`` with ``--check`` when the file is not up to date."""
-    path = plans.path_of(run.config)
+    path = key.path_of(run.config)
     base = os.path.dirname(path)
     try:
-        keys = plans.setting_keys(settings)
+        keys = key.setting_keys(settings)
     except errors.Declined as reason:
         raise errors.CommandError(f"nothing can be compiled here: {reason}") from None
     found = scripts.Scripts(run.config)

@@ -238,12 +238,12 @@ class Project:
 
     def plan_file(self) -> str | None:
         """The path of the compiled plans, if the project has any."""
-        from migrate_ext.plans import run as plans
+        from migrate_ext.plans import key
         from migrate_ext.project.config import Config
 
         with self._inside():
             try:
-                path = os.path.abspath(plans.path_of(Config(self.ini, self.toml, "alembic")))
+                path = os.path.abspath(key.path_of(Config(self.ini, self.toml, "alembic")))
             except errors.Declined:
                 return None  # a configuration that is Alembic's to read has no plans
         return path if os.path.exists(path) else None

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from project import Project
 
-from migrate_ext.plans import run as plans
+from migrate_ext.plans import key
 from migrate_ext.project.config import Config
 from migrate_ext.project.environment import Settings
 
@@ -260,7 +260,7 @@ def test_whatever_it_was_made_from_is_compared(pair: Pair, monkeypatch: pytest.M
     def answer(**changes: object) -> str:
         named: dict[str, Any] = {**ENVIRONMENT, **changes}
         environment = Settings("X", named["metadata"], named["models"], named["configure"])
-        found = plans.load(Config("alembic.ini", "pyproject.toml", "alembic"), environment)
+        found = key.load(Config("alembic.ini", "pyproject.toml", "alembic"), environment)
         return found if isinstance(found, str) else "used"
 
     assert answer() == "used"
