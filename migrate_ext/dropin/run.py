@@ -27,7 +27,8 @@ from migrate_ext.dropin import transactions as runs
 from migrate_ext.dropin.lease import ConnectionLease
 from migrate_ext.dropin.originals import originals
 from migrate_ext.execution import drivers, plain, plain_bytecode
-from migrate_ext.execution.executor import Executor, SourceLocation, note
+from migrate_ext.execution.executor import Executor, note
+from migrate_ext.execution.statement import SourceLocation
 from migrate_ext.execution.timing import Times
 
 # Characters of a text that is sent as Alembic sends it: a script of many statements, which no batch takes, and

@@ -205,7 +205,7 @@ class Runner:
             raise errors.CommandError(lock.LOST)
 
     def _commit(self, step: Step | None, *, half_done: bool = False) -> None:
-        """Commit what was sent, if all of it was: as :class:`migrate_ext.execution.executor.Ledger`.
+        """Commit what was sent, if all of it was: as :class:`migrate_ext.execution.statement.Ledger`.
 
         step: None for the last one of the run; else the session has the lock again. half_done: it is
         committed by `step`, in its middle.

@@ -63,14 +63,14 @@ class Check(pytest.Function):
         return self.path, None, f"migrations: {self.name}"
 
     def runtest(self) -> None:
-        from migrate_ext.testing import checks
+        from migrate_ext.testing import ground
 
         failure = reason = None
         try:
             super().runtest()
-        except checks.Skipped as skipped:
+        except ground.Skipped as skipped:
             reason = str(skipped)
-        except checks.Failed as failed:
+        except ground.Failed as failed:
             failure = f"{failed}\nagain: pytest '{self.nodeid}'"
         if reason is not None:
             pytest.skip(reason)

@@ -67,7 +67,7 @@ class Session:
 
     def _migrated(self) -> str:
         """As :meth:`Templates.clone`; an error of a migration fails the test in a few lines."""
-        from migrate_ext.testing.checks import told
+        from migrate_ext.testing.ground import told
 
         try:
             return self.templates.clone("heads", seeded=True)

@@ -15,6 +15,7 @@ from migrate_ext import _core
 from migrate_ext.dropin import run
 from migrate_ext.errors import InternalError
 from migrate_ext.execution import executor
+from migrate_ext.execution import statement as statements
 from migrate_ext.plans import run as plans
 
 LOST = "CREATE TABLE lost"
@@ -110,7 +111,7 @@ def test_what_the_executor_takes_and_forgets_is_not_committed(
 ) -> None:
     submit = executor.Executor._submit
 
-    def take(self: executor.Executor, statement: executor.Statement, sql: str) -> bool:
+    def take(self: executor.Executor, statement: statements.Statement, sql: str) -> bool:
         return sql.startswith(LOST) or submit(self, statement, sql)
 
     monkeypatch.setattr(executor.Executor, "_submit", take)
