@@ -14,7 +14,7 @@ import os
 import sys
 
 from migrate_ext import errors
-from migrate_ext.project.options import Options
+from migrate_ext.project.config import Options
 
 TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:

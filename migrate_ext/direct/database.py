@@ -17,7 +17,7 @@ from migrate_ext import _core, errors
 from migrate_ext.direct import reading
 from migrate_ext.execution import libpq
 from migrate_ext.locking.version_table import VersionTable, change_rows
-from migrate_ext.project import database_url, environment, logs
+from migrate_ext.project import environment, logs
 from migrate_ext.project.scripts import Scripts, command_errors
 
 TYPE_CHECKING = False  # typing's own costs its import
@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from migrate_ext.plans.key import Items
-    from migrate_ext.project.config import Config
+    from migrate_ext.project.config import Config, Options
     from migrate_ext.project.environment import Settings
-    from migrate_ext.project.options import Options
 
     ShowPlan: TypeAlias = Callable[["Run", VersionTable, Settings], None]
 
@@ -155,8 +154,8 @@ class Run:
         if options.command == "stamp" and "on_version_apply" in settings.configure:
             return "on_version_apply"
         logs.configure(self.config)
-        url = database_url.read(settings)
-        params = {**libpq.CONNECTION, **database_url.connection_params(settings, url)}
+        url = environment.database_url(settings)
+        params = {**libpq.CONNECTION, **environment.connection_params(settings, url)}
         connecting = Connecting(params)
         session, declined = None, ""
         try:
@@ -263,7 +262,7 @@ class Run:
             if options.command == "current":
                 if verbose:
                     shown = _core.redact_url(
-                        database_url.with_driver(url, database_url.default_driver()) or url
+                        environment.with_driver(url, environment.default_driver()) or url
                     )
                     place = f"Current revision(s) for {shown}:\n"
                 if "check_heads" in options.flags and set(heads) != set(scripts.graph.heads):

@@ -15,8 +15,7 @@ from migrate_ext.project.scripts import Scripts, command_errors
 
 TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:
-    from migrate_ext.project.config import Config
-    from migrate_ext.project.options import Options
+    from migrate_ext.project.config import Config, Options
 
 
 def text(options: Options, config: Config) -> str:

@@ -24,7 +24,7 @@ from migrate_ext.direct.database import Run
 from migrate_ext.dropin import script, stand_in
 from migrate_ext.dropin.foreign import foreign_rendering
 from migrate_ext.execution import libpq
-from migrate_ext.project import database_url, scripts
+from migrate_ext.project import environment, scripts
 from migrate_ext.project.environment import Settings
 
 
@@ -157,7 +157,7 @@ def _engine_url(settings: Settings) -> sqlalchemy.URL:
     """The URL for ``create_engine``; without a driver in it, one that is installed."""
     name = settings.url_variable
     try:
-        url = make_url(database_url.read(settings))
+        url = make_url(environment.database_url(settings))
     except (sqlalchemy.exc.ArgumentError, ValueError) as error:
         # SQLAlchemy's text may quote the URL, and with it the password.
         raise errors.CommandError(f"{name} is not a URL; expected {errors.URL_FORM}") from error
@@ -166,7 +166,7 @@ def _engine_url(settings: Settings) -> sqlalchemy.URL:
             f"{name} is for {url.get_backend_name()}; this environment needs PostgreSQL: "
             f"{errors.URL_FORM}"
         )
-    drivername = database_url.with_driver(f"{url.drivername}://", url.get_driver_name())
+    drivername = environment.with_driver(f"{url.drivername}://", url.get_driver_name())
     if drivername is None:
         raise errors.CommandError(
             "no PostgreSQL driver is installed; pip install 'psycopg[binary]'"

@@ -11,8 +11,8 @@ TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:
     from migrate_ext.locking.limits import Limits
     from migrate_ext.plans.key import Functions, Items
+    from migrate_ext.project.config import Options
     from migrate_ext.project.environment import Settings
-    from migrate_ext.project.options import Options
     from migrate_ext.project.scripts import Scripts
 
 # The oldest server for which SQLAlchemy renders the same as for the newest.

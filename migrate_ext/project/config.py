@@ -15,6 +15,7 @@ from migrate_ext.project import ini
 
 TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from configparser import ConfigParser
     from typing import Any
 
@@ -234,3 +235,22 @@ def default_files(named: list[str]) -> tuple[str, str]:
         else:
             named_ini = name
     return named_ini or ini, named_toml or toml  # one that is named '' is none, as in Alembic
+
+
+class Options:
+    """What was asked for: ``command``, ``arguments``; ``flags``, ``values`` by Alembic's names."""
+
+    def __init__(self, argv: Sequence[str], prog: str) -> None:
+        self.argv = list(argv)
+        self.prog = prog
+        self.config: list[str] = []
+        self.section = "alembic"
+        self.raiseerr = False
+        self.quiet = False
+        self.command = ""
+        self.arguments: list[str] = []
+        self.flags: set[str] = set()
+        self.values: dict[str, str] = {}
+
+    def value(self, name: str) -> str | None:
+        return self.values.get(name)

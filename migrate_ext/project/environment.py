@@ -1,6 +1,11 @@
-"""What a thin ``env.py`` says: see :func:`migrate_ext.environment`."""
+"""What a thin ``env.py`` says (:func:`migrate_ext.environment`), and the database's URL, which it names."""
 
 from __future__ import annotations
+
+import os
+import sys
+
+from migrate_ext import _core, errors
 
 TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:
@@ -24,3 +29,62 @@ class Settings:
 
 # What :func:`migrate_ext.environment` hands its settings to, while a direct command executes env.py.
 serve: Callable[[Settings], None] | None = None
+
+
+def connection_params(settings: Settings, url: str) -> dict[str, str]:
+    try:
+        return _core.parse_url(url)
+    except ValueError as error:
+        raise errors.CommandError(
+            f"{settings.url_variable}: {error}; expected {errors.URL_FORM}"
+        ) from error
+
+
+def database_url(settings: Settings) -> str:
+    """The URL from the environment, in SQLAlchemy's spelling."""
+    name = settings.url_variable
+    url = (os.environ.get(f"DIRECT_{name}") or os.environ.get(name, "")).strip()
+    if not url:
+        raise errors.CommandError(
+            f"{settings.url_variable} is not set; give the database's URL, for example "
+            f"{settings.url_variable}={errors.URL_FORM}"
+        )
+    scheme, separator, rest = url.partition("://")
+    if rest.replace("?", "/").replace("#", "/").partition("/")[0].count("@") > 1:
+        # libpq would take the end of the password for the host, and print it.
+        raise errors.CommandError(
+            f"{settings.url_variable} has more than one '@' before the host; "
+            "in a user name or a password write it as %40"
+        )
+    if separator and scheme.split("+")[0] == "postgres":
+        return "postgresql" + scheme[len("postgres") :] + separator + rest
+    return url
+
+
+def with_driver(url: str, default: str) -> str | None:
+    """A PostgreSQL URL for SQLAlchemy, with a driver that is installed if it names none and the
+    `default` is not; None where no driver is.
+    """
+    scheme, _, rest = url.partition("://")
+    if "+" in scheme:
+        return url
+    for driver in (default, "psycopg", "psycopg2"):
+        if _is_importable(driver):
+            return url if driver == default else f"{scheme}+{driver}://{rest}"
+    return None
+
+
+def _is_importable(package: str) -> bool:
+    """As ``importlib.util.find_spec``, which costs its import, for a package in a folder."""
+    if package in sys.modules:
+        return sys.modules[package] is not None
+    return any(os.path.isfile(os.path.join(place, package, "__init__.py")) for place in sys.path)
+
+
+def default_driver() -> str:
+    """SQLAlchemy's, by its version, without importing it."""
+    for place in sys.path:
+        for name in os.listdir(place or os.curdir) if os.path.isdir(place or os.curdir) else ():
+            if name.lower().startswith("sqlalchemy-2.0."):
+                return "psycopg2"
+    return "psycopg"

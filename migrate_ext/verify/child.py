@@ -126,14 +126,14 @@ def _guard_environment(module: "_t.Any") -> None:
 
 def _guard_url(module: "_t.Any") -> None:
     """The sessions of ``migrate-ext`` itself, and the engine of a thin ``env.py``."""
-    read = module.read
+    database_url = module.database_url
 
     def guarded(settings: "_t.Any") -> str:
-        url: str = read(settings)
+        url: str = database_url(settings)
         _check(module._core.parse_url(url).get("dbname"))
         return url
 
-    module.read = guarded
+    module.database_url = guarded
 
 
 def _change_options(module: "_t.Any") -> None:
@@ -170,7 +170,7 @@ class _AfterImport:
         "asyncpg": _guard_driver,
         # By now `alembic.context` has its proxies, and the runtime is installed.
         "alembic.command": _guard_environment,
-        "migrate_ext.project.database_url": _guard_url,
+        "migrate_ext.project.environment": _guard_url,
     }
 
     @classmethod

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from project import ROOT
 
 from migrate_ext.errors import CommandError, Declined
-from migrate_ext.project import config, database_url
+from migrate_ext.project import config, environment
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -295,8 +295,7 @@ def test_a_url_without_a_driver_is_shown_with_the_one_that_is_used(
     if missing:
         monkeypatch.delitem(sys.modules, missing, raising=False)
     monkeypatch.setattr(sys, "path", [str(tmp_path), "", str(tmp_path / "nowhere")])
-    assert database_url.with_driver("postgresql://h/d", database_url.default_driver()) == shown
+    assert environment.with_driver("postgresql://h/d", environment.default_driver()) == shown
     assert (
-        database_url.with_driver("postgresql+asyncpg://h/d", "psycopg")
-        == "postgresql+asyncpg://h/d"
+        environment.with_driver("postgresql+asyncpg://h/d", "psycopg") == "postgresql+asyncpg://h/d"
     )

@@ -12,10 +12,10 @@ from project import ROOT, Project
 READING = set(
     "__future__ migrate_ext migrate_ext._core migrate_ext.cli migrate_ext.cli.command_line migrate_ext.direct migrate_ext.direct.reading "
     "migrate_ext.project migrate_ext.project.config "
-    "migrate_ext.errors migrate_ext.project.ini migrate_ext.project.scripts migrate_ext.project.options".split()
+    "migrate_ext.errors migrate_ext.project.ini migrate_ext.project.scripts".split()
 )
 CONNECTING = READING | set(
-    "migrate_ext.direct.database migrate_ext.project.environment migrate_ext.execution migrate_ext.execution.libpq migrate_ext.project.logs migrate_ext.project.database_url "
+    "migrate_ext.direct.database migrate_ext.project.environment migrate_ext.execution migrate_ext.execution.libpq migrate_ext.project.logs "
     "migrate_ext.locking migrate_ext.locking.version_table".split()
 )
 
