@@ -48,7 +48,7 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
     try:
         with (
             _terminable(run_lock.connection),
-            _unseen(run_lock.connection, listeners),
+            _unseen(run_lock.connection, listeners or run_lock.connection.engine._has_events),
             _seen(run_lock),
         ):
             _repeat(context, run_lock, migrate)
