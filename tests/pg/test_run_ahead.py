@@ -623,3 +623,21 @@ def test_an_impl_that_is_patched_on_the_object_sees_every_directive(lab: Lab) ->
         assert [text for text in seen if "CREATE TABLE t" in text] == [
             f"CREATE TABLE t{n} ()" for n in range(3)
         ]
+
+
+@pytest.mark.parametrize("on", ["connection", "engine"])
+def test_with_a_listener_an_error_has_the_text_that_alembic_gives_it(lab: Lab, on: str) -> None:
+    """SQLAlchemy leaves empty parameters out of an error wherever somebody listens."""
+
+    def listen(connection: sqlalchemy.Connection) -> None:
+        target = connection if on == "connection" else connection.engine
+        event.listen(target, "after_cursor_execute", lambda *_: None)
+
+    for body in (
+        'op.execute(":x")',
+        'op.execute("SELECT 1/0")',
+        "op.get_bind().execute(sa.text(':x'))",
+    ):
+        lab.write(["op.create_table('t', sa.Column('a', sa.Integer))", body])
+        lab.connected = listen
+        assert lab.agree().raised

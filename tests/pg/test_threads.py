@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -122,8 +123,11 @@ print(cursor.fetchall(), own.query("SELECT count(*) FROM kept"), own.in_transact
 def test_a_child_leaves_the_sessions_of_its_parent_alone(
     database_url: str, driver: str, child: str
 ) -> None:
+    # What the child leaves alone is a leak in it: a build that looks for leaks need not tell of it.
+    options = f"{os.environ.get('ASAN_OPTIONS', '')}:detect_leaks=0"
     done = subprocess.run(
         [sys.executable, "-c", FORK, database_url, driver, child],
+        env={**os.environ, "ASAN_OPTIONS": options},
         capture_output=True,
         text=True,
         timeout=30,
