@@ -1,10 +1,11 @@
-"""Commands that run ``env.py``, without Alembic as long as no SQL must be rendered.
+"""Commands that run ``env.py`` and need no Alembic, as long as no SQL must be rendered.
 
-``current`` (and what else shows the database's revision), ``stamp``, and ``upgrade`` /
-``downgrade`` with nothing to do are answered here: one session of our own, the heads, the graph.
-When migrations have to run, the session is closed and :mod:`migrate_ext.dropin.run` goes on in the same
-process. Each follows the function of its name in ``alembic/command.py`` and
-``MigrationContext.run_migrations`` (read in 1.20.1).
+``current`` (and whatever else shows the database's revision), ``stamp``, and ``upgrade`` and
+``downgrade`` with nothing to run, or with a compiled plan, are answered here: one session of our own,
+the version rows, the graph. When migrations must be rendered, :meth:`Run.answer` returns the reason,
+and :mod:`migrate_ext.cli.command_line` continues with Alembic in the same process. Each command
+follows the function of its name in ``alembic/command.py`` and ``MigrationContext.run_migrations``
+(read in 1.20.1).
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""The commands that the C core serves.
+"""Commands that only read revision files: ``history``, ``heads``, ``branches``, ``show``.
 
-``history``, ``heads``, ``branches`` and ``show`` answer from the revision files. ``current``,
-``stamp``, ``upgrade`` and ``downgrade`` run the project's ``env.py``, which hands over to
-:mod:`migrate_ext.project.environment`. Each does what the function of the same name in ``alembic/command.py``
-does (read in 1.20.1), and prints the same.
+Each prints what the function of its name in ``alembic/command.py`` prints (read in 1.20.1). Where
+one also shows the database's revision, :mod:`migrate_ext.direct.database` calls the functions here.
 """
 
 from __future__ import annotations

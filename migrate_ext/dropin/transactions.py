@@ -1,4 +1,4 @@
-"""The seam to the transactions of Alembic's ``MigrationContext``: where the lock is taken and given
+"""The transactions of Alembic's ``MigrationContext``: where the lock is taken and given
 back, what is repeated, and what is told of a run that failed.
 
 Touches private names of ``alembic/runtime/migration.py`` (read in 1.13 and 1.20.1).
@@ -139,7 +139,7 @@ def _watch(context: MigrationContext, run_lock: RunLock) -> None:
 
 @contextmanager
 def _seen(run_lock: RunLock) -> Iterator[None]:
-    """Within this block `guard` sees what becomes of each COMMIT."""
+    """Within this block `run_lock` sees what becomes of each COMMIT."""
     run_lock.connection.__dict__["_commit_impl"] = run_lock.commit
     try:
         yield

@@ -7,7 +7,7 @@ from outside keeps its order: "Running upgrade a -> b" is held until what went b
 a warning first waits for it, and so does whatever needs the driver's connection. Any other
 migration starts with nothing waiting and runs as under Alembic, statement by statement.
 
-Private names of Alembic and SQLAlchemy are the seam's: what this module needs of them it is given.
+Private names of Alembic and SQLAlchemy belong to ``dropin``, which passes what this module needs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _LOGGER = logging.getLogger("alembic.runtime.migration")
 
 
 class Lease(Protocol):
-    """How the seam keeps others from a connection that is ours for the moment."""
+    """Keeps others from a connection while its statements are in flight."""
 
     def take(self) -> None:
         """From here on, whoever needs the driver's connection calls :meth:`Executor.sync`."""

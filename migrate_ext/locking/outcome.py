@@ -1,8 +1,7 @@
-"""What became of a run of migrations that did not come to its end: what is told of it, and how it is
-told to stop.
+"""What is said of a run of migrations that failed, and how a run is told to stop.
 
-Used around Alembic's runs (:mod:`migrate_ext.dropin.transactions`) and our own (:mod:`migrate_ext.plans.run`,
-:mod:`migrate_ext.direct.database`); it imports next to nothing.
+Used around Alembic's runs (:mod:`migrate_ext.dropin.transactions`) and our own
+(:mod:`migrate_ext.plans.run`, :mod:`migrate_ext.locking.version_table`); imports next to nothing.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ transaction through the driver's cursor, because the driver owns BEGIN.
 
 Behind a pooler that shares sessions (found by the server's process id, see ``csrc/pq/lock.h``),
 every transaction takes the transaction's lock, and the heads are read again.
+
+Longer than other files: each method of the one class reads and writes the state of the one lock.
 """
 
 from __future__ import annotations
