@@ -1,4 +1,4 @@
-"""Histories that go in circles: Alembic walks them where it can, and for ever where it cannot.
+"""Histories with cycles: Alembic walks some of them, and loops forever on the rest.
 
 Alembic refuses most circles when it builds its map, but not one with a way in and a way out. Its
 sort of such a history ends unless two revisions of one circle are current heads at a time: each

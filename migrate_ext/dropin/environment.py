@@ -1,4 +1,4 @@
-"""What a thin ``env.py`` does when Alembic runs it, and what a direct command has Alembic go on with."""
+"""Runs a thin ``env.py`` under Alembic, and gives Alembic what a direct command has already read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose code, if anybody's but Alembic's and SQLAlchemy's, would see a directive, a statement, or change it.
+"""Finds code other than Alembic's and SQLAlchemy's that would see or change a directive or a statement.
 
 Private names of both are read here (Alembic 1.13 and 1.20.1, SQLAlchemy 2.0 and 2.1).
 """

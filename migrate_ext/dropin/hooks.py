@@ -1,4 +1,4 @@
-"""What of ours stands in whose place in Alembic's classes, over which versions, and how it gets there and out again.
+"""Table of monkey-patches for Alembic's classes, the Alembic versions they fit, and how to install them.
 
 Imported while Alembic is (:mod:`migrate_ext.plugin`), by every program that uses it: so the part that executes SQL comes with
 :mod:`migrate_ext.dropin.run` only when something is run. Classes are patched in place: Alembic's names, what has been imported from

@@ -1,4 +1,4 @@
-"""Keeps others from the driver's connection while statements are in flight on it."""
+"""Lease of the driver's connection: nobody else uses it while statements are in flight."""
 
 from __future__ import annotations
 

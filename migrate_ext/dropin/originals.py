@@ -1,4 +1,4 @@
-"""Alembic's own methods, in whose place ours stand (:mod:`migrate_ext.dropin.hooks`)."""
+"""Alembic's own methods that :mod:`migrate_ext.dropin.hooks` replaces."""
 
 from __future__ import annotations
 

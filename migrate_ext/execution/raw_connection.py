@@ -1,4 +1,4 @@
-"""One driver's connection, past SQLAlchemy: its autobegin, its listeners.
+"""A driver's connection, used without SQLAlchemy: no autobegin, no listeners.
 
 Over the driver's own ``PGconn`` (psycopg, psycopg2), or asyncpg's connection.
 """

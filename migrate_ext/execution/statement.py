@@ -1,4 +1,4 @@
-"""Statements on their way, where they come from, and the count that none was lost."""
+"""Statements in flight, the source location of each, and the ledger that shows that none was lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What SQLAlchemy tells of one connection, passed on to whoever watches it."""
+"""SQLAlchemy's events of one connection, passed on to a watcher."""
 
 from __future__ import annotations
 

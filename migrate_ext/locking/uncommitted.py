@@ -1,4 +1,4 @@
-"""Warns of migrations that ran to their end, and that nobody committed.
+"""Warns of migrations that ran to their end but were not committed.
 
 Alembic commits only a transaction that it has begun. Where ``env.py`` has begun it, by executing
 something before ``context.configure()``, or where a migration has called ``commit()``, the run ends

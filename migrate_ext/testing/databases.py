@@ -1,4 +1,4 @@
-"""Databases on one server: made, cloned and dropped, so that nothing stays behind, whoever dies.
+"""Databases on one server: created, cloned and dropped, with nothing left behind if a process is killed.
 
 Every name tells its kind: ``migrate_ext_t_<key>`` is a template, ``migrate_ext_c_<place>_<owner>_<n>`` a database of
 one process (a clone, or a template that is being built). An owner holds an advisory lock on its number for as long as it is

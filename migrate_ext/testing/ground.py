@@ -1,4 +1,4 @@
-"""The database on which checks move through the history, statement by statement where they must; and how they fail."""
+"""The database on which checks move through the history, and the ways in which a check fails."""
 
 from __future__ import annotations
 
