@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def command_line(argv: Sequence[str], prog: str, *, plain: bool = False) -> None:
     """Run Alembic's own command line in this process; raises what the command raises.
 
-    argv, prog: as for :func:`migrate_ext.cli.command_line`. plain: without the executor.
+    argv, prog: as for :func:`migrate_ext.cli.main`. plain: without the executor.
     """
     line = CommandLine(prog=prog)
     if not plain:

@@ -19,7 +19,7 @@ from migrate_ext.project.config import Options
 TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from migrate_ext.direct.database import Run
     from migrate_ext.locking.version_table import VersionTable
@@ -238,14 +238,18 @@ def run(line: CommandLine, prog: str) -> None:
             return
     if "plan" in line.flags or line.command == "compile":
         raise errors.CommandError(f"this needs migrate_ext's own way: {declined}")
+    _alembic(f"command line: {declined}").command_line(line.argv, prog, plain=off)
+
+
+def _alembic(reason: str) -> Any:
+    """Alembic's command line, whose import brings Alembic and SQLAlchemy. reason: why, to be counted."""
     from migrate_ext import counters
     from migrate_ext.project import logs
 
-    counters.plain(f"command line: {declined}")
+    counters.plain(reason)
     with logs.importing_alembic():
-        from migrate_ext.cli import alembic  # imports Alembic and SQLAlchemy: only where needed
-
-    alembic.command_line(line.argv, prog, plain=off)
+        from migrate_ext.cli import alembic
+    return alembic
 
 
 def prepare(options: Options) -> Callable[[], None]:
@@ -277,16 +281,8 @@ def _serve(run: Run, settings: Settings) -> None:
         compiling.compile_project(run, settings)
         return
     reason = run.answer(settings, _show_plan)
-    if reason is None:
-        return
-    from migrate_ext import counters
-    from migrate_ext.project import logs
-
-    counters.plain(f"{run.options.command}: {reason}")
-    with logs.importing_alembic():
-        from migrate_ext.cli import alembic  # imports Alembic and SQLAlchemy
-
-    alembic.go_on(run, settings)
+    if reason is not None:
+        _alembic(f"{run.options.command}: {reason}").go_on(run, settings)
 
 
 def _show_plan(run: Run, table: VersionTable, settings: Settings) -> None:
@@ -352,14 +348,12 @@ def main(argv: Sequence[str] | None = None, prog: str = "migrate-ext") -> int:
         if stop.code is None or isinstance(stop.code, int):
             return (stop.code or 0) & 0xFF
         raise
-    except errors.CoreMissing as error:
-        if line is not None and line.raiseerr:
-            raise
-        sys.stderr.write(f"FAILED: {error}\n")  # report needs the core, too
-        return 1
     except BaseException as error:
         if line is not None and line.raiseerr:
             raise
+        if isinstance(error, errors.CoreMissing):  # which the report needs, too
+            sys.stderr.write(f"FAILED: {error}\n")
+            return 1
         from migrate_ext.cli import report  # only when something is wrong
 
         return report.report(error, quiet=line is not None and line.quiet)

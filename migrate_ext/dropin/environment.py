@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 from alembic import context as alembic_context
@@ -20,12 +20,14 @@ from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.pool import NullPool
 
 from migrate_ext import errors
-from migrate_ext.direct.database import Run
 from migrate_ext.dropin import script, stand_in
 from migrate_ext.dropin.foreign import foreign_rendering
 from migrate_ext.execution import libpq
 from migrate_ext.project import environment, scripts
 from migrate_ext.project.environment import Settings
+
+if TYPE_CHECKING:
+    from migrate_ext.direct.database import Run
 
 
 @contextmanager

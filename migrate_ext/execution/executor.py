@@ -233,18 +233,14 @@ class Executor(logging.Filter):
             await_only(_drained(self.session))
         finally:
             self.session.drain(True)  # nothing is left to do, unless that was interrupted, too
-            self._queue.clear()
-            if self._unsettled:
-                self._give_back()
-                self._tell_driver(failed=True)
+            self._clear()
 
     def abandon(self) -> None:
         """Cancel and forget what is in flight: an exception is on its way."""
         self._queue.clear()
         if self._unsettled:
             self.session.abandon()
-            self._give_back()
-            self._tell_driver(failed=True)
+        self._clear()
 
     def _advance(self, step: Callable[[], list[tuple[str, int]]]) -> None:
         try:
@@ -303,6 +299,13 @@ class Executor(logging.Filter):
             _LOGGER.handle(record)
         finally:
             self._emitting = False
+
+    def _clear(self) -> None:
+        """Forget what was in flight, of which nothing is any more: an exception is on its way."""
+        self._queue.clear()
+        if self._unsettled:
+            self._give_back()
+            self._tell_driver(failed=True)
 
     def _give_back(self) -> None:
         self._unsettled = self._unsettled_of_migrations = 0
