@@ -24,9 +24,11 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
+import psycopg.rows
 
 WAYS = ("alembic", "migrate_ext")
 ALL_WAYS = (*WAYS, "compiled")
@@ -537,6 +539,7 @@ class Pooler:
         assert program is not None
         parts = urlsplit(url)
         self.url = url
+        self.size = size
         self.folder = Path(tempfile.mkdtemp(prefix="migrate_ext-pooler-", dir="/tmp"))
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = int(probe.getsockname()[1])
@@ -580,11 +583,28 @@ class Pooler:
         (self.folder / "pid").unlink(missing_ok=True)
         self.start()
 
-    def admin(self, command: str) -> None:
-        """``PAUSE`` waits for the open transactions; until ``RESUME`` no other begins."""
+    def pause(self, database: str, seconds: float) -> None:
+        """``PAUSE`` waits for the open transactions; until ``RESUME`` no other begins.
+
+        Not while a session of the database's pool is still to log in: pgbouncer 1.18 takes its end for a server that
+        lets nobody in, and turns its clients away for ``server_login_retry``.
+        """
+        deadline = time.monotonic() + 60
+        with self._admin() as admin:
+            while True:
+                pools = [row for row in admin.execute("SHOW POOLS") if row["database"] == database]
+                if sum(row["sv_active"] + row["sv_idle"] for row in pools) == self.size:
+                    break
+                assert time.monotonic() < deadline, pools
+                time.sleep(0.005)
+            admin.execute("PAUSE")
+            time.sleep(seconds)
+            admin.execute("RESUME")
+
+    def _admin(self) -> psycopg.Connection[dict[str, Any]]:
         url = with_port(bare(self.url), self.port).rpartition("/")[0] + "/pgbouncer"
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(command)
+        rows = psycopg.rows.dict_row
+        return psycopg.connect(url, autocommit=True, prepare_threshold=None, row_factory=rows)
 
     def close(self) -> None:
         self.process.terminate()

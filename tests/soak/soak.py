@@ -669,9 +669,7 @@ def paused(soak: Soak) -> str:
                 commands = [project.start("upgrade", "head", url=url) for _ in range(4)]
                 for _ in range(dice.randint(1, 4)):
                     time.sleep(dice.uniform(0, 0.2))
-                    pooler.admin("PAUSE")
-                    time.sleep(dice.uniform(0, 0.2))
-                    pooler.admin("RESUME")
+                    pooler.pause(project.url.rpartition("/")[2], dice.uniform(0, 0.2))
                     pauses += 1
                 for command in commands:
                     command.wait(300)
