@@ -89,7 +89,7 @@ def look() -> None:
             assert len(found.iterate("heads", "base")) == len(found)
         elif kind is _core.Session:
             with contextlib.suppress(RuntimeError):
-                [getattr(found, name) for name in ("unsettled", "closed", "in_transaction")]
+                [getattr(found, name) for name in ("pending", "closed", "in_transaction")]
 
 
 def change() -> None:
@@ -471,7 +471,7 @@ def of_sessions(url: str) -> dict[str, Calls]:
         names[name] = method(name)
     for name in ("close", "make_room", "abandon"):
         names[name] = method(name, before="submit")
-    for name in "in_transaction closed unsettled sent confirmed full writing".split():
+    for name in "in_transaction closed pending sent confirmed full writing".split():
         names[name] = state(name)
     for name in ("library_version", "server_version", "backend_pid", "socket"):
         names[name] = state(name)

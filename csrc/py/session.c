@@ -423,7 +423,7 @@ static PyMethodDef session_methods[] = {
 
 static PyGetSetDef session_getset[] = {
     {"in_transaction", (getter)get_in_transaction, NULL, NULL, NULL},
-    {"unsettled", (getter)get_pending, NULL,
+    {"pending", (getter)get_pending, NULL,
      "How many submitted statements have not given their results.", NULL},
     {"full", (getter)get_full, NULL, "More waits to be sent than should: make_room().", NULL},
     {"sent", (getter)get_sent, NULL, "Statements of batches that were handed to libpq.", NULL},

@@ -101,7 +101,7 @@ def _project(verbose: bool) -> Iterator[tuple[str, str]]:
     """What of the project in this folder takes which way. Executes nothing of it."""
     try:
         from migrate_ext import _core, errors
-        from migrate_ext.direct import database as direct
+        from migrate_ext.direct import database
         from migrate_ext.locking import limits
         from migrate_ext.project import config, scripts
     except ImportError:
@@ -126,7 +126,7 @@ def _project(verbose: bool) -> Iterator[tuple[str, str]]:
     env = os.path.join(location, "env.py")
     if not os.path.exists(env):
         kind = "there is none"
-    elif direct.is_thin(env):
+    elif database.is_thin(env):
         kind = "thin"
     else:
         kind = "classic: migrate-ext runs Alembic's commands, with batches"

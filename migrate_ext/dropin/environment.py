@@ -64,7 +64,7 @@ def instead_of_files(run: Run, settings: Settings) -> Iterator[None]:
             _run_environment(settings)
 
     def _settled(steps: list[Any]) -> list[Any]:
-        return stand_in.settled(steps, foreign_rendering() if run.planned else None)
+        return stand_in.confirm_plan(steps, foreign_rendering() if run.planned else None)
 
     from_config = AlembicScriptDirectory.from_config
     AlembicScriptDirectory.from_config = ScriptDirectory.from_config  # type: ignore[method-assign]

@@ -10,8 +10,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from migrate_ext import counters
-from migrate_ext.dropin import foreign
-from migrate_ext.dropin import transactions as runs
+from migrate_ext.dropin import foreign, transactions
 from migrate_ext.execution.executor import Executor
 from migrate_ext.locking.run_lock import RunLock
 
@@ -65,7 +64,7 @@ class ConnectionLease:
         )
 
     def _sync(self) -> bool:
-        if self.executor is None or not self.executor.unsettled:
+        if self.executor is None or not self.executor.pending:
             return False
         self.executor.sync()
         return True
@@ -98,8 +97,8 @@ class ConnectionLease:
     def _commit(self) -> None:
         if self.executor is not None:
             try:
-                in_flight = self.executor.unsettled
-                with runs.lock_retaken(self.run_lock) if in_flight else nullcontext():
+                in_flight = self.executor.pending
+                with transactions.lock_retaken(self.run_lock) if in_flight else nullcontext():
                     self.executor.sync_for_commit()
             except Exception:
                 # SQLAlchemy takes a COMMIT that failed for an end of the transaction.

@@ -22,8 +22,7 @@ from alembic.runtime.migration import (
 from sqlalchemy.engine import Connection, Dialect
 
 from migrate_ext import counters, errors
-from migrate_ext.dropin import foreign
-from migrate_ext.dropin import transactions as runs
+from migrate_ext.dropin import foreign, transactions
 from migrate_ext.dropin.lease import ConnectionLease
 from migrate_ext.dropin.originals import originals
 from migrate_ext.execution import drivers, plain, plain_bytecode
@@ -58,7 +57,7 @@ class _Run:
         self.is_watched = not context.impl.transactional_ddl or bool(
             context.on_version_apply_callbacks
         )
-        run_lock = runs.run_lock_of(context)
+        run_lock = transactions.run_lock_of(context)
         if run_lock is not None and run_lock.limits.verbose:
             executor.times = Times()
             self.is_watched = True
@@ -90,7 +89,7 @@ class _Run:
                 step.migration_fn = function
 
     def _are_there(self, steps: Iterable[Any]) -> bool:
-        run_lock = runs.run_lock_of(self.context)
+        run_lock = transactions.run_lock_of(self.context)
         return isinstance(steps, (list, tuple)) or (run_lock is not None and run_lock.plan_is_there)
 
     def _migration(self, step: MigrationStep, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -262,9 +261,9 @@ class _Run:
         return rendered if plain and all(rendered.count(v) == 1 for v in versions) else None
 
     def after_step(self) -> None:
-        """A step and its version rows are done: settle where somebody is about to look.
+        """A step and its version rows are done: sync where somebody is about to look.
 
-        A transaction of its own is settled by its COMMIT.
+        A transaction of its own is confirmed by its COMMIT.
         """
         if self.is_watched or self.executor.driver.notices_are_heard:
             self.executor.sync()
@@ -300,21 +299,21 @@ def _executor_for(context: MigrationContext) -> tuple[ConnectionLease, Executor]
 
 
 def _run_migrations(self: MigrationContext, **kw: Any) -> None:
-    runs.run(self, lambda: _run_batched(self, **kw))
+    transactions.run(self, lambda: _run_batched(self, **kw))
 
 
 def _begin_transaction(self: MigrationContext, _per_migration: bool = False) -> Any:
     original = originals[MigrationContext, "begin_transaction"]
-    return runs.begin_transaction(original, self, _per_migration)
+    return transactions.begin_transaction(original, self, _per_migration)
 
 
 def _autocommit_block(self: MigrationContext) -> Any:
-    return runs.autocommit_block(originals[MigrationContext, "autocommit_block"], self)
+    return transactions.autocommit_block(originals[MigrationContext, "autocommit_block"], self)
 
 
 def _end_transaction(self: _ProxyTransaction, type_: Any, value: Any, traceback: Any) -> None:
     original = originals[_ProxyTransaction, "__exit__"]
-    runs.end_transaction(original, self, type_, value, traceback)
+    transactions.end_transaction(original, self, type_, value, traceback)
 
 
 def _run_batched(self: MigrationContext, **kw: Any) -> None:
@@ -324,10 +323,10 @@ def _run_batched(self: MigrationContext, **kw: Any) -> None:
         run_migrations(self, **kw)
         return
     lease, executor = found
-    lease.run_lock = runs.run_lock_of(self)
+    lease.run_lock = transactions.run_lock_of(self)
     run, impl = _Run(self, executor), self.impl
     lease.execute = run.execute
-    with lease, executor, runs.lock_in_batches(self, executor.submit_for_lock):
+    with lease, executor, transactions.lock_in_batches(self, executor.submit_for_lock):
         self._migrations_fn = run.steps
         impl._exec = run.exec_directive  # type: ignore[method-assign]
         impl._migrate_ext = run  # type: ignore[attr-defined]
@@ -372,7 +371,7 @@ def _update_version(self: HeadMaintainer, from_: str, to_: str) -> None:
 
 def _update_to_step(self: HeadMaintainer, step: MigrationStep) -> None:
     originals[HeadMaintainer, "update_to_step"](self, step)
-    runs.update_to_step(self)
+    transactions.update_to_step(self)
     run = _run_of(self)
     if run is not None:
         run.after_step()

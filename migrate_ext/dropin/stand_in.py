@@ -16,7 +16,7 @@ import sqlalchemy
 from alembic import op
 
 from migrate_ext import counters
-from migrate_ext.dropin import script as revision
+from migrate_ext.dropin import script as scripts
 
 if TYPE_CHECKING:
     from migrate_ext.plans.key import Items
@@ -40,7 +40,7 @@ class Module(ModuleType):
         return getattr(self.load(), name)
 
 
-class LazyModule(revision.LazyModule):
+class LazyModule(scripts.LazyModule):
     """``Script.module`` where some are in the plan: those are loaded for more than their function.
 
     name: of the function. found: path of a revision's file -> its statements.
@@ -62,7 +62,7 @@ class LazyModule(revision.LazyModule):
         )
 
 
-def settled(steps: list[Any], foreign: str | None) -> list[Any]:
+def confirm_plan(steps: list[Any], foreign: str | None) -> list[Any]:
     """The steps of a run, once all its files that had to be executed are. foreign: what makes any
     SQL uncertain, if one of them has brought that; then the plan is not used.
     """

@@ -70,7 +70,7 @@ class Executor(logging.Filter):
         self.session = _core.Session.borrow(borrowed.pointer, borrowed.library, borrowed.owner)
         self.ledger = Ledger()
         self.place: SourceLocation | None = None
-        # Nothing is sent before settle(): where each migration is waited for anyway, one wait is
+        # Nothing is sent before sync(): where each migration is waited for anyway, one wait is
         # less than two.
         self.gathers = False
         self.times: Times | None = None  # where each statement is timed
@@ -78,8 +78,8 @@ class Executor(logging.Filter):
         self.task = _task()
         # Statements whose results have not come, and log records that come after their confirmation.
         self._queue: deque[Statement | logging.LogRecord] = deque()
-        self._unsettled = 0
-        self._unsettled_of_migrations = 0
+        self._pending = 0
+        self._pending_of_migrations = 0
         self._discards_plans = False
         self._emitting = False
         self.confirmed = ""  # the last revision that all answers have come for
@@ -110,7 +110,7 @@ class Executor(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Hold what this thread logs while something before it is not confirmed."""
-        if not self._unsettled_of_migrations or self._emitting or _task() != self.task:
+        if not self._pending_of_migrations or self._emitting or _task() != self.task:
             return True
         self._queue.append(record)
         return False
@@ -118,9 +118,9 @@ class Executor(logging.Filter):
     # statements
 
     @property
-    def unsettled(self) -> bool:
+    def pending(self) -> bool:
         """Something is in flight or waits to be sent."""
-        return self._unsettled > 0
+        return self._pending > 0
 
     def submit(
         self, rendered: str, line: int | None, rows: str | None = None, is_last: bool = False
@@ -155,7 +155,7 @@ class Executor(logging.Filter):
             counters.plain("statement: the driver's encoding is not UTF8")
             return False
         begin = None
-        if not self._unsettled:
+        if not self._pending:
             if not self.lease.is_open():
                 counters.plain("statement: not in SQLAlchemy's transaction")
                 return False
@@ -187,17 +187,17 @@ class Executor(logging.Filter):
         if begin is not None:
             self.ledger.rendered += 1
             self._append(Statement(begin, statement.place, None))
-        if not self._unsettled:
+        if not self._pending:
             self.lease.take()
-        self._unsettled += 1
-        self._unsettled_of_migrations += statement.place is not None
+        self._pending += 1
+        self._pending_of_migrations += statement.place is not None
         self._queue.append(statement)
 
     def sync(self) -> None:
         """Wait for all that was submitted. Raises what the driver would have raised for it."""
         self._clock = time.perf_counter()
-        while self.session.unsettled:  # what is held comes out as the server goes on
-            self._wait(self.session.wait, lambda: self.session.unsettled > 0)
+        while self.session.pending:  # what is held comes out as the server goes on
+            self._wait(self.session.wait, lambda: self.session.pending > 0)
 
     def sync_for_commit(self) -> None:
         """:meth:`sync`, where what was done so far is about to be committed.
@@ -238,7 +238,7 @@ class Executor(logging.Filter):
     def abandon(self) -> None:
         """Cancel and forget what is in flight: an exception is on its way."""
         self._queue.clear()
-        if self._unsettled:
+        if self._pending:
             self.session.abandon()
         self._clear()
 
@@ -255,15 +255,15 @@ class Executor(logging.Filter):
         for tag, rows in results:
             statement = queue.popleft() if queue else None
             if not isinstance(statement, Statement):
-                self._unsettled += 1  # it is not given back yet
+                self._pending += 1  # it is not given back yet
                 self._break(errors.InternalError("a result came that belongs to no statement"))
             self.ledger.seen += 1
             if statement.is_last and statement.place is not None:
                 self.confirmed = statement.place.revision
             if self.times is not None:
                 self._time(statement)
-            self._unsettled -= 1
-            self._unsettled_of_migrations -= statement.place is not None
+            self._pending -= 1
+            self._pending_of_migrations -= statement.place is not None
             if tag.startswith(_DISCARDS_PLANS):
                 self._discards_plans = True
             if statement.rows is not None and rows != 1:
@@ -275,7 +275,7 @@ class Executor(logging.Filter):
                 except BaseException:  # somebody's log handler
                     self._abandon_here()
                     raise
-        if results and not self._unsettled:
+        if results and not self._pending:
             self._give_back()
             self._tell_driver()
 
@@ -288,7 +288,7 @@ class Executor(logging.Filter):
 
     def _abandon_here(self) -> None:
         """:meth:`abandon` while results are looked at: the connection is not given back yet."""
-        self._unsettled += 1
+        self._pending += 1
         self.abandon()
 
     def _emit(self, record: Any) -> None:
@@ -303,12 +303,12 @@ class Executor(logging.Filter):
     def _clear(self) -> None:
         """Forget what was in flight, of which nothing is any more: an exception is on its way."""
         self._queue.clear()
-        if self._unsettled:
+        if self._pending:
             self._give_back()
             self._tell_driver(failed=True)
 
     def _give_back(self) -> None:
-        self._unsettled = self._unsettled_of_migrations = 0
+        self._pending = self._pending_of_migrations = 0
         self.lease.give_back()
 
     def _tell_driver(self, *, failed: bool = False) -> None:

@@ -25,8 +25,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import schema
 
 from migrate_ext import _core, errors
-from migrate_ext.direct import database as direct
-from migrate_ext.direct import reading as commands
+from migrate_ext.direct import database, reading
 from migrate_ext.dropin.environment import metadata_of
 from migrate_ext.dropin.foreign import foreign_rendering, with_standard_strings
 from migrate_ext.execution import plain
@@ -329,7 +328,7 @@ def _text(keys: list[str], revisions: list[tuple[str, str, list[Compiled]]]) -> 
     return f"{body}end {hashlib.sha256(body.encode()).hexdigest()}\n"
 
 
-def compile_project(run: direct.Run, settings: Settings) -> None:
+def compile_project(run: database.Run, settings: Settings) -> None:
     """The command. Raises ``CommandError`` with ``--check`` when the file is not up to date."""
     path = key.path_of(run.config)
     base = os.path.dirname(path)
@@ -380,4 +379,4 @@ def compile_project(run: direct.Run, settings: Settings) -> None:
                 os.unlink(path + ".new")
             raise errors.CommandError(f"{path} cannot be written: {error.strerror}") from error
         said.append(f"{path} is written\n")
-    commands.print_text(run.options, "".join(said))
+    reading.print_text(run.options, "".join(said))

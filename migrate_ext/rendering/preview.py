@@ -10,8 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from migrate_ext.direct import database as direct
-from migrate_ext.direct import reading as commands
+from migrate_ext.direct import database, reading
 from migrate_ext.dropin.environment import metadata_of
 from migrate_ext.dropin.foreign import foreign_rendering
 from migrate_ext.plans import run as plans
@@ -83,12 +82,12 @@ def locks(sql: str) -> list[tuple[str, str]] | None:
     return None
 
 
-def show(run: direct.Run, table: VersionTable, settings: Settings) -> None:
+def show(run: database.Run, table: VersionTable, settings: Settings) -> None:
     """Print what the command of `run` would do. Reads the database, changes nothing."""
     scripts = run.scripts
     assert scripts is not None
     heads = table.heads()
-    indexes = direct.steps_of(run.options, scripts, heads)
+    indexes = database.steps_of(run.options, scripts, heads)
     is_upgrade = run.options.command == "upgrade"
     metadata = metadata_of(settings)
     spoiled = foreign_rendering()
@@ -127,7 +126,7 @@ def show(run: direct.Run, table: VersionTable, settings: Settings) -> None:
         lines.append("ROLLBACK;\n" if unknown else "COMMIT;\n")
     lines.append(f"-- {len(indexes)} migrations")
     lines.append(f", {unknown} of them not known\n" if unknown else "\n")
-    commands.print_text(run.options, "".join(lines))
+    reading.print_text(run.options, "".join(lines))
 
 
 def _terminated(sql: str) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from migrate_ext.direct import database as direct
+from migrate_ext.direct import database
 from migrate_ext.errors import Declined
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def env_file(config: Config) -> str:
 
 def _is_thin(env: str) -> bool:
     try:
-        return direct.is_thin(env)
+        return database.is_thin(env)
     except Declined as error:
         raise Cannot(f"{env}: {error}") from error
 

@@ -63,7 +63,7 @@ try:
     elif way == "submit":
         for sql in statements:
             assert session.submit(sql) is not None
-        while session.unsettled:
+        while session.pending:
             session.wait()
     print("finished")
 except ServerError as error:

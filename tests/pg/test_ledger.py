@@ -159,7 +159,7 @@ def test_a_result_that_is_not_looked_at_is_not_committed(
     def skip(self: executor.Executor, results: Any) -> None:
         if results and not dropped:
             dropped.append(self._queue.popleft())
-            self._unsettled -= 1
+            self._pending -= 1
             results = results[1:]
         confirm(self, results)
 

@@ -208,7 +208,7 @@ def test_a_session_that_waits_in_another_thread_refuses_every_call(
         "version_apply": ([("insert", "a")], "versions"),
     }
     tell = ["server_version", "backend_pid", "library_version"]
-    tell += ["closed", "unsettled", "sent", "confirmed", "full", "writing"]
+    tell += ["closed", "pending", "sent", "confirmed", "full", "writing"]
     for name in (n.removeprefix("Session.") for n in CALLS):
         if name in tell:
             getattr(session, name)

@@ -99,13 +99,13 @@ connection = {"psycopg": psycopg, "psycopg2": psycopg2}[driver].connect(url)
 connection.cursor().execute("SELECT 1")
 lent = _core.Session.borrow(*libpq.of_driver(connection), libpq.owner(connection))
 lent.submit("CREATE TEMP TABLE sent AS SELECT 1 FROM pg_sleep(0.2)")
-assert lent.unsettled == 1
+assert lent.pending == 1
 pid = os.fork()
 if pid == 0:
     exec(child)
     sys.exit(7)
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
-while lent.unsettled:
+while lent.pending:
     lent.wait()
 lent.run_batch(["INSERT INTO sent VALUES (2)"])
 cursor = connection.cursor()
