@@ -13,6 +13,14 @@ from pathlib import Path
 from project import ROOT
 
 
+# Else a program cannot load the extension that `make sanitize` has built.
+SANITIZERS = {
+    name: value
+    for name, value in os.environ.items()
+    if name in ("LD_PRELOAD", "ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS")
+}
+
+
 class Site:
     """A folder of installed packages that comes before the environment's own, and programs that see it."""
 
@@ -64,7 +72,11 @@ class Site:
         return subprocess.run(
             [sys.executable, "-S", *arguments],
             cwd=self.folder,
-            env={"PYTHONPATH": os.pathsep.join(map(str, path)), **(environment or {})},
+            env={
+                **SANITIZERS,
+                "PYTHONPATH": os.pathsep.join(map(str, path)),
+                **(environment or {}),
+            },
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
