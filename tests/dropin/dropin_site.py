@@ -12,7 +12,6 @@ from pathlib import Path
 
 from project import ROOT
 
-
 # Else a program cannot load the extension that `make sanitize` has built.
 SANITIZERS = {
     name: value
