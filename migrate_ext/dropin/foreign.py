@@ -170,6 +170,7 @@ def way_of_directives(context: MigrationContext) -> tuple[object, ...]:
     impl = context.impl
     return (
         [*map(vars(alembic_op).get, _DIRECTIVES), *map(vars(Operations).get, _DIRECTIVES)],
+        Operations.invoke,
         _methods_that_send(type(impl)),
         _patches(impl),
         [*Operations._to_impl._registry.values()],
@@ -201,6 +202,8 @@ def overridden(context: MigrationContext) -> str | None:
         for name in _DIRECTIVES:
             if not _is_alembics(vars(owner).get(name)):
                 return f"op: {name} is replaced"
+    if not _is_ours(Operations.invoke.__module__):
+        return "op: invoke is replaced"
     listener = _foreign_listener(SchemaItem, only=_DDL_EVENTS)
     if listener is not None:
         return listener

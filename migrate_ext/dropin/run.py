@@ -5,14 +5,18 @@ What is hooked here, and private names, were read in Alembic 1.13 and 1.20.1, SQ
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import CodeType, SimpleNamespace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import sqlalchemy
+from alembic import op as alembic_op
+from alembic.operations import Operations
 from alembic.runtime.migration import (
     HeadMaintainer,
     MigrationContext,
@@ -27,6 +31,7 @@ from migrate_ext.dropin.lease import ConnectionLease
 from migrate_ext.dropin.originals import originals
 from migrate_ext.execution import drivers, plain, plain_bytecode
 from migrate_ext.execution.executor import Executor, note
+from migrate_ext.execution.spans import END, LOUD, Spans, spans_of
 from migrate_ext.execution.statement import SourceLocation
 from migrate_ext.execution.timing import Times
 
@@ -52,6 +57,9 @@ class _Run:
         self.overridden: str | None = None
         self.look()  # before the impl has our own
         self.code: CodeType | None = None  # of the plain function that is running
+        self.spans: Spans | None = None  # of one that is running and not plain
+        self.mark: int | None = None  # of the directive of such a one that is running
+        self.line: int | None = None  # where it was called
         self.was_plain = False  # so was the one that ran last: its version rows go as it went
         self.versions: dict[str, str | None] = {}
         self.is_watched = not context.impl.transactional_ddl or bool(
@@ -102,14 +110,16 @@ class _Run:
             own = getattr(function, "migrate_ext_body", function)
             place = SourceLocation(function.__name__, revision.revision, revision.path)
             self.executor.place = place
-            reason = self._reason_to_wait(own, revision.path)
+            reason, spans = self._reason_to_wait(own, revision.path)
             try:
-                if reason is not None:
-                    counters.plain(f"migration: {reason}")
-                    self.executor.sync()
-                else:
+                if reason is None:
                     self.code = own.__code__
-                function(**kw)
+                else:
+                    counters.plain(f"migration: {reason}")
+                    if spans is None or spans.entry == LOUD:
+                        self.executor.sync()
+                with self._marked(spans):
+                    function(**kw)
                 if self.executor.driver.notices_are_heard:
                     self.executor.sync()
                 self.was_plain = reason is None
@@ -136,23 +146,106 @@ class _Run:
             or drivers.foreign(self.executor.driver.connection)
         )
 
-    def _reason_to_wait(self, function: Callable[..., Any], path: str) -> str | None:
+    def _reason_to_wait(
+        self, function: Callable[..., Any], path: str
+    ) -> tuple[str | None, Spans | None]:
+        """Why a function is not plain, and then its spans, if it has any."""
         self.look()
         reason = self._refusal()
-        if reason is None and not plain_bytecode.looks_plain(function):
-            code = getattr(function, "__code__", None)
-            if code is None or code.co_filename != path:
-                return "not the file's own function"
-            reason = plain.reason_not_plain_in(path, function)  # type: ignore[arg-type]
-        return reason
+        if reason is not None or plain_bytecode.looks_plain(function):
+            return reason, None
+        code = getattr(function, "__code__", None)
+        if code is None or code.co_filename != path:
+            return "not the file's own function", None
+        node = plain.tree_of(path, function)  # type: ignore[arg-type]
+        if isinstance(node, str):
+            return node, None
+        reason = plain.reason_not_plain_of(function, node)  # type: ignore[arg-type]
+        if reason is None:
+            return None, None
+        spans = spans_of(function, node)  # type: ignore[arg-type]
+        return reason, spans if isinstance(spans, Spans) and spans.functions else None
+
+    @contextmanager
+    def _marked(self, spans: Spans | None) -> Iterator[None]:
+        """Within this block the directives of a function that is not plain go by their marks."""
+        operations: Any = vars(alembic_op).get("_proxy")
+        if spans is None or type(operations) is not Operations or "invoke" in vars(operations):
+            yield
+            return
+        self.spans = spans
+        vars(operations)["invoke"] = functools.partial(self._invoke, operations.invoke)
+        try:
+            yield
+        finally:
+            self.spans = None
+            del vars(operations)["invoke"]
+
+    def _invoke(self, invoke: Callable[[Any], Any], operation: Any) -> Any:
+        """Takes the place of ``Operations.invoke``, which every directive goes through."""
+        if self.mark is not None:  # called by another directive
+            return invoke(operation)
+        self.mark = mark = self._mark_of(_caller(sys._getframe(1), self.spans, _ALEMBIC))
+        try:
+            if mark is None:
+                self.executor.sync()
+            result = invoke(operation)
+        finally:
+            self.mark = None
+        if mark == LOUD:
+            self.executor.sync()
+        return result
+
+    def _mark_of(self, frame: Any) -> int | None:
+        """The mark of a directive that is called in `frame`; None where it must go the driver's way."""
+        spans = self.spans
+        if spans is None or frame is None:
+            return None
+        mark = spans.mark_of(frame)
+        if mark is None or not spans.functions[spans.top].still_true():
+            return None
+        if not self.executor.pending:  # code of all kinds may have run since we looked
+            self.look()
+            if self._refusal():
+                return None
+        self.line = _line_in(frame, self.executor.place)
+        return mark
+
+    def _mark_of_block(self) -> int | None:
+        """The mark of the block of ``op.batch_alter_table`` that sends a statement at its end."""
+        spans = self.spans
+        frame = _caller(sys._getframe(2), spans, (*_ALEMBIC, "contextlib"))
+        if spans is None or frame is None:
+            return None
+        mark = spans.functions[frame.f_code].blocks.get(frame.f_lineno)
+        if mark is None or not spans.functions[spans.top].still_true():
+            return None
+        if frame.f_code is not spans.top:
+            above = spans.mark_of(frame.f_back)
+            if above is None:
+                return None
+            mark = above if mark == END else mark
+        if not self.executor.pending:
+            self.look()
+            if self._refusal():
+                return None
+        self.line = _line_in(frame, self.executor.place)
+        return mark
 
     def exec_directive(self, construct: Any, *args: Any, **kw: Any) -> Any:
         """Takes the place of the impl's ``_exec``."""
         ledger = self.executor.ledger
         ledger.rendered += 1
-        if self.code is not None and not any(args) and not kw:
+        mark, is_block = self.mark, False
+        if mark is None and self.spans is not None:
+            mark = self._mark_of_block()
+            is_block = mark is not None
+        if (self.code is not None or mark is not None) and not any(args) and not kw:
             rendered = self._rendered(construct)
-            if rendered is not None and self.executor.submit(rendered, self._line()):
+            line = self._line() if self.code is not None else self.line
+            if rendered is not None and self.executor.submit(rendered, line):
+                if is_block and mark == LOUD:
+                    self.executor.sync()
                 return None
         ledger.by_driver += 1
         return self.exec(construct, *args, **kw)
@@ -161,14 +254,21 @@ class _Run:
         """Takes the place of the connection's ``execute``.
 
         A plain function throws away what it gives (:mod:`migrate_ext.execution.plain` has seen that), so its
-        statements may wait, too. It is not called through other functions.
+        statements may wait, too; so may those that have a mark. It is not called through other functions.
         """
-        is_its_own = self.code is not None and sys._getframe(1).f_code is self.code
+        caller = sys._getframe(1)
+        may_wait, mark = self.code is not None and caller.f_code is self.code, None
+        if self.spans is not None:
+            mark = self._mark_of(caller) if caller.f_code in self.spans.functions else None
+            may_wait = mark is not None
         ledger = self.executor.ledger
         ledger.rendered += 1
-        if is_its_own and not args and not kw and not isinstance(statement, str):
+        if may_wait and not args and not kw and not isinstance(statement, str):
             rendered = self._rendered(statement)
-            if rendered is not None and self.executor.submit(rendered, self._line()):
+            line = self._line() if self.code is not None else self.line
+            if rendered is not None and self.executor.submit(rendered, line):
+                if mark == LOUD:
+                    self.executor.sync()
                 return None
         ledger.by_driver += 1
         return Connection.execute(self.connection, statement, *args, **kw)
@@ -267,6 +367,26 @@ class _Run:
         """
         if self.is_watched or self.executor.driver.notices_are_heard:
             self.executor.sync()
+
+
+# Modules whose functions may lie between a migration's call and where its statement is sent.
+_ALEMBIC = ("alembic",)
+
+
+def _caller(frame: Any, spans: Spans | None, through: tuple[str, ...]) -> Any:
+    """The frame of the migration that called, with nothing but these packages between; else None."""
+    while spans is not None and frame is not None and frame.f_code not in spans.functions:
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in through:
+            return None
+        frame = frame.f_back
+    return frame
+
+
+def _line_in(frame: Any, place: SourceLocation | None) -> int | None:
+    """The line that the revision's own file is at."""
+    while frame is not None and place is not None and frame.f_code.co_filename != place.path:
+        frame = frame.f_back
+    return frame and frame.f_lineno  # type: ignore[no-any-return]
 
 
 # Of each dialect, so of each engine: by method, what it was rendered for, and the statement.

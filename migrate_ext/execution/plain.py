@@ -48,6 +48,19 @@ def reason_not_plain_in(path: str, function: FunctionType) -> str | None:
     """As :func:`reason_not_plain` for a function that was executed from the file at `path`, without
     the line, to be counted. What its names mean is what they are.
     """
+    node = tree_of(path, function)
+    return node if isinstance(node, str) else reason_not_plain_of(function, node)
+
+
+def reason_not_plain_of(function: FunctionType, node: ast.FunctionDef) -> str | None:
+    """As :func:`reason_not_plain_in`, with the function's tree."""
+    checker = Checker(function.__globals__)
+    checker.function(node)
+    return checker.reason and checker.reason.partition(": ")[2]
+
+
+def tree_of(path: str, function: FunctionType) -> ast.FunctionDef | str:
+    """The syntax tree of a function that was executed from the file at `path`; a text says why there is none."""
     try:
         with open(path, "rb") as file:
             source = file.read()
@@ -63,9 +76,7 @@ def reason_not_plain_in(path: str, function: FunctionType) -> str | None:
             and not node.decorator_list
             and code in compiled.co_consts  # else the file, or the function, is another one by now
         ):
-            checker = Checker(function.__globals__)
-            checker.function(node)
-            return checker.reason and checker.reason.partition(": ")[2]
+            return node
     return "its source is not what runs"
 
 

@@ -21,10 +21,12 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from lab import Lab
 
+from migrate_ext import _core
 from migrate_ext.execution import plain, plain_bytecode
 
 # What bodies find at the top of their file. `world` is a module of this test's: it notes what is done to it.
 TOP = """
+import uuid
 import world
 from world import helper
 from sqlalchemy import String, text
@@ -37,6 +39,39 @@ TABLE = sa.table("t0", sa.column("a"), sa.column("b"))
 KIND = postgresql.ENUM("x", "y", name="kind")
 LOUD = world.Loud("loud")
 OTHER = world.Kind()
+Derived = world.Derived
+
+
+def two(name, o=op, more=()):
+    o.execute(f"CREATE TABLE {name}_1 (a int)")
+    for each in more:
+        o.execute(f"CREATE TABLE {name}_{each} (a int)")
+    o.execute(f"CREATE TABLE {name}_2 (a int)")
+
+
+def told(name, bind):
+    bind.execute(sa.text(f"CREATE TABLE {name}_3 (a int)"))
+    world.note(20)
+    op.execute(f"CREATE TABLE {name}_4 (a int)")
+
+
+def exists(name):
+    return name in sa.inspect(op.get_bind()).get_table_names()
+
+
+def changes(items):
+    world.change(items)
+
+
+def sets():
+    global X
+    X = LOUD
+
+
+def nested(name):
+    if exists(name):
+        return
+    two(name)
 """
 
 EXPRESSIONS = [
@@ -87,6 +122,17 @@ EXPRESSIONS = [
     "TABLE.update().values(a=1)",
     "TABLE.c.a.label('z')",
     "op.get_bind().scalar(sa.text('SELECT 1'))",
+    *"rows row.a items bind bind.dialect.name op.get_context().dialect.name bind.engine".split(),
+    "bind.execute(sa.text('SELECT a, b FROM t0')).fetchall()",
+    "bind.execute(sa.text('SELECT count(*) FROM t0')).scalar()",
+    "exists('t0')",
+    "[n for n in {0} if {1}]",
+    "{{n: 1 for n in NAMES}}",
+    "sa.inspect(bind).get_table_names()",
+    "Derived",
+    "sa.Column('d', Derived())",
+    "uuid.uuid5(uuid.NAMESPACE_DNS, {0})",
+    "isinstance({0}, str)",
 ]
 STATEMENTS = [
     "op.execute('CREATE TABLE t{n} (a int)')",
@@ -127,6 +173,31 @@ STATEMENTS = [
     "x = op.get_bind()",
     "op.drop_table('nosuch{n}')",
     "raise ValueError({0})",
+    "bind = op.get_bind()",
+    "rows = bind.execute(sa.text('SELECT a, b FROM t0')).fetchall()",
+    "row = bind.execute(sa.text('SELECT 1 AS a')).first()",
+    "items = []",
+    "items = ['i1', {0}]",
+    "items.append({0})",
+    "items += ['z{n}']",
+    "changes(items)",
+    "world.change(items)",
+    "sets()",
+    "two('u{n}')",
+    "two('u{n}', more=items)",
+    "two(name='u{n}', o=op)",
+    "two({0})",
+    "told('u{n}', bind)",
+    "told('u{n}', op.get_bind())",
+    "nested('u{n}')",
+    "bind.execute(sa.text('CREATE TABLE v{n} (a int)'))",
+    "postgresql.ENUM('q', name='k{n}').create(bind, checkfirst={0})",
+    "op.create_table('t{n}', sa.Column('d', Derived()), sa.Column('e', sa.Text, index=True), comment='c')",
+    "op.create_table('t{n}', sa.Column('d', OTHER), sa.Column('e', sa.Text, index=True), comment='c')",
+    "op.execute('SAVEPOINT s')",
+    "op.bulk_insert(TABLE, [])",
+    "op.bulk_insert(TABLE, [{{'a': 1, 'b': {0}}}])",
+    "break",
 ]
 BLOCKS = [
     "if {0}:",
@@ -142,6 +213,11 @@ BLOCKS = [
     "def inner():",
     "class Inner:",
     "try:",
+    "if not exists('t{n}'):",
+    "for row in rows:",
+    "for x in items:",
+    "while not world.enough():",
+    "with op.get_context().autocommit_block():",
 ]
 
 
@@ -158,7 +234,7 @@ def blocks(draw: st.DrawFn, depth: int = 2) -> str:
     for _ in range(draw(st.integers(1, 3))):
         number = draw(st.integers(1, 10**6))
         if depth and draw(st.integers(0, 5)) == 0:
-            head = draw(st.sampled_from(BLOCKS)).format(draw(expressions()))
+            head = draw(st.sampled_from(BLOCKS)).format(draw(expressions()), n=number)
             inner = textwrap.indent(draw(blocks(depth - 1)), "    ")
             lines.append(f"{head}\n{inner}")
             if head == "try:":
@@ -193,13 +269,34 @@ class World(ModuleType):
             def get_col_spec(_) -> str:
                 return self.note("kind")
 
-        self.Loud, self.Kind = Loud, Kind
+        class Derived(sqlalchemy.types.TypeDecorator[str]):
+            impl = sqlalchemy.String
+            cache_ok = True
+
+            def process_bind_param(_, value: Any, dialect: Any) -> Any:
+                self.note("bound")
+                return value
+
+        self.Loud, self.Kind, self.Derived = Loud, Kind, Derived
 
     def note(self, what: object) -> str:
         self.noted.append(str(type(what)) if not isinstance(what, (int, str)) else repr(what))
         return "noted"
 
     helper = note
+
+    def change(self, items: Any) -> None:
+        if type(items) is list:
+            items.append(self.Loud("changed"))
+
+    def several(self) -> Iterator[str]:
+        for name in ("v1", "v2"):
+            self.note(name)
+            yield name
+
+    def enough(self) -> bool:
+        self.note("asked")
+        return len(self.noted) > 4
 
     def block(self) -> Any:
         from contextlib import nullcontext
@@ -270,6 +367,120 @@ def test_nothing_is_done_that_alembic_would_not_have_done(
         assert not (fast and reason is not None), reason
         event("fast" if fast else "tree" if reason is None else "not plain")
     lab.agree()
+
+
+# Lines that run to their end, unless the one that fails has come. {n}: a number that is used once.
+QUIET_LINES = [
+    *["op.execute('CREATE TABLE q{n} (a int)')"] * 3,
+    "op.create_table('q{n}', sa.Column('a', sa.Integer), sa.Column('b', sa.Text, index=True))",
+    "op.create_table('q{n}', sa.Column('a', Derived()), sa.Column('b', sa.Text, index=True), comment='c')",
+    "op.add_column('t0', sa.Column('c{n}', sa.Integer)),",
+    "bind.execute(sa.text('CREATE TABLE q{n} (a int)'))",
+    "two('q{n}')",
+    "two('q{n}', more=['m', 'n'])",
+    "nested('q{n}')",
+    "items = ['q{n}']",
+    "items.append('q{n}_{x}')",
+    "number += 1",
+    "rows = bind.execute(sa.text('SELECT a, b FROM t0')).fetchall()",
+    "op.bulk_insert(TABLE, [{{'a': {n}, 'b': str(uuid.uuid4())[:0]}}])",
+    "op.bulk_insert(TABLE, [])",
+    "op.execute(TABLE.update().values(b='q'))",
+    "postgresql.ENUM('q', name='k{n}').create(bind, checkfirst=False)",
+    "x = bind.scalar(sa.text('SELECT max(a) FROM t0'))",
+    "op.execute(f'CREATE TABLE q{n}_{{number}} (a int)')",
+]
+LOUD_LINES = [
+    "world.note({n})",
+    "number = helper({n}) and 3",
+    "world.change(items)",
+    "changes(items)",
+    "told('q{n}', bind)",
+    "op.create_table('q{n}', sa.Column('a', OTHER), sa.Column('b', sa.Text, index=True), comment='c')",
+    "op.execute(f'CREATE TABLE q{n} (a int) /* {{LOUD}} */')",
+    "op.execute(f'CREATE TABLE q{n} (a int) -- {{items}}')",
+    "see('q{n}')",
+    "world.attr = {n}",
+    "NAMES.append(world.Loud('x{n}'))",
+    "sets()",
+    "PAIRS[0] = (LOUD, LOUD)",
+]
+SPAN_BLOCKS = [
+    "if number:",
+    "if world.note({n}):",
+    "if not exists('t{n}'):",
+    "if bind.dialect.name == 'postgresql':",
+    "for x in NAMES:",
+    "for x in items:",
+    "for row in rows:",
+    "for x, y in PAIRS:",
+    "for x in world.several():",
+    "with op.batch_alter_table('t0') as batch:",
+    "with world.block():",
+    "with bind.begin_nested():",
+    "with op.get_context().autocommit_block():",
+    "try:",
+    "def inner():",
+]
+FAILING = ("op.execute('SELECT 1/0')", "op.drop_table('nosuch')", "bind.execute(sa.text('nosuch'))")
+
+
+@st.composite
+def spanned(draw: st.DrawFn, depth: int = 2, prefix: str = "") -> str:
+    """Lines of a body that runs, with quiet ones in rows."""
+    lines = []
+    for index in range(draw(st.integers(1, 5))):
+        number = draw(st.integers(1, 10**8))
+        kind = draw(st.integers(0, 11))
+        if depth and kind < 2:
+            head = draw(st.sampled_from(SPAN_BLOCKS)).format(n=number)
+            inner = draw(spanned(depth - 1, f"{prefix}{index}"))
+            if "batch_alter" in head:
+                inner = f"batch.add_column(sa.Column('b{number}', sa.Integer))\n" + inner
+            # Tables that are made in a loop have other names each time.
+            inner = re.sub(r"CREATE TABLE (q\d+) ", r"CREATE TABLE IF NOT EXISTS \1 ", inner)
+            lines.append(f"{head}\n{textwrap.indent(inner, '    ')}")
+            if head == "try:":
+                lines.append("except Exception:\n    world.note(6)")
+            elif head == "def inner():":
+                lines[-1] = lines[-1].replace("number += 1", "pass")
+                lines.append("inner()")
+            elif head.startswith("if") and draw(st.booleans()):
+                lines.append(f"else:\n{textwrap.indent(draw(spanned(0)), '    ')}")
+        elif kind == 2:
+            lines.append(draw(st.sampled_from(LOUD_LINES)).format(n=number, x="x"))
+        elif kind == 3 and draw(st.booleans()):
+            behind = [QUIET_LINES] * draw(st.integers(0, 2)) + [LOUD_LINES]
+            found = [draw(st.sampled_from(lines)) for lines in behind]
+            lines.append(draw(st.sampled_from(FAILING)))
+            lines += [line.format(n=number + n, x="x") for n, line in enumerate(found)]
+        else:
+            lines.append(draw(st.sampled_from(QUIET_LINES)).format(n=number, x="x"))
+    return "\n".join(lines)
+
+
+@settings(
+    max_examples=int(os.environ.get("MIGRATE_EXT_EXAMPLES", "60")),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(
+    bodies=st.lists(spanned(), min_size=1, max_size=3),
+    driver=st.sampled_from(["psycopg", "psycopg2"]),
+    apart=st.booleans(),
+)
+def test_statements_wait_only_where_nothing_is_done_before_the_next(
+    tmp_path: Path, database_url: str, bodies: list[str], driver: str, apart: bool
+) -> None:
+    lab = Watched(tmp_path / "lab", database_url.replace("://", f"+{driver}://"))
+    lab.configure = {"transaction_per_migration": apart}
+    first = "op.execute('CREATE TABLE t0 (a int, b text)')\nop.execute(\"INSERT INTO t0 VALUES (1, 'b')\")"
+    start = "bind = op.get_bind()\nrows, items, number, x = [], [], 0, 'x'\n"
+    lab.write([first, *(start + body for body in bodies)], TOP)
+    before = _core.counters()["statements"]
+    outcome = lab.agree()
+    event("in batches", len(bodies) and (_core.counters()["statements"] - before) // 4)
+    event("failed" if outcome.error is not None else "ran")
 
 
 def _functions(lab: Lab) -> list[tuple[str, Any]]:
