@@ -58,7 +58,7 @@ originals.update(
 _active: list[str] = []
 
 # -------------------------------------------------------------------------------------------------
-# Which Alembic and SQLAlchemy this is
+# Versions of Alembic and SQLAlchemy
 
 # The oldest and the newest version that this was read in and tested with; what each part mirrors or
 # calls in Alembic, and a digest of its source. With a newer Alembic a part is used if the digest

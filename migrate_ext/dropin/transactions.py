@@ -258,7 +258,10 @@ def _repeat(context: MigrationContext, run_lock: RunLock, migrate: Callable[[], 
                 run_lock.drop_here()
             continue
         except run_locks.Moved:
-            lock.say("info", "The database has moved meanwhile: planning again.")
+            lock.say(
+                "info",
+                "Another run has changed the database meanwhile: determining the steps again.",
+            )
             _rewind(context)
         except sqlalchemy.exc.DBAPIError as error:
             repeatable = not context._in_external_transaction and run_lock.may_repeat(error)
@@ -406,7 +409,7 @@ def end_transaction(
     """``_ProxyTransaction.__exit__``. If the result of COMMIT is lost, checks whether it was done."""
     run_lock = run_lock_of(proxy.migration_context)
     if type_ is None and run_lock is not None and run_lock.done and not run_lock.started:
-        run_lock.committing = list(run_lock.done)  # the run is over, but for this COMMIT
+        run_lock.committing = list(run_lock.done)  # the run is over, except for this COMMIT
     if run_lock is None:
         original(proxy, type_, value, traceback)
         return

@@ -12,7 +12,7 @@ import _thread
 import random
 import sys
 import time
-from _weakref import ref  # weakref costs its import
+from _weakref import ref  # saves the import of weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

@@ -135,7 +135,7 @@ def tell(error: BaseException, text: str) -> None:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM; as for Ctrl-C, the running statement is cancelled on the server."""
+    """Raised by SIGTERM. As after Ctrl-C, the running statement is cancelled on the server."""
 
 
 class Terminable:

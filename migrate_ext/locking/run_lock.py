@@ -149,7 +149,7 @@ class RunLock:
             self._refused(first_line(error.orig or error))
 
     def _refused(self, reason: str) -> None:
-        """The role may not take the lock."""
+        """The role may not take the lock: continue without it, or raise CommandError."""
         if self.raw.has_failed:
             self.raw.dbapi.rollback()  # the transaction was begun for the query that failed
         lock.refused(self.limits, reason)
@@ -396,7 +396,7 @@ class RunLock:
         if self.started and not self.restore and self.raw.status == "idle":
             self._limit()
 
-    # what SQLAlchemy is about to do
+    # events of SQLAlchemy
 
     def at_commit(self) -> None:
         if self.in_body:

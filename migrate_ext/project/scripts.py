@@ -229,6 +229,6 @@ class command_errors:  # a class, because contextlib would have to be imported
             return f"Can't locate revision identified by '{error.argument}'"
         if isinstance(error, errors.RevisionError):
             return str(error)
-        if isinstance(error, AssertionError):  # Alembic leaves these to a traceback
+        if isinstance(error, AssertionError):  # Alembic shows a traceback for these
             return f"'{self.end}' does not lead to a revision: {error}"
         return None

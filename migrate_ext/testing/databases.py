@@ -147,9 +147,7 @@ class Databases:
         self._number = 0
         self._admin: psycopg.Connection[Any] | None = None
         self._broom: psycopg.Connection[Any] | None = None
-        self._sweeping = (
-            False  # an answer of the broom's is outstanding, to the drop of the first of
-        )
+        self._sweeping = False  # the result of dropping _doomed[0] is outstanding
         self._doomed: list[str] = []
 
     # connections

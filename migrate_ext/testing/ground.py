@@ -83,9 +83,7 @@ class Ground:
         self.position = 0
         self.database: Database = None  # type: ignore[assignment]  # until reach()
         self._steps: Steps | None = None
-        self._one_run: bool | None = (
-            None  # env.py commits after each step; not known before the first
-        )
+        self._one_run: bool | None = None  # env.py commits after each step; None: unknown
         self._runs = 0  # how often env.py calls run_migrations(); not known before the first step
         self._catalogue: Catalogue | None = None
         self._schema: State | None = None

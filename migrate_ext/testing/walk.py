@@ -86,7 +86,7 @@ class Steps:
         return revisions.RevisionStep(self.scripts.revision_map, script, up)
 
     def close(self) -> None:
-        """Nothing is open between steps."""
+        """Does nothing: between steps nothing is open."""
 
 
 class Walk(Steps):
