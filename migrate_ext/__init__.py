@@ -1,16 +1,17 @@
 """migrate_ext: Alembic migrations on a C core.
 
-A project that installs it needs none of these names: Alembic >= 1.18 finds ``migrate_ext.plugin`` by itself. For the others
-there are :func:`install` and :func:`uninstall`. :func:`environment` is what a thin ``env.py`` calls, and :func:`stats` tells what
-the core did. The classes are Alembic's own by name, over the C graph. Nothing is imported before it is asked for: neither
-Alembic nor the core, without which ``import alembic`` must still work.
+A project that installs it needs none of these names: Alembic >= 1.18 loads ``migrate_ext.plugin`` by itself. For older
+versions there are :func:`install` and :func:`uninstall`. A thin ``env.py`` calls :func:`environment`; :func:`stats`
+returns counters of what was done. The classes have the names of Alembic's own, and use the C graph. Each name is
+imported when it is first used. Neither Alembic nor the core is imported before, because ``import alembic`` must work
+without the core.
 
-PYTEST_DONT_REWRITE: Alembic may have loaded this before pytest, which would warn of it, looks at plugins.
+PYTEST_DONT_REWRITE: Alembic may load this before pytest looks for plugins, and pytest would warn of that.
 """
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # typing's own costs more than all the rest of this file
+TYPE_CHECKING = False  # the import of typing would take longer than all the rest of this file
 if TYPE_CHECKING:
     from typing import Any
 
@@ -59,23 +60,23 @@ def environment(
 ) -> None:
     """Run the current command in this migration environment: what a thin ``env.py`` calls.
 
-    Run by ``alembic``, it does what Alembic's usual ``env.py`` does. Run by ``migrate-ext``, it hands the settings to
-    the running command, which often needs no Alembic, no SQLAlchemy and no models at all.
+    Run by ``alembic``, it does what the ``env.py`` of Alembic's templates does. Run by ``migrate-ext``, it passes the
+    settings to the running command, which often needs no Alembic, no SQLAlchemy and no models.
 
     metadata
         ``"package.module:attribute.attribute"`` of the ``MetaData`` that autogenerate compares
         with.
     models
-        The package whose import defines the tables, or None when the metadata's module does.
+        The package whose import defines the tables, or None if the metadata's module defines them.
     url_variable
-        The environment variable that holds the database's URL (any form SQLAlchemy takes for
-        PostgreSQL). It is read when a command needs the database, not before.
+        The environment variable with the database's URL (any form that SQLAlchemy accepts for
+        PostgreSQL). It is read only when a command needs the database.
     configure
         Further arguments of Alembic's ``EnvironmentContext.configure``: ``compare_type``,
         ``version_table``, ``include_object`` ...
 
-    Raises ``CommandError`` (Alembic's under ``alembic``, ours under ``migrate-ext``) when the
-    variable is unset or malformed, or when the models cannot be imported.
+    Raises ``CommandError`` (Alembic's under ``alembic``, ours under ``migrate-ext``) if the
+    variable is unset or malformed, or if the models cannot be imported.
     """
     from migrate_ext.project import environment as handed_over
 
@@ -93,16 +94,16 @@ def __getattr__(name: str) -> object:
         return _import_core()
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # Not importlib.import_module, whose import costs as much as all of a thin env.py.
+    # Not importlib.import_module: importing importlib takes as long as all of a thin env.py.
     if name not in _MODULES:
-        __import__("alembic")  # whose import may bring us in, and must not find us half imported
+        __import__("alembic")  # may load our plugin, which must not find this module half imported
     module = __import__(f"{__name__}.{_MODULES.get(name, 'dropin.script')}", fromlist=[name])
     found = globals()[name] = getattr(module, name)
     return found
 
 
 def _import_core() -> object:
-    """The C core. Raises :class:`~migrate_ext.errors.CoreMissing` where it was not built."""
+    """The C core. Raises :class:`~migrate_ext.errors.CoreMissing` if it was not built."""
     try:
         return __import__(f"{__name__}._core", fromlist=["_core"])
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What was done, and which way it went: the counters behind ``migrate_ext.stats()``.
+"""The counters of ``migrate_ext.stats()``: what was done by the core, and what was left to Alembic.
 
 With ``MIGRATE_EXT_STATS=FILE`` in the environment, one JSON line is appended to FILE when the
 process ends.
@@ -19,7 +19,7 @@ plain_reasons: dict[str, int] = {}
 
 
 def plain(reason: str, count: int = 1) -> None:
-    """Count `count` times that the plain path was taken, and why."""
+    """Count that something was left to Alembic, `count` times, because of `reason`."""
     plain_reasons[reason] = plain_reasons.get(reason, 0) + count
 
 
@@ -27,7 +27,7 @@ def stats() -> dict[str, object]:
     """The counters of this process.
 
     ``files_scanned``
-        revision files read by the scanner; ``files_executed``: those that had to be run, because
+        revision files read by the scanner; ``files_executed``: those that were executed, because
         something in them is not a plain literal or because their migration ran.
     ``planned``
         migrations that ran from the plan file.
@@ -36,11 +36,10 @@ def stats() -> dict[str, object]:
     ``batches``, ``statements``
         batches sent, and the statements in them.
     ``waits``
-        times this process stood still until the server answered, on our session and on the
-        driver's.
+        how often this process waited for the server, on our session and on the driver's.
     ``plain_statements``
-        statements that went through the driver one by one; ``plain_reasons``: why the plain path
-        was taken, reason to count.
+        statements that the driver sent one by one; ``plain_reasons``: why something was left to
+        Alembic, reason -> count.
     """
     counted: dict[str, object] = dict(_core.counters())
     counted["waits"] = _core.counters()["waits"] + plain_waits
@@ -52,7 +51,7 @@ def stats() -> dict[str, object]:
 
 
 def _append_at_exit(path: str) -> None:
-    import atexit  # only for those who ask for the file
+    import atexit  # only needed for the file
 
     def append() -> None:
         import json

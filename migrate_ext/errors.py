@@ -1,8 +1,7 @@
-"""What can go wrong, as exceptions.
+"""The exceptions of migrate_ext, and functions for their texts.
 
 The revision errors have the names, constructors and texts of ``alembic.script.revision`` (read in
-1.20.1), so that the C graph can raise these where Alembic is not imported, and Alembic's own where
-it is.
+1.20.1), so that the C graph can raise these if Alembic is not imported, and Alembic's own if it is.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ URL_FORM = "postgresql://user:password@host:5432/name"
 
 
 class Declined(Exception):
-    """Not an error: the fast path does not cover this, and the plain path must be taken."""
+    """Not an error: migrate_ext does not handle this case, and Alembic's own code must run."""
 
 
 class CoreMissing(ImportError):
-    """The package was found without its C core. folder: that of the package."""
+    """The package was found without its C core. folder: of the package."""
 
     def __init__(self, folder: str) -> None:
         if os.path.isfile(os.path.join(os.path.dirname(folder), "setup.py")):
@@ -35,7 +34,7 @@ class CommandError(Exception):
 
 
 class InternalError(Exception):
-    """A fault of migrate_ext's own: the run fails, and its open transaction is rolled back.
+    """A defect of migrate_ext: the run fails, and its open transaction is rolled back.
 
     The text says what was found, and how to run the command without the runtime.
     """
@@ -48,7 +47,7 @@ class InternalError(Exception):
 
 
 class BrokenFile(CommandError):
-    """A Python file of the project raised while it was run; the text names file and line."""
+    """A Python file of the project raised an exception; the text names file and line."""
 
     def __init__(self, path: str, error: BaseException) -> None:
         self.path = path
@@ -58,7 +57,7 @@ class BrokenFile(CommandError):
 
 
 class BrokenModule(CommandError):
-    """A module that ``env.py`` names cannot be imported; the text names file and line at fault."""
+    """A module that ``env.py`` names cannot be imported; the text names file and line of the error."""
 
     def __init__(self, name: str, what: str, error: BaseException) -> None:
         path, line = blamed_line(error)
@@ -70,14 +69,14 @@ class BrokenModule(CommandError):
 
 
 def blamed_line(error: BaseException) -> tuple[str | None, int | None]:
-    """The innermost file and line of the project (no installed package, not ours) in `error`."""
+    """The innermost file and line of the project (not of an installed package, nor ours) in `error`."""
     if isinstance(error, SyntaxError) and error.filename:
         return error.filename, error.lineno
     found: tuple[str | None, int | None] = (None, None)
     traceback = error.__traceback__
     while traceback is not None:
         path = traceback.tb_frame.f_code.co_filename
-        if path == _HANDOVER:  # env.py only handed over: it is not to blame
+        if path == _HANDOVER:  # env.py has called environment(): the error is not in env.py
             found = (None, None)
         elif not path.startswith("<") and not any(part in path for part in _NOT_THE_PROJECT):
             found = (path, traceback.tb_lineno)
@@ -97,25 +96,25 @@ _NOT_THE_PROJECT = (
 
 
 def primary_message(error: ServerError) -> str:
-    """What the server said, without severity, detail and place."""
+    """The server's message without severity, detail and position."""
     return error.fields.get(ord("M")) or first_line(error)
 
 
 def without_severity(error: BaseException) -> str:
-    """What the server said, or a driver after it, without the first word, which is localised."""
+    """The server's message, as in `error`, without the severity, which is localised."""
     fields = error.fields if isinstance(error, ServerError) else {}
     severity = fields.get(ord("S")) or getattr(getattr(error, "diag", None), "severity", None)
     return str(error).removeprefix(f"{severity or 'ERROR'}:  ")
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what `error` says; a SyntaxError without the place, which is told apart."""
+    """The first line of the message of `error`; of a SyntaxError without file and line."""
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     return text.split("\n", 1)[0]
 
 
 def line_in(path: str, error: BaseException) -> int | None:
-    """The line of `path` at which `error` was raised: the innermost frame there."""
+    """The line of the file `path` at which `error` was raised, in the innermost frame; or None."""
     if isinstance(error, SyntaxError) and error.filename == path:
         return error.lineno
     line, traceback = None, error.__traceback__
@@ -138,7 +137,7 @@ def place(name: str, revision: str, path: str, line: int | None, position: str |
 
 
 def no_version_table(name: str, why: str) -> str:
-    """What to say where something else has the version table's name."""
+    """The message if the relation `name` is no version table. why: the predicate of "it ...", as text."""
     return (
         f"{name} is not a version table of Alembic: it {why}; "
         "nothing was changed. Name another with version_table"
@@ -146,15 +145,15 @@ def no_version_table(name: str, why: str) -> str:
 
 
 class ConnectError(Exception):
-    """No session could be opened. The text never holds a password."""
+    """No session could be opened. The text never contains a password."""
 
 
 class ServerError(Exception):
-    """The server refused a statement.
+    """The server rejected a statement, or the connection was lost.
 
-    ``sqlstate``: five characters, or None when the connection broke. ``fields``: libpq's diagnostic
-    fields, field code (as in ``PG_DIAG_*``) to text. ``index``: which statement of the batch, from
-    0; -1 outside a batch. ``partial``: the (tag, rows) of the statements before it.
+    ``sqlstate``: five characters, or None if the connection was lost. ``fields``: libpq's diagnostic
+    fields, field code (as in ``PG_DIAG_*``) -> text. ``index``: of the statement in its batch, from 0;
+    -1 outside a batch. ``partial``: the (tag, rows) of the statements before it.
     """
 
     sqlstate: str | None = None
@@ -166,14 +165,14 @@ class ServerError(Exception):
 
 
 class RevisionError(Exception):
-    """The revision graph cannot answer."""
+    """An error of the revision graph."""
 
 
 class MissingRevision(RevisionError):
-    """A revision file names another one that is not there.
+    """A revision file names another revision that does not exist.
 
-    name: what it names. index: the record that does. is_down_revision: in ``down_revision``, not in
-    ``depends_on``. Alembic warns, in the first case, and raises a KeyError.
+    name: the missing revision. index: of the record that names it. is_down_revision: it is named in
+    ``down_revision``, not in ``depends_on``; then Alembic warns before it raises a KeyError.
     """
 
     def __init__(self, name: str, index: int, is_down_revision: bool) -> None:
@@ -233,9 +232,9 @@ class DependencyLoopDetected(DependencyCycleDetected, LoopDetected):
         LoopDetected.__init__(self, revision)
 
 
-_SESSION_ENDS = ("08", "57P")  # classes of SQLSTATE
+_SESSION_ENDS = ("08", "57P")  # beginnings of SQLSTATEs
 
 
 def is_session_end(sqlstate: str | None) -> bool:
-    """Whether an error of this code says that the session is over. It may say so after a commit."""
+    """Whether an error with this code means that the session has ended, possibly after a commit."""
     return sqlstate is not None and sqlstate.startswith(_SESSION_ENDS)

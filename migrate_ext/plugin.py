@@ -1,12 +1,12 @@
-"""The ``alembic.plugins`` entry point: what Alembic >= 1.18 loads while it is itself being imported.
+"""The ``alembic.plugins`` entry point, which Alembic >= 1.18 loads during its own import.
 
-At that moment Alembic's classes are half made, and whatever is raised here breaks ``import alembic``. So :func:`setup` only arms
-an import hook; it installs the runtime (:mod:`migrate_ext.dropin.hooks`) when the import has come as far as ``alembic.op``, with all
-classes made and ``alembic.command`` not loaded yet. Whatever goes wrong, a missing or foreign binary, a version we do not know, is
-one warning, and Alembic runs as if we were not there.
+At that moment not all of Alembic's classes exist, and an exception raised here would break ``import alembic``. So
+:func:`setup` only adds an import hook. The hook installs the runtime (:mod:`migrate_ext.dropin.hooks`) when the import
+reaches ``alembic.op``: then all classes exist, and ``alembic.command`` is not loaded yet. Any error, such as a missing
+or incompatible binary or an unknown version, is only a warning, and Alembic runs unchanged.
 
-Alembic 1.18 and 1.19 iterate over what the entry point names, 1.20 wants a module: this module iterates over itself.
-Imports os and sys only: every program that imports Alembic pays for it.
+Alembic 1.18 and 1.19 iterate over the object of the entry point, 1.20 requires a module: this module iterates over
+itself. It imports only os and sys, because every program that imports Alembic imports it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class _Module(type(sys)):  # type: ignore[misc]
 sys.modules[__name__].__class__ = _Module
 
 
-# The last names that these define. Who imports one of them before Alembic is in the middle of it when the hook is asked.
+# The last name that each of these modules defines: tells whether its import is complete. If a program imports one of
+# them before Alembic, it is incomplete when the hook is called.
 _OURS = (
     ("migrate_ext.dropin.revision_map", "_is_identifier"),
     ("migrate_ext.dropin.script", "REPLACEMENTS"),
@@ -40,7 +41,7 @@ _OURS = (
 
 
 class _Hook:
-    """A finder that finds nothing: it installs the runtime when ``alembic.context`` and all below it are complete."""
+    """A finder that finds nothing: it installs the runtime once ``alembic.context``, with all it imports, is complete."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> None:
@@ -53,38 +54,38 @@ class _Hook:
 
 
 def _spare_the_collector() -> None:
-    """Where the program is ``alembic`` itself, let the garbage collector pass over what was imported by now, also at the
-    program's end: there it is a sixth of the time of ``alembic heads``. Nothing of the project's is among it.
+    """If the program is ``alembic`` itself, exclude all objects imported so far from garbage collection, also at the
+    program's end, where it takes a sixth of the time of ``alembic heads``. None of them are the project's.
     """
     command, words = os.path.basename((getattr(sys, "argv", None) or [""])[0]), sys.orig_argv
-    if command == "-m":  # until the module runs
+    if command == "-m":  # argv[0] before the module runs
         command = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
     if command not in ("alembic", "alembic.config") or os.environ.get("MIGRATE_EXT") == "0":
         return
     begun = {name for name in vars(sys.modules["__main__"]) if name[0] != "_"}
-    if begun <= {"re", "sys"}:  # what pip's script imports before Alembic
+    if begun <= {"re", "sys"}:  # the names in pip's script when it imports Alembic
         import gc
 
         gc.freeze()
 
 
 def setup(plugin: _Plugin) -> None:
-    """What Alembic calls. plugin: its record of us, which we leave: there are no comparators in it."""
+    """Called by Alembic. plugin: its record of this plugin, which is removed: we have no comparators to add to it."""
     plugin.remove()
     if _Hook not in sys.meta_path:
         sys.meta_path.insert(0, _Hook)
 
 
 def install() -> None:
-    """Put the C core behind Alembic's own classes, in place, as far as it fits the Alembic that is here; twice is once.
+    """Patch Alembic's own classes to use the C core, as far as it fits this Alembic. A second call does nothing.
 
-    Never raises: what cannot be installed is one ``RuntimeWarning``, and that part stays Alembic's. Does nothing when
-    ``MIGRATE_EXT=0`` is in the environment. Only Alembic before 1.18 needs to be told.
+    Never raises: parts that cannot be installed stay Alembic's, with one ``RuntimeWarning``. Does nothing if
+    ``MIGRATE_EXT=0`` is in the environment. Must be called only for Alembic before 1.18.
     """
     if os.environ.get("MIGRATE_EXT") == "0":
         return
     try:
-        import alembic  # noqa: F401  (if this is what brings us in, hooks must not be half imported then)
+        import alembic  # noqa: F401  (may load this plugin, which must not find hooks half imported)
 
         from migrate_ext.dropin import hooks
 
@@ -98,16 +99,16 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Put everything of Alembic's back; revisions that were read meanwhile stay usable."""
+    """Restore Alembic's own methods; revisions that have been read stay usable."""
     hooks = sys.modules.get("migrate_ext.dropin.hooks")
     if hooks is not None:
         hooks.uninstall()
 
 
 def _warn(text: str) -> None:
-    import warnings  # only when something is wrong
+    import warnings  # rarely needed
 
     try:
         warnings.warn(text, RuntimeWarning, stacklevel=2)
-    except RuntimeWarning:  # turned into an error, which must not stop the import of Alembic
+    except RuntimeWarning:  # warnings are errors: this must not break the import of Alembic
         print(text, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What a person types and reads: the command line, its help, and the report of an error."""
+"""The command line, its help texts, and its error messages."""
 
 from migrate_ext.cli.command_line import main, program
 

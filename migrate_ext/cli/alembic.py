@@ -45,7 +45,7 @@ def command_line(argv: Sequence[str], prog: str, *, plain: bool = False) -> None
 
 @contextmanager
 def _naming_files() -> Iterator[None]:
-    """What Alembic's loader leaves to a traceback, as a command error that names the file."""
+    """Turn errors for which Alembic prints a traceback into command errors that name the file."""
     try:
         yield
     except (AttributeError, KeyError) as error:
@@ -58,9 +58,9 @@ def _naming_files() -> Iterator[None]:
             raise errors.BrokenFile(module.__file__, error) from error
         script = frames[-1].f_locals.get("revision")
         if isinstance(error, AttributeError) and where == "alembic.runtime.migration" and script:
-            raise errors.BrokenFile(script.path, error) from error  # no upgrade() in it
+            raise errors.BrokenFile(script.path, error) from error  # it has no upgrade()
         if isinstance(error, KeyError) and where == "alembic.script.revision":
-            # Who names it: a list comprehension has a frame of its own before Python 3.12.
+            # The revision that names it: before Python 3.12 a list comprehension has its own frame.
             found: list[Any] = [frame.f_locals.get("revision") for frame in frames[-2:]]
             by = [f" referenced from {r.revision} ({r.path})" for r in found if hasattr(r, "path")]
             raise errors.CommandError(
@@ -78,12 +78,12 @@ def _alembic_config(line: CommandLine, options: Any) -> AlembicConfig:
 
 
 def go_on(run: Run, settings: Settings) -> None:
-    """Let Alembic's command go on with what a direct command cannot do alone.
+    """Continue a direct command that cannot be completed without Alembic.
 
-    run: the command, whose ``env.py`` is executing and is not executed again. settings: what that
-    ``env.py`` named.
+    run: the command, whose ``env.py`` is being executed and is not executed again. settings: those
+    that this ``env.py`` gave.
     """
-    # Alembic reads its configuration before env.py sets up logging, so nobody sees what it logs then.
+    # Usually Alembic reads its configuration before env.py sets up logging, so nothing is shown.
     logger = logging.getLogger("alembic.config")
     level = logger.level
     logger.setLevel(logging.WARNING)

@@ -1,22 +1,22 @@
-"""The command line: Alembic's, word for word, and a few commands and options of our own.
+"""The command line: the same as Alembic's, and a few commands and options of our own.
 
-Arguments are read once, by position: :class:`CommandLine` finds the command behind the global options,
-and takes our own options from behind the commands that have them. The commands that the C core serves
-are parsed here, too, without argparse (:func:`parse`). Whatever is not plainly one of them (another
-command, ``--help``, an abbreviated option, a configuration out of the ordinary) is declined, and
-Alembic's own command line runs in this process with the same arguments: :mod:`migrate_ext.cli.alembic`.
+Arguments are split once, by position: :class:`CommandLine` finds the command after the global
+options, and takes our own options out of the words after it. Direct commands are parsed here, too,
+without argparse (:func:`parse`). Anything else (another command, ``--help``, an abbreviated option,
+an unusual configuration) is declined, and Alembic's own command line runs in this process with the
+same arguments: :mod:`migrate_ext.cli.alembic`.
 """
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # signal's own costs the import of enum
+import _signal  # type: ignore[import-not-found]  # signal would import enum
 import os
 import sys
 
 from migrate_ext import errors
 from migrate_ext.project.config import Options
 
-TYPE_CHECKING = False  # typing's own costs its import
+TYPE_CHECKING = False  # saves the import of typing
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from migrate_ext.locking.version_table import VersionTable
     from migrate_ext.project.environment import Settings
 
-# command -> (options without a value, options with one, least and most positional arguments)
+# command -> (options without a value, options with one, minimum and maximum of positional
+# arguments)
 _FLAGS: dict[str, tuple[dict[str, str], dict[str, str], int, int]] = {
     "branches": ({"-v": "verbose", "--verbose": "verbose"}, {}, 0, 0),
     "current": (
@@ -74,10 +75,10 @@ _GLOBAL_VALUES = ("--config", "--name")
 class CommandLine:
     """Arguments split by position.
 
-    ``before``: the global options. ``command``: the word behind them; "" where only argparse can say
-    which it is. ``after``: what follows it. ``quiet``, ``raiseerr``: global options that were seen.
-    ``limits``: what our own options set, by the names of :mod:`migrate_ext.locking.limits`; ``flags``: others
-    of our own, ``plan`` and ``no_plan``. Our own are not in ``after`` any more.
+    ``before``: the global options. ``command``: the word after them; "" if only argparse can find
+    it. ``after``: the words after that, without our own options. ``quiet``, ``raiseerr``: whether
+    these global options were given. ``limits``: what our own options set, by the names of
+    :mod:`migrate_ext.locking.limits`; ``flags``: our own options ``plan`` and ``no_plan``.
     """
 
     def __init__(self, argv: Sequence[str]) -> None:
@@ -94,7 +95,7 @@ class CommandLine:
 
     @property
     def argv(self) -> list[str]:
-        """All of it that is Alembic's."""
+        """The arguments without our own options."""
         return [*self.before, self.command, *self.after] if self.command else self.before
 
     def _find_command(self, argv: Sequence[str]) -> int | None:
@@ -110,7 +111,7 @@ class CommandLine:
         return None
 
     def _global_option(self, word: str) -> bool | None:
-        """Note a global option; whether its value is the next word. None: only argparse knows."""
+        """Record a global option. Returns whether its value is the next word; None: unknown."""
         if word.startswith("--"):
             name, equals, _ = word.partition("=")
             found = [option for option in _GLOBAL if option.startswith(name)]
@@ -127,7 +128,11 @@ class CommandLine:
         return None if letters else False
 
     def _take_own(self, words: list[str]) -> list[str]:
-        """`words` behind a command that runs migrations or stamps, without our own options."""
+        """Take our own options out of `words`, which follow ``upgrade``, ``downgrade`` or
+        ``stamp``.
+
+        Returns the other words. Raises CommandError for ``--lock-timeout`` without a value.
+        """
         is_run, left = self.command != "stamp", []
         options = words[: words.index("--")] if "--" in words else words
         timed = is_run and not {"--sql", "--sq", "--s"} & set(options)
@@ -155,15 +160,14 @@ class CommandLine:
 
 
 def _is_value(argument: str) -> bool:
-    """Whether argparse would take `argument` where a value is expected."""
+    """Whether argparse would accept `argument` as a value."""
     return not argument.startswith("-") or argument[1:].isdecimal()
 
 
 def parse(argv: Sequence[str], prog: str) -> Options:
     """The options in `argv` (without the program's name).
 
-    Raises :class:`~migrate_ext.errors.Declined` for everything that is not a command of the C core,
-    spelled in full.
+    Raises :class:`~migrate_ext.errors.Declined` for all but direct commands with full option names.
     """
     options = Options(argv, prog)
     left = iter(argv)
@@ -193,7 +197,7 @@ def parse(argv: Sequence[str], prog: str) -> Options:
     if options.command not in _FLAGS:
         raise errors.Declined(f"command {options.command or 'missing'}")
     flags, values, least, most = _FLAGS[options.command]
-    before = ""  # argparse takes positional arguments together, or not at all
+    before = ""  # argparse accepts positional arguments only if they are adjacent
     for argument in left:
         if argument in flags:
             options.flags.add(flags[argument])
@@ -221,7 +225,7 @@ def run(line: CommandLine, prog: str) -> None:
     if _run_own(line, prog):
         return
     if line.limits or "migrate_ext.locking.limits" in sys.modules:
-        from migrate_ext.locking import limits  # few give these
+        from migrate_ext.locking import limits  # rarely needed
 
         limits.give(line.limits)
     declined = "MIGRATE_EXT=0"
@@ -237,12 +241,14 @@ def run(line: CommandLine, prog: str) -> None:
             work()
             return
     if "plan" in line.flags or line.command == "compile":
-        raise errors.CommandError(f"this needs migrate_ext's own way: {declined}")
+        raise errors.CommandError(
+            f"Alembic cannot do this, and migrate_ext is not used: {declined}"
+        )
     _alembic(f"command line: {declined}").command_line(line.argv, prog, plain=off)
 
 
 def _alembic(reason: str) -> Any:
-    """Alembic's command line, whose import brings Alembic and SQLAlchemy. reason: why, to be counted."""
+    """Count `reason`, and import :mod:`migrate_ext.cli.alembic`, with Alembic and SQLAlchemy."""
     from migrate_ext import counters
     from migrate_ext.project import logs
 
@@ -253,20 +259,21 @@ def _alembic(reason: str) -> Any:
 
 
 def prepare(options: Options) -> Callable[[], None]:
-    """All of a parsed command that may turn out to be Alembic's; what is left to be done.
+    """Do the part of a direct command that may be declined, and return the rest as a function.
 
-    Raises :class:`~migrate_ext.errors.Declined`, where Alembic must do it: nothing was printed or
-    changed, and none of the project's code was run but for revision files that cannot be read;
-    :class:`~migrate_ext.errors.CommandError` where Alembic would print ``FAILED:``.
+    Raises :class:`~migrate_ext.errors.Declined` if Alembic must run the command: then nothing has
+    been printed or changed, and none of the project's code has run except revision files that must
+    be executed. Raises :class:`~migrate_ext.errors.CommandError` where Alembic would print
+    ``FAILED:``.
     """
-    from migrate_ext.direct import reading  # after MIGRATE_EXT=0 is ruled out
+    from migrate_ext.direct import reading  # not with MIGRATE_EXT=0
     from migrate_ext.project.config import Config, default_files
 
     ini, toml = default_files(options.config)
     config = Config(ini, toml, options.section)
     config.check()
     if reading.needs_database(options):
-        from migrate_ext.direct import database  # knows about URLs, sessions and logging
+        from migrate_ext.direct import database  # imports URLs, sessions and logging
 
         return database.prepare(options, config, _serve)
     text = reading.text(options, config)
@@ -292,7 +299,7 @@ def _show_plan(run: Run, table: VersionTable, settings: Settings) -> None:
 
 
 def _run_own(line: CommandLine, prog: str) -> bool:
-    """Run a command that Alembic does not have, and say whether it was one."""
+    """Run a command that Alembic does not have. Returns whether it was one."""
     if line.command == "doctor" and not line.before and set(line.after) <= {"-v", "--verbose"}:
         from migrate_ext.cli import doctor
 
@@ -307,7 +314,7 @@ def _run_own(line: CommandLine, prog: str) -> bool:
 
         raise SystemExit(verify.main(line.before, line.after, prog))
     if line.command == "init":
-        from migrate_ext.cli import init as starting  # once in a project's life
+        from migrate_ext.cli import init as starting  # rarely needed
 
         if starting.is_ours(line.after):
             starting.run(line.after, quiet=line.quiet)
@@ -316,8 +323,8 @@ def _run_own(line: CommandLine, prog: str) -> bool:
 
 
 def program(prog: str = "migrate-ext") -> NoReturn:
-    """Run the command line of this process, and end it. A Ctrl-C that comes when the work is done
-    would end it without a word, as killed.
+    """Run the command line of this process, and exit. Afterwards SIGINT is ignored: it would kill
+    the process although the work is done.
     """
     code = main(prog=prog)
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
@@ -328,11 +335,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "migrate-ext") -> int:
     """Run the command line and return the exit code: 0, 255 for Alembic's ``FAILED``, 1, 2 for
     usage, 130 for Ctrl-C.
 
-    argv: arguments without the program's name; those of the process when None. prog: the name that
-    usage texts show.
+    argv: arguments without the program's name; None: the process's. prog: the name in usage texts.
     """
     if "MIGRATE_EXT_STATS" in os.environ:
-        from migrate_ext import counters  # noqa: F401  # writes them at the end
+        from migrate_ext import counters  # noqa: F401  # writes the counters at exit
     line = None
     try:
         line = CommandLine(sys.argv[1:] if argv is None else argv)
@@ -341,7 +347,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "migrate-ext") -> int:
             sys.stdout.flush()
         return 0
     except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing is left to be said.
+        # The reader of the output has closed the pipe (`| head`): there is nothing left to do.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except SystemExit as stop:
@@ -351,9 +357,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "migrate-ext") -> int:
     except BaseException as error:
         if line is not None and line.raiseerr:
             raise
-        if isinstance(error, errors.CoreMissing):  # which the report needs, too
+        if isinstance(error, errors.CoreMissing):  # report imports the core, too
             sys.stderr.write(f"FAILED: {error}\n")
             return 1
-        from migrate_ext.cli import report  # only when something is wrong
+        from migrate_ext.cli import report  # only after an error
 
         return report.report(error, quiet=line is not None and line.quiet)

@@ -1,7 +1,8 @@
-"""``migrate-ext doctor``: what is active in this environment, over which versions, and why anything is not.
+"""``migrate-ext doctor``: shows what is active in this environment, with which versions, and what
+is not, and why.
 
-And of the project in the present folder: which of its files and migrations take the plain path, and why. No
-URL is looked at, so no password is told.
+For the project in the current folder, it shows which files must be executed and which migrations
+cannot be sent in batches, and why. It reads no URL, so it cannot print a password.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import platform
 import sys
 from collections.abc import Iterator
 
-_SHOWN = 5  # of a list, without -v
+_SHOWN = 5  # items of a list that are shown without -v
 
 
 def lines() -> Iterator[tuple[str, str]]:
-    """The findings, a name and a text each; imports Alembic as a program that uses it would."""
+    """The findings, as (name, text). Imports Alembic, as a program that uses it would."""
     from importlib import metadata, util
 
     from migrate_ext import __version__, errors
@@ -50,7 +51,7 @@ def _active() -> Iterator[tuple[str, str]]:
     if os.environ.get("MIGRATE_EXT") == "0":
         yield "runtime", "OFF: MIGRATE_EXT=0"
         return
-    import alembic.config  # noqa: F401  (installs the runtime where the entry point is found)
+    import alembic.config  # noqa: F401  (installs the runtime if the entry point is found)
 
     try:
         from migrate_ext.dropin import hooks
@@ -69,7 +70,7 @@ def _libpq() -> Iterator[tuple[str, str]]:
         from migrate_ext import _core
         from migrate_ext.execution import libpq
     except ImportError:
-        return  # said already
+        return  # lines() reports it
     try:
         path = libpq.find()
         yield "libpq", f"{_version(_core.load_libpq(path))}, {path or 'the system library'}"
@@ -98,14 +99,14 @@ def _version(number: int) -> str:
 
 
 def _project(verbose: bool) -> Iterator[tuple[str, str]]:
-    """What of the project in this folder takes which way. Executes nothing of it."""
+    """The findings about the project in this folder. Executes none of its code."""
     try:
         from migrate_ext import _core, errors
         from migrate_ext.direct import database
         from migrate_ext.locking import limits
         from migrate_ext.project import config, scripts
     except ImportError:
-        return  # said already
+        return  # lines() reports it
     try:
         read = config.Config(*config.default_files([]), "alembic")
         location = read.script_location()
@@ -148,7 +149,7 @@ def _project(verbose: bool) -> Iterator[tuple[str, str]]:
 
 
 def _reason(path: str, function: str) -> str | None:
-    """As :func:`migrate_ext.execution.plain.reason_not_plain` for a file."""
+    """:func:`migrate_ext.execution.plain.reason_not_plain` for a file."""
     from migrate_ext.execution import plain
 
     try:
@@ -161,7 +162,7 @@ def _reason(path: str, function: str) -> str | None:
 def _some(
     name: str, otherwise: str, of: int, found: list[tuple[str, str]], verbose: bool
 ) -> Iterator[tuple[str, str]]:
-    """A count, and the first few of what was found; with `verbose` all."""
+    """The count of what was found, and the first few; with `verbose`, all."""
     yield name, f"{len(found)} of {of}; the others are {otherwise}"
     shown = found if verbose else found[:_SHOWN]
     for path, reason in shown:
@@ -171,7 +172,7 @@ def _some(
 
 
 def main(verbose: bool = False) -> int:
-    """Print the findings; 1 when something is missing or off, 0 otherwise."""
+    """Print the findings. Returns 1 if something is missing or off, else 0."""
     trouble = 0
     for name, text in (*lines(), *_project(verbose)):
         print(f"{name:16} {text}")

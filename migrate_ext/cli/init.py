@@ -1,6 +1,6 @@
-"""``migrate-ext init -t thin``: lays out a migration environment with a thin ``env.py``.
+"""``migrate-ext init -t thin``: creates a migration environment with a thin ``env.py``.
 
-Beside Alembic's templates, which ``init`` hands to Alembic. The files are those of our own sample.
+``init`` leaves all other templates to Alembic. The files of this one are those of our own sample.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ import sys
 
 from migrate_ext.errors import CommandError
 
-TYPE_CHECKING = False  # typing's own costs its import
+TYPE_CHECKING = False  # saves the import of typing
 if TYPE_CHECKING:
     from typing import Any
 
 _SYNOPSIS = "PostgreSQL configuration whose env.py names the models and imports none of them."
 _FILES = os.path.join(os.path.dirname(os.path.dirname(__file__)), "templates", "thin")
-# The words of the template that depend on where it is laid out.
+# The text of the template that depends on where it is created.
 _LOCATION = "script_location = %(here)s\n"
 
 
 def is_ours(words: list[str]) -> bool:
-    """Whether the words behind ``init`` ask for this template; what else it can do is Alembic's."""
+    """Whether the words after ``init`` name this template; all others are Alembic's."""
     template, _ = _template(words)
     return template == "thin"
 
 
 def _template(words: list[str]) -> tuple[str, list[str]]:
-    """The template that is asked for, and the other words."""
+    """The template that the words name, and the other words."""
     template, others, rest = "", [], iter(words)
     for word in rest:
         if word in ("-t", "--template"):
@@ -42,7 +42,7 @@ def _template(words: list[str]) -> tuple[str, list[str]]:
 
 
 def add_thin(config: Any) -> None:
-    """Let Alembic's ``list_templates``, which prints through `config`, end its list with ours."""
+    """Have Alembic's ``list_templates``, which prints through `config`, list our template last."""
     print_stdout = config.print_stdout
 
     def print_more(text: str, *arguments: Any) -> None:
@@ -54,11 +54,11 @@ def add_thin(config: Any) -> None:
 
 
 def run(words: list[str], *, quiet: bool) -> None:
-    """Lay the environment out in the folder that is named behind ``init``, and configuration and
-    scripts here.
+    """Create the environment in the folder named in `words`, the words after ``init``;
+    configuration and scripts go into the current folder.
 
-    Raises :class:`~migrate_ext.errors.CommandError` when the folder is in use, or for an argument
-    that this template does not know.
+    Raises :class:`~migrate_ext.errors.CommandError` if the folder is in use, or for an argument
+    that this template does not have.
     """
     _, folders = _template(words)
     for word in folders:

@@ -1,8 +1,8 @@
-"""What a person reads when a command fails: one clear message, what to do next, no traceback.
+"""Reports the error of a failed command: one clear message, what to do next, no traceback.
 
-A ``CommandError`` is printed by Alembic's own function (text, log line, exit code). Everything
-else, which Alembic leaves to a traceback, is told in a few lines on stderr with Alembic's exit code
-for it, 1. ``--raiseerr`` shows the traceback instead.
+Alembic's own function prints a ``CommandError`` (text, log line, exit code). For all other errors
+Alembic shows a traceback; here they are reported in a few lines on stderr, with Alembic's exit code
+for them, 1. ``--raiseerr`` shows the traceback instead.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from migrate_ext import _core, errors
 from migrate_ext.project import logs
 
-# Words of a command error -> what to do next. The errors themselves are Alembic's.
+# Words of a command error, whose text is Alembic's -> what to do next.
 _HINTS = (
     (
         "Target database is not up to date",
@@ -51,7 +51,7 @@ _CONNECT_HINTS = (
 def report(error: BaseException, *, quiet: bool) -> int:
     """Print what `error` means, and return the exit code. quiet: ``-q`` was given."""
     if isinstance(error, KeyboardInterrupt):
-        # asyncio raises it instead of what the cancelled task has raised.
+        # asyncio raises KeyboardInterrupt instead of the cancelled task's exception.
         told = [getattr(found, "migration_outcome", "") for found in (error, error.__context__)]
         doubt = any("in doubt" in text for text in told)
         rolled_back = "" if doubt else "the open transaction was rolled back; "
@@ -75,7 +75,7 @@ def report(error: BaseException, *, quiet: bool) -> int:
 
 
 def _where(error: BaseException) -> str:
-    """The migration that failed, or the file and line, to begin a message with."""
+    """The beginning of a message: the migration that failed, or the file and line; or empty."""
     step = getattr(error, "migration_step", None)
     if step is None:
         path, line = errors.blamed_line(error)
@@ -92,7 +92,7 @@ def _is_command_error(error: BaseException) -> bool:
 
 def _command_error(error: BaseException, quiet: bool) -> int:
     with logs.importing_alembic():
-        from alembic.util import messaging  # Alembic says it in its own way
+        from alembic.util import messaging  # so that the output is Alembic's
 
     try:
         messaging.err(_without_secrets(str(error)), quiet=quiet)
@@ -114,7 +114,7 @@ def _connect_error(error: BaseException) -> int:
 
 
 def _database_error(error: BaseException, original: BaseException) -> int:
-    """error: ours or SQLAlchemy's. original: the one that has the server's message and SQLSTATE."""
+    """error: ours or SQLAlchemy's. original: the exception with the server's message and SQLSTATE."""
     statement = getattr(error, "statement", None)
     state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
     outcome = getattr(error, "migration_outcome", "")
@@ -138,7 +138,7 @@ def _database_error(error: BaseException, original: BaseException) -> int:
 
 
 def _excerpt(statement: str, error: BaseException) -> str:
-    """A statement, or of a long one what is around the place that `error` tells."""
+    """A statement; of a long one, the text around the position of `error`."""
     if len(statement) <= 2 * _AROUND:
         return statement.strip()
     from migrate_ext.execution import drivers
@@ -156,9 +156,9 @@ def _one_paragraph(text: str) -> str:
 
 
 _NAMES = r"\w*(?:pass|pwd|secret|token|sslkey|oauth|credential|api_?key)\w*"
-# As libpq, SQL and Python quote; one that was cut off has no end.
+# Strings as libpq, SQL and Python quote them; one that was cut off has no closing quote.
 _QUOTED = r"""'(?:[^'\\]|\\.|'')*(?:'|\Z)|"(?:[^"\\]|\\.|"")*(?:"|\Z)"""
-# A URL: its scheme; user, address and options. (Our own example of one stays.)
+# A URL: its scheme; user, address and options. (Not our own example of a URL.)
 _URL = re.compile(r"\b([A-Za-z][\w.+-]*://)(?!user:password@)(\S+)")
 # password=x, password = 'x y', {'password': 'x y'}
 _SECRET = re.compile(
@@ -167,29 +167,29 @@ _SECRET = re.compile(
 
 
 def _without_secrets(text: str) -> str:
-    """`text` as it may be printed: libraries quote URLs and connection strings that they cannot read.
+    """`text` without secrets: libraries quote URLs and connection strings that they cannot parse.
 
-    Of a URL's options those are shown that are known to be harmless (``csrc/pq/url.c``), and no
-    password. Elsewhere ``name=value`` is SQL, or anybody's text: there a value is hidden for its name.
+    Hides a URL's password, and all its options but those known to be harmless (``csrc/pq/url.c``).
+    Elsewhere ``name=value`` may be SQL or any text: there values of suspicious names are hidden.
     """
     for value in os.environ.values():
         password = _userinfo(value)[2]
-        if any(map(str.isspace, password)):  # it would be taken for the URL's end
+        if any(map(str.isspace, password)):  # _URL would end at the blank
             text = text.replace(password, "***")
     text = _URL.sub(lambda found: found[1] + _hidden_in_url(found[2]), text)
     return _SECRET.sub(lambda found: found[1] + _hidden(found[2]), text)
 
 
 def _userinfo(url: str) -> tuple[str, str, str]:
-    """User name, colon and password. The password may hold any character; the last ``@`` ends it."""
+    """User name, colon and password. The password may have any characters; the last ``@`` ends it."""
     return url.partition("://")[2].rpartition("@")[0].partition(":")
 
 
 def _hidden_in_url(rest: str) -> str:
-    """What follows ``://``, to be printed."""
+    """`rest`, which follows ``://``, without secrets."""
     user, colon, password = _userinfo(f"://{rest}")
     _, at, address = rest.rpartition("@")
-    if "?" in password or "?" in user:  # or the @ is an option's: nobody knows where the address is
+    if "?" in password or "?" in user:  # or the @ is in an option: the address cannot be found
         return "***"
     before, mark, query = address.partition("?")
     shown = [_hidden_option(*pair.partition("=")) for pair in query.split("&")] if mark else []

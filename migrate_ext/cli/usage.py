@@ -1,4 +1,4 @@
-"""What ``--help`` says of our own options and commands, below Alembic's text."""
+"""Help texts of our own options and commands, which ``--help`` prints below Alembic's text."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Of migrate-ext:
 _RUN = """\
   --plan                  show what would run, its SQL and its locks; run nothing
   --repair                first drop the INVALID index that an interrupted run left
-  --no-plan               render what 'migrate-ext compile' has written, too
+  --no-plan               do not use what 'migrate-ext compile' has written: render all SQL
   -v, --verbose           afterwards, list the slowest statements
 """
 _LIMITS = """
-Limits of a run's statements are variables, or keys in [alembic] in small letters:
+Limits for the statements of a run are set by variables, or by keys in [alembic] in lower case:
   MIGRATE_EXT_DDL_LOCK_TIMEOUT=1s  MIGRATE_EXT_STATEMENT_TIMEOUT=5min  MIGRATE_EXT_RETRIES=20
 """
 _COMPILE = """\
@@ -44,7 +44,7 @@ _OF_COMMANDS = {
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Name ours in the help of Alembic's `parser`."""
+    """Add our own to the help of Alembic's `parser`."""
     parser.epilog = _COMMANDS
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     for action in parser._actions:
@@ -55,5 +55,5 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def of_compile(prog: str) -> str:
-    """The help of the command that Alembic does not have."""
+    """The help of ``compile``, which Alembic does not have."""
     return _COMPILE % {"prog": prog}

@@ -1,5 +1,5 @@
 """Commands that run without Alembic: ``history``, ``heads``, ``current``, ``stamp``, ``upgrade`` and others.
 
-May import: ``plans`` and what lies below it. May not import ``dropin`` and what lies above it: where a
-command needs Alembic, it says why, and :mod:`migrate_ext.cli` goes on.
+May import: ``plans`` and what lies below it. May not import ``dropin`` and what lies above it: a command
+that needs Alembic returns the reason, and :mod:`migrate_ext.cli` continues with Alembic.
 """

@@ -21,7 +21,7 @@ from migrate_ext.locking.version_table import VersionTable, change_rows
 from migrate_ext.project import environment, logs
 from migrate_ext.project.scripts import Scripts, command_errors
 
-TYPE_CHECKING = False  # typing's own costs its import
+TYPE_CHECKING = False  # saves the import of typing
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeAlias
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 def prepare(
     options: Options, config: Config, serve: Callable[[Run, Settings], None]
 ) -> Callable[[], None]:
-    """What is left to be done of a command of the core that needs the database: to run the project's
-    ``env.py``.
+    """The rest of a direct command that needs the database, as a function that runs the project's
+    ``env.py``. It raises what ``env.py`` raises.
 
-    serve: does the work of the command when ``env.py`` has said what the environment is. Raises :class:`~migrate_ext.errors.Declined` where Alembic must do it. What ``env.py`` raises is
-    the project's.
+    serve: does the work of the command, with the settings that ``env.py`` gives. Raises
+    :class:`~migrate_ext.errors.Declined` if Alembic must do it.
     """
     if options.flags & {"sql"}:
         raise errors.Declined("--sql")
@@ -69,7 +69,7 @@ def _execute(path: str) -> None:
     """Run ``env.py`` as Alembic does, through the import system and its cache of bytecode."""
     ours: Any = __spec__
     source_loader = type(ours.loader)
-    if source_loader.__name__ != "SourceFileLoader":  # we come from an archive
+    if source_loader.__name__ != "SourceFileLoader":  # this module was imported from an archive
         from importlib.machinery import SourceFileLoader as source_loader  # slow
     loader = source_loader("env_py", path)
     module: Any = type(sys)("env_py")
@@ -82,7 +82,10 @@ def _execute(path: str) -> None:
 
 
 def is_thin(path: str) -> bool:
-    """Whether an ``env.py`` leaves Alembic alone. Doubt is a no: it runs as under ``alembic``."""
+    """Whether an ``env.py`` uses no Alembic. False if in doubt: then it runs as under ``alembic``.
+
+    Raises :class:`~migrate_ext.errors.Declined` if it cannot be read.
+    """
     try:
         with open(path, "rb") as file:
             source = file.read()
@@ -99,10 +102,11 @@ def _library() -> str | None:
 
 
 class Connecting:
-    """A session that is being opened by another thread, while this one reads files.
+    """A session that another thread opens while this one reads files.
 
-    params: as for ``Session.connect``. Loading libpq and waiting for the server cost as much as
-    reading a thousand files, and need no Python. (``threading`` costs its import.)
+    params: as for ``Session.connect``. Loading libpq and waiting for the server take as long as
+    reading a thousand files, and do not need the GIL. (``_thread`` saves the import of
+    ``threading``.)
     """
 
     def __init__(self, params: dict[str, str]) -> None:
@@ -112,7 +116,7 @@ class Connecting:
         self.done.acquire()
         try:
             _thread.start_new_thread(self._run, (params,))
-        except RuntimeError:  # no thread can be had
+        except RuntimeError:  # no thread can be started
             self._run(params)
 
     def _run(self, params: dict[str, str]) -> None:
@@ -124,7 +128,7 @@ class Connecting:
             self.done.release()
 
     def result(self) -> _core.Session:
-        """The open session, when it is there; raises what opening it raised."""
+        """Wait for the session and return it; raises what opening it raised."""
         self.done.acquire()
         self.done.release()
         if self.error is not None:
@@ -136,8 +140,8 @@ class Connecting:
 class Run:
     """One command while ``env.py`` runs: its ``options``, its ``config``.
 
-    ``scripts``: the revision files, once they are read; None where Alembic must read them itself.
-    ``planned``: of a run that needs Alembic, what is in the plan all the same, by the file's path.
+    ``scripts``: the revision files, once they are read; None if Alembic must read them itself.
+    ``planned``: migrations that are in the plan, if the run needs Alembic: path -> statements.
     """
 
     def __init__(self, options: Options, config: Config) -> None:
@@ -147,9 +151,9 @@ class Run:
         self.planned: dict[str, Items] = {}
 
     def answer(self, settings: Settings, show_plan: ShowPlan) -> str | None:
-        """Do the command's work. None when it is done; otherwise why Alembic is needed.
+        """Do the command's work. Returns None when it is done; otherwise why Alembic is needed.
 
-        show_plan: what ``--plan`` asks for.
+        show_plan: called for ``--plan``.
         """
         options = self.options
         if options.command == "stamp" and "on_version_apply" in settings.configure:
@@ -163,7 +167,7 @@ class Run:
             self.scripts = Scripts(self.config)
         except errors.Declined as reason:
             declined = str(reason)
-        finally:  # as under Alembic, a server that is not there comes before a bad file
+        finally:  # as under Alembic, a connection error takes precedence over a bad file
             try:
                 session = connecting.result()
             except errors.Declined as reason:
@@ -195,7 +199,7 @@ class Run:
         return self._show(table, scripts, url)
 
     def _migrate(self, table: VersionTable, scripts: Scripts, settings: Settings) -> str | None:
-        """Run the migrations from the plan, or none if there are none; else say why not."""
+        """Run the migrations, if any, from the plan. Returns None, or why Alembic is needed."""
         try:
             heads = table.heads()
             if self.options.arguments[0] == "-1" and len(heads) > 1:
@@ -222,14 +226,14 @@ class Run:
         return None
 
     def _stamp(self, table: VersionTable, scripts: Scripts) -> str | None:
-        """Stamp, unless the graph leaves the question to Alembic: then say why."""
+        """Stamp. Returns None, or why the graph leaves this to Alembic."""
         targets, purges = tuple(self.options.arguments), "purge" in self.options.flags
         try:
             scripts.graph.stamp(targets, () if purges else table.heads())
         except errors.Declined as reason:
             return str(reason)
         except (errors.RevisionError, AssertionError, LookupError, ValueError):
-            pass  # it is told below, in its place
+            pass  # raised below, after the log lines that Alembic writes first
         logs.context()
         table.begin()
         if purges:
@@ -254,7 +258,7 @@ class Run:
         return None
 
     def _show(self, table: VersionTable, scripts: Scripts, url: str) -> str | None:
-        """Print what the command shows, unless the graph leaves that to Alembic: then say why."""
+        """Print what the command shows. Returns None, or why the graph leaves this to Alembic."""
         options = self.options
         verbose = "verbose" in options.flags
         place, failed, text = "", None, ""
@@ -300,7 +304,7 @@ class Run:
 
 
 def steps_of(options: Options, scripts: Scripts, heads: tuple[str, ...]) -> list[int]:
-    """The revisions that ``upgrade`` or ``downgrade`` would run from `heads`, in their order."""
+    """The revisions that ``upgrade`` or ``downgrade`` would run from `heads`, in that order."""
     target = options.arguments[0]
     with command_errors(
         ancestor=f"Destination %(end)s is not a valid {options.command} "

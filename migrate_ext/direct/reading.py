@@ -11,13 +11,15 @@ import sys
 from migrate_ext import errors
 from migrate_ext.project.scripts import Scripts, command_errors
 
-TYPE_CHECKING = False  # typing's own costs its import
+TYPE_CHECKING = False  # saves the import of typing
 if TYPE_CHECKING:
     from migrate_ext.project.config import Config, Options
 
 
 def text(options: Options, config: Config) -> str:
-    """What a command prints that only reads files. Raises as :func:`migrate_ext.cli.command_line.prepare`."""
+    """The output of a command that only reads files. Raises as
+    :func:`migrate_ext.cli.command_line.prepare`.
+    """
     if options.command == "history" and _as_bool(config.option("revision_environment")):
         raise errors.Declined("revision_environment")
     sys.path[:0] = config.paths("prepend_sys_path")
@@ -25,7 +27,7 @@ def text(options: Options, config: Config) -> str:
 
 
 def needs_database(options: Options) -> bool:
-    """Whether a command shows the database's revision, too, or does not only read at all."""
+    """Whether a command needs the database: to show its revision, or for more than reading."""
     if options.command not in _COMMANDS:
         return True
     if options.command == "show":
@@ -47,7 +49,8 @@ def _as_bool(text: str | None) -> bool:
 
 
 def print_text(options: Options, text: str) -> None:
-    """Print as ``Config.print_stdout`` does: what the encoding lacks is replaced; ``-q``: none.
+    """Print as ``Config.print_stdout`` does: characters that the encoding lacks are replaced; with
+    ``-q`` nothing is printed.
 
     text: whole lines.
     """
@@ -118,7 +121,7 @@ def _show(options: Options, scripts: Scripts) -> str:
 
 
 def indexes(found: tuple[int | str | None, ...]) -> list[int]:
-    """`found` as indexes; what is no revision (``base``) Alembic must answer."""
+    """`found` as indexes. Raises Declined if one is no revision (``base``): left to Alembic."""
     if not all(isinstance(index, int) for index in found):
         raise errors.Declined("base is no revision")
     return [index for index in found if isinstance(index, int)]

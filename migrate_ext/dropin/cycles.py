@@ -1,8 +1,9 @@
 """Histories with cycles: Alembic walks some of them, and loops forever on the rest.
 
-Alembic refuses most circles when it builds its map, but not one with a way in and a way out. Its
-sort of such a history ends unless two revisions of one circle are current heads at a time: each
-waits for the other then. Here a history is a dictionary: what is right below each revision.
+Alembic rejects most cycles when it builds its map, but not one with an edge into it and an edge out
+of it. Its sort of such a history ends unless two revisions of one cycle are current heads at the
+same time: then each waits for the other. Here a history is a dictionary: revision -> those directly
+below it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ Below = Mapping[str, Collection[str]]
 
 
 def _finished(edges: Below, start: str, seen: set[str]) -> Iterator[str]:
-    """What is reached from `start` and was not `seen`, each after all that is reached from it."""
+    """The revisions reachable from `start` that are not in `seen`, in depth-first postorder."""
     if start in seen:
         return
     seen.add(start)
@@ -30,7 +31,7 @@ def _finished(edges: Below, start: str, seen: set[str]) -> Iterator[str]:
 
 
 def circles(below: Below) -> list[frozenset[str]]:
-    """The sets of two and more revisions that are all below each other (by Kosaraju's algorithm)."""
+    """The sets of two or more revisions that are all below each other (by Kosaraju's algorithm)."""
     above: dict[str, list[str]] = {name: [] for name in below}
     for name, names in below.items():
         for lower in names:
@@ -44,10 +45,11 @@ def circles(below: Below) -> list[frozenset[str]]:
 
 
 def endless(below: Below, todo: Collection[str], heads: Iterable[str]) -> frozenset[str] | None:
-    """The circle in which Alembic's sort of `todo`, a set, from `heads` goes round; None if it ends.
+    """The cycle on which Alembic's sort of the set `todo` from `heads` loops forever, or None.
 
-    All above a circle is sorted before anything of it. So the sort ends if there is one way into it,
-    and from each of its revisions to what is left of it one way at most.
+    All revisions above a cycle are sorted before those in it. So the sort ends if the cycle is
+    entered at one revision only, and each of its revisions has at most one of the remaining ones
+    below it.
     """
     circle_of = {name: circle for circle in circles(below) for name in circle}
     if not circle_of:

@@ -1,4 +1,4 @@
-"""Runs a thin ``env.py`` under Alembic, and gives Alembic what a direct command has already read."""
+"""Runs a thin ``env.py`` under Alembic, and passes on what a direct command has already read."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 
 @contextmanager
 def instead_of_files(run: Run, settings: Settings) -> Iterator[None]:
-    """Within this block Alembic has what a direct command has read, and runs no ``env.py``.
+    """Within this block Alembic uses what a direct command has read, and does not run ``env.py``.
 
-    run: the command, whose ``env.py`` is executing. settings: what that ``env.py`` named.
+    run: the command, whose ``env.py`` is being executed. settings: those that this ``env.py`` gave.
     """
 
     class Script(script.Script):
         module = stand_in.LazyModule(scripts.load, run.options.command, run.planned)
 
     class ScriptDirectory(script.ScriptDirectory):
-        """The project's, with the files that the command has read already."""
+        """The project's script directory, with the files that the command has already read."""
 
         def _load_revisions(self) -> Iterator[AlembicScript]:
             if run.scripts is None:
@@ -88,8 +88,8 @@ def _run_environment(settings: Settings) -> None:
         from logging.config import fileConfig
 
         fileConfig(config.config_file_name, disable_existing_loggers=False)
-    # Not only autogenerate looks at the models: a naming convention or a listener there changes the
-    # SQL of directives.
+    # Not for autogenerate alone: a naming convention or a listener in the models changes the SQL of
+    # directives.
     configure = {"target_metadata": metadata_of(settings), **settings.configure}
     if alembic_context.is_offline_mode():
         alembic_context.configure(
@@ -103,7 +103,7 @@ def _run_environment(settings: Settings) -> None:
         return
     url = _engine_url(settings)
     if url.get_dialect().is_async:
-        import asyncio  # few need it, and it is slow to import
+        import asyncio  # rarely needed, and slow to import
 
         asyncio.run(_run_async(url, configure))
         return
@@ -118,7 +118,7 @@ def _run_environment(settings: Settings) -> None:
 
 
 def _connection_defaults(url: sqlalchemy.URL) -> dict[str, str]:
-    """Of :data:`libpq.CONNECTION`, what the URL does not say itself, for drivers over libpq."""
+    """Those of :data:`libpq.CONNECTION` that the URL does not set; none for drivers without libpq."""
     if not url.get_driver_name().startswith("psycopg"):
         return {}
     return {key: value for key, value in libpq.CONNECTION.items() if key not in url.query}
@@ -142,7 +142,7 @@ async def _run_async(url: sqlalchemy.URL, configure: dict[str, Any]) -> None:
             await connection.run_sync(_run_online, configure)
     except ImportError as error:
         if errors.blamed_line(error) != (None, None):
-            raise  # a migration's own
+            raise  # raised by a migration
         raise errors.CommandError(
             f"the driver {url.get_driver_name()} cannot be used ({error}); "
             "pip install 'sqlalchemy[asyncio]' and the driver"
@@ -156,12 +156,15 @@ def _run_online(connection: Connection, configure: dict[str, Any]) -> None:
 
 
 def _engine_url(settings: Settings) -> sqlalchemy.URL:
-    """The URL for ``create_engine``; without a driver in it, one that is installed."""
+    """The URL for ``create_engine``; if it names no driver, with one that is installed.
+
+    Raises CommandError if it is not a URL for PostgreSQL, or no driver is installed.
+    """
     name = settings.url_variable
     try:
         url = make_url(environment.database_url(settings))
     except (sqlalchemy.exc.ArgumentError, ValueError) as error:
-        # SQLAlchemy's text may quote the URL, and with it the password.
+        # SQLAlchemy's message may quote the URL and its password.
         raise errors.CommandError(f"{name} is not a URL; expected {errors.URL_FORM}") from error
     if url.get_backend_name() != "postgresql":
         raise errors.CommandError(
@@ -177,7 +180,10 @@ def _engine_url(settings: Settings) -> sqlalchemy.URL:
 
 
 def metadata_of(settings: Settings) -> sqlalchemy.MetaData:
-    """Import the models and give the metadata that ``env.py`` named."""
+    """Import the models and return the metadata that ``env.py`` names.
+
+    Raises CommandError if there is no such metadata, BrokenModule if a module cannot be imported.
+    """
     module_name, _, path = settings.metadata.partition(":")
     if not path:
         raise errors.CommandError(
@@ -207,7 +213,7 @@ def _import(name: str, what: str) -> ModuleType:
 
 
 def _warn_of_unimported(models: ModuleType) -> None:
-    """Autogenerate would drop the tables of a module that nobody imports."""
+    """Warn if autogenerate would drop the tables of modules that are not imported."""
     proxy = getattr(alembic_context, "_proxy", None)
     if proxy is None or proxy.context_opts.get("revision_context") is None:
         return
@@ -223,7 +229,7 @@ def _warn_of_unimported(models: ModuleType) -> None:
 
 
 def _unimported(package: ModuleType) -> Iterator[str]:
-    """Modules in the folders of `package` that are not imported. Imports none itself."""
+    """The modules below `package` that are not imported. Does not import them."""
     for module in pkgutil.iter_modules(getattr(package, "__path__", ()), package.__name__ + "."):
         imported = sys.modules.get(module.name)
         if imported is None:

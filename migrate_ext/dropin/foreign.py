@@ -26,22 +26,20 @@ from migrate_ext.execution import allowed, drivers
 from migrate_ext.locking.events import Events
 from migrate_ext.locking.run_lock import RunLock
 
-stand_ins: set[type] = {
-    RunLock
-}  # our classes whose methods stand on an object, in a method's place
+stand_ins: set[type] = {RunLock}  # our classes whose methods replace methods on an instance
 
 
 def with_standard_strings(dialect: Dialect) -> Dialect:
-    """Let `dialect` render for a server with ``standard_conforming_strings`` on; SQLAlchemy 2.0
-    doubles backslashes until it has connected to one.
+    """Have `dialect` render for a server with ``standard_conforming_strings`` on. Until it connects
+    to one, SQLAlchemy 2.0 doubles backslashes.
     """
     dialect._backslash_escapes = False  # type: ignore[attr-defined]
     return dialect
 
 
 def foreign_rendering() -> str | None:
-    """Why directives may not render what Alembic and SQLAlchemy alone would: a listener on all
-    tables, a ``@compiles``, a replaced directive; None where there is no such thing.
+    """Why directives may render other SQL than with Alembic and SQLAlchemy alone (a listener on all
+    tables, a ``@compiles``, a replaced directive), or None.
     """
     listener = _foreign_listener(SchemaItem, Engine, Connection, Dialect, Pool)
     if listener is not None:
@@ -61,14 +59,17 @@ def foreign_rendering() -> str | None:
 
 
 def _foreign_listener(*classes: type, only: Collection[str] | None = None) -> str | None:
-    """Which listener there is on all objects of a class, beside SQLAlchemy's. only: these events."""
+    """A listener for all objects of a class that is not SQLAlchemy's own, as a reason, or None.
+
+    only: names of the events to check; None: all.
+    """
     for cls in _subclasses(*classes):
         events = getattr(cls, "dispatch", None)
         for name in getattr(events, "_event_names", ()):
             if only is not None and name not in only:
                 continue
             for listener in getattr(getattr(events, name), "_clslevel", {}).get(cls, ()):
-                # SQLAlchemy's own; it wraps those of others in functions of other modules.
+                # sqlalchemy.sql.naming has SQLAlchemy's own; other listeners are wrapped elsewhere.
                 if listener.__module__ != "sqlalchemy.sql.naming":
                     return f"a listener for {name} on all of {cls.__name__}"
     return None
@@ -85,7 +86,7 @@ def _subclasses(*classes: type) -> Iterator[type]:
 
 
 def refusal(connection: Connection) -> str | None:
-    """Why statements must go the driver's way on a connection, as it is now."""
+    """Why the driver must execute the statements on `connection` in its present state, or None."""
     if type(connection) is not Connection:
         return "connection: not SQLAlchemy's own class"
     if connection.dialect.name != "postgresql":
@@ -107,10 +108,10 @@ def refusal(connection: Connection) -> str | None:
     return None
 
 
-# Events that could change a statement, or look at it. (The lock does, for what goes the driver's way.)
+# Events that can change or observe a statement. (The lock listens, too, when the driver executes.)
 _EVENTS = ("before_execute", "after_execute", "before_cursor_execute", "after_cursor_execute")
 
-# Methods through which statements go from a connection to the driver.
+# Methods through which statements pass from a connection to the driver.
 _EXECUTING = (
     "execute exec_driver_sql _execute_clauseelement _execute_ddl _execute_context "
     "_exec_single_context _cursor_execute"
@@ -120,10 +121,10 @@ _FOLDER = os.path.dirname(sqlalchemy.__file__)
 
 
 def _replaced(connection: Connection) -> str | None:
-    """Which method that a statement goes through is not SQLAlchemy's own."""
+    """A method that statements pass through and that is not SQLAlchemy's own, as a reason, or None."""
     global _own_methods
     dialect, on_connection = connection.dialect, vars(connection)
-    for name in _EXECUTING_NAMES & on_connection.keys():  # save by what a run of ours puts there
+    for name in _EXECUTING_NAMES & on_connection.keys():  # our own run may replace them
         if type(getattr(on_connection[name], "__self__", None)) not in stand_ins:
             return f"connection: {name} is replaced"
     for name in _DIALECTS_NAMES & vars(dialect).keys():
@@ -144,10 +145,10 @@ def _replaced(connection: Connection) -> str | None:
 
 _EXECUTING_NAMES, _DIALECTS_NAMES = frozenset(_EXECUTING), frozenset(_DIALECTS)
 _of_dialect = operator.attrgetter(*_DIALECTS)
-_own_methods: tuple[Any, ...] = ()  # those that were found to be SQLAlchemy's own last
+_own_methods: tuple[Any, ...] = ()  # the methods last found to be SQLAlchemy's own
 
 
-# Execution options that change nothing of what is sent.
+# Execution options that do not change what is sent.
 _QUIET_OPTIONS = frozenset(["isolation_level", "compiled_cache"])
 
 # Methods of an impl that send, or decide what is sent.
@@ -160,13 +161,13 @@ _SENDING_NAMES = frozenset(_SENDING)
 _methods_that_send = operator.attrgetter(*_SENDING)
 
 
-# Listeners for these are called with the connection, in the middle of a directive.
+# Listeners for these events receive the connection, in the middle of a directive.
 _DDL_EVENTS = ("before_create", "after_create", "before_drop", "after_drop")
 _DIRECTIVES = sorted(allowed.DIRECTIVES)
 
 
 def way_of_directives(context: MigrationContext) -> tuple[object, ...]:
-    """All that :func:`_overridden` looks at, to be compared: it is quick, and that is not."""
+    """All that :func:`overridden` checks. Comparing two of these is much faster than checking."""
     impl = context.impl
     return (
         [*map(vars(alembic_op).get, _DIRECTIVES), *map(vars(Operations).get, _DIRECTIVES)],
@@ -179,8 +180,8 @@ def way_of_directives(context: MigrationContext) -> tuple[object, ...]:
 
 
 def _patches(impl: DefaultImpl) -> dict[str, Any]:
-    """What stands on an impl itself in the place of methods that send; what a run of ours puts there hides
-    what was there before.
+    """Attributes of an impl instance that replace methods that send. Where our own run has replaced
+    ``_exec``, the ``_exec`` before that counts.
     """
     found = {name: vars(impl)[name] for name in vars(impl).keys() & _SENDING_NAMES}
     run: Any = getattr(found.get("_exec"), "__self__", None)
@@ -192,7 +193,7 @@ def _patches(impl: DefaultImpl) -> dict[str, Any]:
 
 
 def overridden(context: MigrationContext) -> str | None:
-    """Whose code would see a directive pass, if it is not all Alembic's own."""
+    """Code other than Alembic's that would see directives, as a reason; None if there is none."""
     patches = _patches(context.impl)
     for name in _SENDING:
         method = getattr(type(context.impl), name)
@@ -216,8 +217,8 @@ def overridden(context: MigrationContext) -> str | None:
 
 
 def _is_alembics(function: Any) -> bool:
-    """Whether a directive is as Alembic made it; it makes them with ``exec``."""
-    if function is None:  # of a newer or an older Alembic
+    """Whether a directive is Alembic's own function; Alembic creates them with ``exec``."""
+    if function is None:  # a directive of another Alembic version
         return True
     names = getattr(function, "__globals__", {})
     operation = names.get("op_cls", Operations)

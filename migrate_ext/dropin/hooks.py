@@ -1,8 +1,8 @@
-"""Table of monkey-patches for Alembic's classes, the Alembic versions they fit, and how to install them.
+"""Table of monkey-patches for Alembic's classes, the versions they fit, and their installation.
 
-Imported while Alembic is (:mod:`migrate_ext.plugin`), by every program that uses it: so the part that executes SQL comes with
-:mod:`migrate_ext.dropin.run` only when something is run. Classes are patched in place: Alembic's names, what has been imported from
-it, users' subclasses all stay what they are.
+Imported during the import of Alembic (:mod:`migrate_ext.plugin`), in every program that uses it. So
+:mod:`migrate_ext.dropin.run`, which executes SQL, is imported only when migrations are run. Classes
+are patched in place, so names imported from Alembic and users' subclasses remain valid.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from migrate_ext.dropin.originals import originals
 
 
 def _from_run(cls: type, name: str) -> Callable[..., Any]:
-    """The method `name` of `cls`, which calls the function of that name in :mod:`migrate_ext.dropin.run`."""
+    """A replacement for the method `name` of `cls`: it calls the function ``_name`` of
+    :mod:`migrate_ext.dropin.run`.
+    """
     hook = f"_{name.strip('_')}" if name != "__exit__" else "_end_transaction"
 
     @functools.wraps(vars(cls)[name], assigned=("__name__", "__qualname__", "__doc__"))
@@ -33,7 +35,7 @@ def _from_run(cls: type, name: str) -> Callable[..., Any]:
     return method
 
 
-# Part by part: a part is installed whole or not at all.
+# By part. A part is installed as a whole or not at all.
 _HOOKS: dict[str, tuple[tuple[type, str, Any], ...]] = {
     **script.REPLACEMENTS,
     "execution": tuple(
@@ -56,12 +58,13 @@ originals.update(
 _active: list[str] = []
 
 # -------------------------------------------------------------------------------------------------
-# Which Alembic and SQLAlchemy this is
+# Versions of Alembic and SQLAlchemy
 
-# The oldest and the newest that this was read in and tested with, and what each
-# part mirrors or calls there. In a newer Alembic a part is used if the source of all that is what it was.
+# The oldest and the newest version that this was read in and tested with; what each part mirrors or
+# calls in Alembic, and a digest of its source. With a newer Alembic a part is used if the digest
+# matches.
 ALEMBIC = ((1, 13), (1, 20, 1))
-SQLALCHEMY = ((2, 0), (2, 2))  # without the last
+SQLALCHEMY = ((2, 0), (2, 2))  # excluding the latter
 _MIRRORED: dict[str, tuple[tuple[str, ...], str]] = {
     "revision map": (("alembic.script.revision",), "e344a758dfabad19"),
     "revision files": (
@@ -101,11 +104,11 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def alembic_version() -> str:
-    """The version of the Alembic that is imported, also while it is being imported."""
+    """The version of the imported Alembic; works during its import, too."""
     import alembic
 
     known: str | None = getattr(alembic, "__version__", None)
-    if known is None:  # not yet: it is the last line of its file, quicker read than its metadata
+    if known is None:  # not set yet; reading the source is faster than reading the metadata
         source = alembic.__loader__.get_source("alembic") or ""  # type: ignore[union-attr]
         known = source.partition('__version__ = "')[2].partition('"')[0]
     if not known:
@@ -116,7 +119,7 @@ def alembic_version() -> str:
 
 
 def mirrored_digest(part: str) -> str:
-    """A digest of the source of all that `part` mirrors in the Alembic that is imported."""
+    """A digest of the source of all that `part` mirrors in the imported Alembic."""
     import hashlib
     import inspect
 
@@ -132,7 +135,7 @@ def mirrored_digest(part: str) -> str:
 
 
 def left_out() -> dict[str, str]:
-    """The parts that cannot be installed over the Alembic and SQLAlchemy that are here, and why not."""
+    """The parts that do not fit the imported Alembic and SQLAlchemy -> why not."""
     version, oldest, newest = alembic_version(), *ALEMBIC
     if numbers(version) < oldest:
         return dict.fromkeys(_HOOKS, f"Alembic {version} is older than 1.13")
@@ -147,13 +150,14 @@ def left_out() -> dict[str, str]:
 
 
 # -------------------------------------------------------------------------------------------------
-# Putting them in place
+# Installation
 
 
 def install() -> str:
-    """Put the hooks of all parts that fit into Alembic's classes. Twice is once.
+    """Set the hooks of all parts that fit in Alembic's classes. A second call does nothing.
 
-    Returns what a user should be told of the parts that stay Alembic's own; "" when there is nothing.
+    Returns a text for the user about parts that are left to Alembic, or about a new version; "" if
+    there is nothing to say.
     """
     if _active:
         return ""
@@ -178,9 +182,10 @@ def install() -> str:
 
 
 def uninstall() -> None:
-    """Put Alembic's own methods back, except where somebody has put another in place since.
+    """Restore Alembic's own methods, except those that other code has replaced since.
 
-    What Alembic does not have, ``Script.module``, stays: scripts that were read need it, others have their own.
+    ``Script.module``, which Alembic's class does not have, stays: scripts that were read from files
+    need it, all others have an attribute of their own.
     """
     for part in _active:
         for cls, name, hook in _HOOKS[part]:
@@ -191,7 +196,7 @@ def uninstall() -> None:
 
 
 def active_parts() -> tuple[list[str], dict[str, str]]:
-    """The parts that are installed, and why each of the others is not."""
+    """The installed parts; and the other parts -> why they are not installed."""
     reasons = left_out()
     others = [part for part in _HOOKS if part not in _active]
     return list(_active), {part: reasons.get(part, "not installed") for part in others}
@@ -199,7 +204,7 @@ def active_parts() -> tuple[list[str], dict[str, str]]:
 
 @contextmanager
 def installed() -> Iterator[None]:
-    """The hooks are installed within this block; if they were before, they stay."""
+    """Install the hooks within this block; hooks that were installed before stay."""
     if _active:
         yield
         return

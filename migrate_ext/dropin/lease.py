@@ -1,4 +1,4 @@
-"""Lease of the driver's connection: nobody else uses it while statements are in flight."""
+"""Lease of the driver's connection: other code cannot use it while statements are in flight."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from migrate_ext.locking.run_lock import RunLock
 
 
 class ConnectionLease:
-    """Keeps others from the driver's connection while statements are in flight on it.
+    """Keeps other code from using the driver's connection while statements are in flight on it.
 
-    All that reaches the driver through SQLAlchemy's connection looks at its ``_dbapi_connection``,
-    and asks ``_revalidate_connection`` when there is none. Statements are counted here, too.
+    Every use of the driver through SQLAlchemy's connection reads its ``_dbapi_connection``, and
+    calls ``_revalidate_connection`` if that is None. This class also counts statements.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -32,7 +32,7 @@ class ConnectionLease:
     def __enter__(self) -> None:
         if self.execute is not None and "execute" not in self.connection.__dict__:
             self.connection.__dict__["execute"] = self.execute
-        self.commit = self.connection.__dict__.get("_commit_impl")  # the lock's
+        self.commit = self.connection.__dict__.get("_commit_impl")  # set by the lock, or None
         self.connection.__dict__.update(
             _revalidate_connection=self._revalidate,
             _execute_context=self._execute_context,
@@ -77,9 +77,9 @@ class ConnectionLease:
     def _execute_context(self, *args: Any, **kw: Any) -> Any:
         executor = self.executor
         if executor is not None:
-            executor.sync_for_commit()  # the statement may be one
+            executor.sync_for_commit()  # the statement may be a COMMIT
         counters.plain_statements += 1
-        # The driver sends its BEGIN first, and waits for it.
+        # The driver sends its BEGIN first, and waits for the result.
         begins = executor is not None and not executor.session.in_transaction
         counters.plain_waits += 2 if begins and not self._is_autocommit() else 1
         if executor is None or executor.times is None:
@@ -101,7 +101,7 @@ class ConnectionLease:
                 with transactions.lock_retaken(self.run_lock) if in_flight else nullcontext():
                     self.executor.sync_for_commit()
             except Exception:
-                # SQLAlchemy takes a COMMIT that failed for an end of the transaction.
+                # SQLAlchemy assumes that a failed COMMIT ended the transaction.
                 Connection._rollback_impl(self.connection)
                 raise
         counters.plain_waits += 1

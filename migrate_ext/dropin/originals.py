@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from typing import Any
 
-# (class, name of the method) -> it; None where Alembic has nothing of that name.
+# (class, name of the method) -> the method; None if Alembic has no attribute of that name.
 originals: dict[tuple[type, str], Any] = {}

@@ -1,11 +1,11 @@
 """Alembic's ``RevisionMap`` over the C graph.
 
-A subclass, so that ``isinstance`` holds, people can subclass and patch it, and each method that is not here is
-Alembic's own. ``REPLACEMENTS`` is what :mod:`migrate_ext.dropin.hooks` puts into Alembic's own class: the same
-functions, which therefore call ``_alembics_...`` where a subclass would call ``super()``. A question goes to the
-graph only while nobody has overridden or patched a method that Alembic's answer would have called; otherwise
-Alembic's code answers, over the same revisions. Private names of ``alembic/script/revision.py`` (read in 1.13 and
-1.20.1) are touched here.
+It is a subclass, so that ``isinstance`` holds, it can be subclassed and patched, and each method
+that is not here is Alembic's own. :mod:`migrate_ext.dropin.hooks` sets the same functions
+(``REPLACEMENTS``) in Alembic's own class; therefore they call ``_alembics_...`` where a subclass
+would call ``super()``. The graph is queried only if none of the methods that Alembic's own code
+would call is overridden or patched; otherwise Alembic's code runs over the same revisions. Private
+names of ``alembic/script/revision.py`` (read in 1.13 and 1.20.1) are touched here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from alembic.script.revision import Revision
 
 from migrate_ext import _core, counters, errors
 
-# What Alembic's answers are made of. If one of these is not what it was when this module was loaded, it is called.
+# Methods that Alembic's own code calls. If one is not what it was when this module was loaded,
+# Alembic's code runs.
 _MAP_METHODS = (
     "_add_branches",
     "_add_depends_on",
@@ -70,17 +71,17 @@ _REVISION_METHODS = (
 
 
 def attributes(cls: object, names: Iterable[str]) -> tuple[object, ...]:
-    """Those of a class; of a class method the function, which its subclasses share."""
+    """The attributes `names` of a class; for a class method its function, which subclasses share."""
     found = [getattr(cls, name, None) for name in names]
     return tuple(getattr(value, "__func__", value) for value in found)
 
 
 _ORIGINAL_REVISION = attributes(Revision, _REVISION_METHODS)
 
-# By this name, because a test or a user may put our class in its place.
+# Kept under this name, because a test or a user may replace Alembic's name by our class.
 AlembicMap = revision.RevisionMap
 
-# What stands in that class before anything is put in its place.
+# Alembic's own members of that class, before any is replaced.
 _alembics_revision_map = vars(AlembicMap)["_revision_map"].fget
 _alembics_iterate = AlembicMap.iterate_revisions
 _alembics_topological_sort = AlembicMap._topological_sort
@@ -88,9 +89,9 @@ _alembics_all_current = AlembicMap._get_all_current
 
 
 class _Map(dict[Any, "Revision | None"]):
-    """``_revision_map``: once somebody changes it, the graph no longer knows what is in it.
+    """``_revision_map`` with its graph. Once ``is_changed`` is set, the graph does not match it.
 
-    ``nodes``: the revisions, by their index in ``graph``. ``ends``: what :func:`_ends` was when it was built.
+    ``nodes``: the revisions, by index in ``graph``. ``ends``: :func:`_ends` at the time of building.
     """
 
     is_changed = False
@@ -130,7 +131,7 @@ class _Map(dict[Any, "Revision | None"]):
 
 
 class _Refused(itertools.chain[Revision]):
-    """Revisions that no graph could be made of: Alembic builds their map."""
+    """Revisions from which no graph could be built: Alembic builds their map."""
 
 
 class RevisionMap(AlembicMap):
@@ -157,7 +158,7 @@ class RevisionMap(AlembicMap):
 
 
 def _as_it_is(name: str) -> Callable[..., Any]:
-    """What stands in Alembic's class, somebody's patch for one; ours in the place of Alembic's own."""
+    """The method `name` of Alembic's class if other code has patched it, else our replacement."""
     found = getattr(AlembicMap, name)
     return REPLACEMENTS[name] if found is _ALEMBICS_MAP[name] else found  # type: ignore[no-any-return]
 
@@ -199,8 +200,8 @@ def _get_all_current(self: AlembicMap, id_: tuple[str, ...]) -> set[Any]:
 
 def _topological_sort(self: AlembicMap, revisions: Collection[Revision], heads: Any) -> list[str]:
     map_ = self._revision_map
-    if type(map_) is not _Map or map_.is_changed:  # the graph has no circles
-        from migrate_ext.dropin import cycles  # not for maps that the graph answers for
+    if type(map_) is not _Map or map_.is_changed:  # else it has a graph, which has no cycles
+        from migrate_ext.dropin import cycles  # not needed by maps with a graph
 
         below = {node.revision: node._normalized_down_revisions for node in map_.values() if node}
         todo = {node.revision for node in revisions}
@@ -214,7 +215,8 @@ def _topological_sort(self: AlembicMap, revisions: Collection[Revision], heads: 
     return _alembics_topological_sort(self, revisions, heads)
 
 
-# What is put into Alembic's class; what it had before; and what all that is called may be: ours, and where it is installed.
+# Our methods for Alembic's class, Alembic's own, and the values that _MAP_METHODS must have for the
+# graph to be used: in our subclass, and in Alembic's class if the runtime is installed.
 REPLACEMENTS: dict[str, Any] = {
     "_revision_map": vars(RevisionMap)["_revision_map"],
     "iterate_revisions": _iterate_revisions,
@@ -231,12 +233,12 @@ _PATCHABLE = frozenset(_MAP_METHODS) - {"_revision_map", *_ENDS}
 
 
 def _ends(map_: AlembicMap) -> tuple[object, ...]:
-    """The heads and bases of a map as they are now: Alembic's answers read them."""
+    """The present heads and bases of a map, which Alembic's own code reads."""
     return tuple(map_.__dict__.get(name) for name in _ENDS)
 
 
 def _build(map_: AlembicMap, found: Sequence[Revision]) -> _core.Graph | None:
-    """The graph of `found`, or None where Alembic must build the map, and fail in its own way."""
+    """The graph of `found`; None if Alembic must build the map, and raise its own errors."""
     if not _is_untouched(map_) or not all(map(is_plain, {type(node) for node in found})):
         counters.plain("revision map: a method is overridden")
         return None
@@ -260,8 +262,8 @@ def _build(map_: AlembicMap, found: Sequence[Revision]) -> _core.Graph | None:
 def _until_twice(
     generated: Iterable[Revision],
 ) -> tuple[list[Revision], Iterator[Revision] | None]:
-    """The revisions, and None; or those up to the first that is there twice, and the rest: Alembic
-    warns of that one before it looks at the next file.
+    """All revisions, and None. If a revision occurs twice: those up to its second occurrence, and
+    the rest, because Alembic warns of it before it loads the next file.
     """
     found: list[Revision] = []
     names: set[str] = set()
@@ -276,7 +278,7 @@ def _until_twice(
 
 
 def _make(map_: AlembicMap, found: list[Revision]) -> _Map | None:
-    """The map of `found` with its graph, or None where Alembic must build it."""
+    """The map of `found` with its graph; None if Alembic must build it."""
     graph = _build(map_, found)
     if graph is None:
         return None
@@ -298,7 +300,7 @@ def _make(map_: AlembicMap, found: list[Revision]) -> _Map | None:
 
 
 def _is_untouched(map_: AlembicMap) -> bool:
-    """Whether all that Alembic's answers call is what it was when this module was loaded."""
+    """Whether the methods that Alembic's own code calls are as when this module was loaded."""
     return (
         attributes(type(map_), _MAP_METHODS) in (_OWN_METHODS, _INSTALLED_METHODS)
         and attributes(AlembicMap, REPLACEMENTS)
@@ -309,11 +311,11 @@ def _is_untouched(map_: AlembicMap) -> bool:
 
 
 def native_of(map_: AlembicMap) -> _Map | None:
-    """The map with its graph, if a question may go to it."""
+    """The map with its graph; None if the graph must not be used."""
     made = map_.__dict__.get("_revision_map")
     if made is None:
         if not _is_untouched(map_):
-            return None  # whoever builds the map counts it
+            return None  # counted when the map is built
         made = _build_now(map_)
     if type(made) is not _Map:
         return None
@@ -324,9 +326,9 @@ def native_of(map_: AlembicMap) -> _Map | None:
 
 
 def _build_now(map_: AlembicMap) -> _Map | None:
-    """Build the map for a question; None: Alembic builds it, if its answer comes to need it.
+    """Build the map for a query; None: Alembic builds it if its own code needs it.
 
-    Then what it warns of and fails with comes at its own time, and the revisions are not generated twice.
+    So warnings and errors come when Alembic would give them, and revisions are not generated twice.
     """
     generator = map_._generator
     failure: Exception | None = None
@@ -354,7 +356,7 @@ def _build_now(map_: AlembicMap) -> _Map | None:
 
 
 def _alembics_map(map_: AlembicMap, found: Iterable[Revision]) -> Any:
-    """What Alembic's own ``_revision_map`` makes of revisions that were generated already."""
+    """The value of Alembic's own ``_revision_map`` for revisions that have already been generated."""
     generator = map_._generator
     map_._generator = lambda: found
     try:
@@ -364,12 +366,12 @@ def _alembics_map(map_: AlembicMap, found: Iterable[Revision]) -> Any:
 
 
 def is_plain(cls: type) -> bool:
-    """Whether a class of revisions has the attributes that the graph is made of as Alembic defines them."""
+    """Whether a class of revisions has Alembic's own definitions of what the graph is built from."""
     return attributes(cls, _REVISION_METHODS) == _ORIGINAL_REVISION
 
 
 def _is_identifier(id_: object) -> bool:
-    """Whether `id_` is of a type that the graph takes: None, a string, or a tuple or list of those."""
+    """Whether the graph accepts the type of `id_`: None, a string, or a tuple or list of those."""
     if isinstance(id_, (tuple, list)):
         return all(item is None or type(item) is str for item in id_)
     return id_ is None or type(id_) is str

@@ -1,6 +1,6 @@
 """The run of migrations in Alembic's loop: plain ones are rendered ahead, and sent in batches.
 
-What is hooked here, and private names, were read in Alembic 1.13 and 1.20.1, SQLAlchemy 2.0 and 2.1.
+Hooked methods and private names were read in Alembic 1.13 and 1.20.1, SQLAlchemy 2.0 and 2.1.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from migrate_ext.execution.spans import END, LOUD, Spans, spans_of
 from migrate_ext.execution.statement import SourceLocation
 from migrate_ext.execution.timing import Times
 
-# Characters of a text that is sent as Alembic sends it: a script of many statements, which no batch takes, and
-# which SQLAlchemy takes a second to look through for each 50 MB.
+# Characters. A longer text is sent as Alembic sends it: it is a script of many statements, which
+# cannot be batched, and SQLAlchemy needs a second per 50 MB to scan it.
 _LONG_TEXT = 1_000_000
 
 
-# What `_Run.look` saw last, of any run, and what it makes of that.
+# The last snapshot of `_Run.look`, in any run, and its result.
 _looked_at: tuple[tuple[object, ...], str | None] = ((), None)
 
 
 class _Run:
-    """One ``run_migrations`` of a context, with its statements on their way through `executor`."""
+    """One ``run_migrations`` of a context, whose statements go through `executor`."""
 
     def __init__(self, context: MigrationContext, executor: Executor) -> None:
         assert context._migrations_fn is not None and context.connection is not None
@@ -55,12 +55,12 @@ class _Run:
         self.find_steps = context._migrations_fn
         self.exec = context.impl._exec
         self.overridden: str | None = None
-        self.look()  # before the impl has our own
+        self.look()  # before `_exec` of the impl is replaced
         self.code: CodeType | None = None  # of the plain function that is running
         self.spans: Spans | None = None  # of one that is running and not plain
         self.mark: int | None = None  # of the directive of such a one that is running
         self.line: int | None = None  # where it was called
-        self.was_plain = False  # so was the one that ran last: its version rows go as it went
+        self.was_plain = False  # the last migration was: its version rows are batched, too
         self.versions: dict[str, str | None] = {}
         self.is_watched = not context.impl.transactional_ddl or bool(
             context.on_version_apply_callbacks
@@ -72,7 +72,7 @@ class _Run:
         executor.gathers = self.is_watched or context._transaction_per_migration
 
     def look(self) -> None:
-        """Learn whether somebody's code sees directives pass: that may change with each migration."""
+        """Update ``overridden``: each migration may replace what directives call."""
         global _looked_at
         now = foreign.way_of_directives(self.context)
         if now != _looked_at[0]:
@@ -84,7 +84,7 @@ class _Run:
         found = self.find_steps(*arguments)
         steps = iter(found)
         while True:
-            if not self._are_there(found):  # somebody's code runs between the migrations
+            if not self._are_there(found):  # a generator of the project runs between the migrations
                 self.executor.sync()
             step = next(steps, None)
             if step is None:
@@ -124,7 +124,7 @@ class _Run:
                     self.executor.sync()
                 self.was_plain = reason is None
             except Exception as error:
-                # What was sent before Python failed comes first, as it would have under Alembic.
+                # An error of an earlier statement comes first, as under Alembic.
                 self.executor.sync()
                 note(error, place, errors.line_in(revision.path, error))
                 raise
@@ -139,7 +139,7 @@ class _Run:
         return migrate
 
     def _refusal(self) -> str | None:
-        """Why statements must go the driver's way, as things are now."""
+        """Why the driver must execute statements now, or None."""
         return (
             self.overridden
             or foreign.refusal(self.connection)
@@ -233,7 +233,7 @@ class _Run:
         return mark
 
     def exec_directive(self, construct: Any, *args: Any, **kw: Any) -> Any:
-        """Takes the place of the impl's ``_exec``."""
+        """Replaces the impl's ``_exec``."""
         ledger = self.executor.ledger
         ledger.rendered += 1
         mark, is_block = self.mark, False
@@ -251,10 +251,11 @@ class _Run:
         return self.exec(construct, *args, **kw)
 
     def execute(self, statement: Any, *args: Any, **kw: Any) -> Any:
-        """Takes the place of the connection's ``execute``.
+        """Replaces the connection's ``execute``.
 
-        A plain function throws away what it gives (:mod:`migrate_ext.execution.plain` has seen that), so its
-        statements may wait, too; so may those that have a mark. It is not called through other functions.
+        A plain function does not use the result (:mod:`migrate_ext.execution.plain` has checked
+        that), so its statements can be batched, too, and so can those that have a mark. It calls
+        ``execute`` directly, not through other functions.
         """
         caller = sys._getframe(1)
         may_wait, mark = self.code is not None and caller.f_code is self.code, None
@@ -274,7 +275,7 @@ class _Run:
         return Connection.execute(self.connection, statement, *args, **kw)
 
     def _rendered(self, construct: Any) -> str | None:
-        """A construct as SQLAlchemy would hand it to the driver; None where it sends more than text."""
+        """A construct as SQLAlchemy would pass it to the driver; None if that is not only a text."""
         text = getattr(construct, "text", construct)
         if isinstance(text, str) and len(text) > _LONG_TEXT:
             counters.plain("statement: a long text")
@@ -294,7 +295,7 @@ class _Run:
         return str(construct.compile(dialect=self.connection.dialect))
 
     def _line(self) -> int | None:
-        """The line that the plain function is at."""
+        """The current line of the plain function."""
         frame = sys._getframe(2)
         while frame is not None and frame.f_code is not self.code:
             frame = frame.f_back  # type: ignore[assignment]
@@ -303,7 +304,7 @@ class _Run:
     # the version table
 
     def write_version(self, maintainer: HeadMaintainer, method: str, *versions: str) -> bool:
-        """Queue what a method of the maintainer would send; False: it must do that itself."""
+        """Queue what a method of the maintainer would send; False: the method must do it itself."""
         if not self.was_plain and self._refusal():
             return False
         if not all(map(_is_quiet_name, versions)):
@@ -324,11 +325,11 @@ class _Run:
         for name, version in zip(_STAND_INS, versions, strict=False):
             rendered = rendered.replace(name, version)
         taken = self.executor.submit(rendered, None, rows, is_last=True)
-        self.executor.ledger.rendered += taken  # else it comes back as a directive
+        self.executor.ledger.rendered += taken  # else exec_directive() counts it
         return taken
 
     def _known_version_statement(self, method: str, count: int) -> str | None:
-        """As :meth:`_version_statement`, rendered once for all runs on an engine with such a table."""
+        """:meth:`_version_statement`, rendered once for all runs with the same table on an engine."""
         table = self.context._version
         named = (table.schema, table, *table.columns)
         names = [getattr(found, "name", found) for found in named]
@@ -342,7 +343,9 @@ class _Run:
         return known[method][1]
 
     def _version_statement(self, method: str, count: int) -> str | None:
-        """What Alembic's method sends, with stand-ins for the versions; None if that is not plain."""
+        """The statement that Alembic's method sends, with placeholders for the versions; None if it
+        is not a single statement with each of them once.
+        """
         original = originals[HeadMaintainer, method]
         if original.__module__ != "alembic.runtime.migration":
             return None
@@ -361,9 +364,9 @@ class _Run:
         return rendered if plain and all(rendered.count(v) == 1 for v in versions) else None
 
     def after_step(self) -> None:
-        """A step and its version rows are done: sync where somebody is about to look.
+        """After a step and its version rows: sync if other code may look at the database now.
 
-        A transaction of its own is confirmed by its COMMIT.
+        If each step has its own transaction, its COMMIT syncs.
         """
         if self.is_watched or self.executor.driver.notices_are_heard:
             self.executor.sync()
@@ -389,9 +392,9 @@ def _line_in(frame: Any, place: SourceLocation | None) -> int | None:
     return frame and frame.f_lineno  # type: ignore[no-any-return]
 
 
-# Of each dialect, so of each engine: by method, what it was rendered for, and the statement.
 foreign.stand_ins.add(_Run)
 
+# Per dialect, that is, per engine: method -> (what it was rendered for, the statement).
 _version_statements: WeakKeyDictionary[Dialect, dict[str, tuple[Any, str | None]]]
 _version_statements = WeakKeyDictionary()
 
@@ -400,7 +403,7 @@ _is_quiet_name = re.compile(r"[A-Za-z0-9_.-]+").fullmatch
 
 
 def _executor_for(context: MigrationContext) -> tuple[ConnectionLease, Executor] | None:
-    """An executor for `context`; None (counted, with the reason) where Alembic's path must do."""
+    """An executor for `context`; None (counted, with the reason) if Alembic must run unchanged."""
     connection = context.connection
     if context.as_sql or connection is None:
         return None

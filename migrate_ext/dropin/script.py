@@ -1,6 +1,6 @@
 """Alembic's ``Script``, ``ScriptDirectory`` and ``RevisionStep``, over files that are read and the C graph.
 
-As :mod:`migrate_ext.dropin.revision_map`, for ``alembic/script/base.py`` and the steps of
+Like :mod:`migrate_ext.dropin.revision_map`, but for ``alembic/script/base.py`` and the steps of
 ``alembic/runtime/migration.py`` (read in 1.13 and 1.20.1), whose private names are touched here.
 """
 
@@ -38,12 +38,12 @@ _S = TypeVar("_S", bound=base.Script)
 HeadMaintainer = migration.HeadMaintainer
 StampStep = migration.StampStep
 
-# By these names, because a test or a user may put our classes in their places.
+# Kept under these names, because a test or a user may replace Alembic's names by our classes.
 _AlembicScript = base.Script
 _AlembicDirectory = base.ScriptDirectory
 _AlembicStep = migration.RevisionStep
 
-# What stands in those classes before anything is put in its place.
+# Alembic's own members of those classes, before any is replaced.
 _is_revision_file = base._only_source_rev_file.match
 _alembics_longdoc = vars(_AlembicScript)["longdoc"].fget
 _alembics_load_revisions = _AlembicDirectory._load_revisions
@@ -53,10 +53,12 @@ _alembics_unmerge_to_revisions = _AlembicStep._unmerge_to_revisions
 
 
 class LazyModule:
-    """``Script.module`` of a file that was read: loaded when it is touched, once; then a plain attribute, as Alembic's is."""
+    """``Script.module`` of a file that was read: loaded at the first access, then a plain attribute
+    like Alembic's.
+    """
 
     def __init__(self, load: Callable[[str], ModuleType]) -> None:
-        """load: makes the module of a path."""
+        """load: returns the module of the file at a path."""
         self._load = load
 
     def __get__(self, script: Any, cls: type) -> ModuleType:
@@ -72,7 +74,9 @@ def _load(path: str) -> ModuleType:
 
 
 class Script(_AlembicScript):
-    """Alembic's ``Script``, whose file was read; its module is loaded when it is touched, once, as Alembic loads it."""
+    """Alembic's ``Script``, from a file that was read; the module is loaded at its first access, as
+    Alembic loads it.
+    """
 
     def __init__(
         self,
@@ -81,9 +85,8 @@ class Script(_AlembicScript):
         path: str | os.PathLike[str],
         scanned: _core._Scanned | None = None,
     ) -> None:
-        """module, rev_id, path: as for Alembic's.
-
-        scanned: what was read in the file; then `module` may be None.
+        """module, rev_id, path: as in Alembic. scanned: what was read in the file; if given,
+        `module` may be None.
         """
         if scanned is None:
             assert module is not None
@@ -115,7 +118,8 @@ def _read(script: _AlembicScript, rev_id: str, path: str, scanned: _core._Scanne
     )
 
 
-# What is called when a script is made, without our own __init__ and Alembic's, which is among the others below.
+# Methods called when a script is created, except __init__: Script's is in _SCRIPT_METHODS,
+# Revision's below.
 _INIT_METHODS = ("__new__", "__setattr__", "verify_rev_id")
 _ORIGINAL_INIT = attributes(Revision, _INIT_METHODS)
 _alembics_init = Revision.__init__
@@ -131,7 +135,7 @@ class ScriptDirectory(_AlembicDirectory):
     @classmethod
     def from_config(cls, config: Any) -> ScriptDirectory:
         made = _alembics_from_config(cls, config)
-        made.__class__ = cls  # Alembic names its own class there
+        made.__class__ = cls  # Alembic ignores `cls` and uses its own class
         made = cast(ScriptDirectory, made)
         made._adopt()
         return made
@@ -154,7 +158,7 @@ class ScriptDirectory(_AlembicDirectory):
 
 
 def _load_revisions(self: _AlembicDirectory) -> Iterator[_AlembicScript]:
-    """Takes the place of the method of that name."""
+    """Replaces the method of that name."""
     if not _is_readable(self):
         counters.plain("script directory: sourceless, or a method is patched")
         yield from _alembics_load_revisions(self)
@@ -179,8 +183,8 @@ def _load_revisions(self: _AlembicDirectory) -> Iterator[_AlembicScript]:
 
 
 def _folders(locations: Iterable[Path], recursive: bool) -> Iterator[str]:
-    """The real folders of the locations; raises Declined where one is reached twice."""
-    from migrate_ext.project import scripts  # not for programs that read no revisions
+    """The real paths of all folders of the locations. Raises Declined if one occurs twice."""
+    from migrate_ext.project import scripts  # not needed by programs that read no revisions
 
     seen = set()
     for location in locations:
@@ -196,8 +200,9 @@ def new_scripts(
 ) -> list[_S | None]:
     """A `cls` (Alembic's ``Script`` or one of ours) for each file, from what was read in it.
 
-    folder: with a separator at its end. names, answers: what ``scan_folder`` gave. None stands where
-    a file has to be executed: also one of which ``Revision.__init__`` says what is wrong, in its place.
+    folder: ends with a separator. names, answers: as returned by ``scan_folder``. An item is None
+    if the file must be executed, which includes files whose revision ``Revision.__init__`` must
+    reject.
     """
     if attributes(cls, _INIT_METHODS) == _ORIGINAL_INIT and Revision.__init__ is _alembics_init:
         illegal = "".join(revision._revision_illegal_chars)
@@ -213,7 +218,7 @@ def new_scripts(
 
 
 def _executed(directory: _AlembicDirectory, path: Path) -> _AlembicScript | None:
-    """The script of a file that is executed, as Alembic does it; None for another kind of file."""
+    """The script of a file that Alembic executes; None if it is no revision file."""
     executed = _AlembicScript._from_path(directory, path)
     if executed is not None:
         counters.files_executed += 1
@@ -223,10 +228,10 @@ def _executed(directory: _AlembicDirectory, path: Path) -> _AlembicScript | None
 def _load_one_by_one(
     directory: _AlembicDirectory, cls: type[_AlembicScript], locations: Iterable[Path]
 ) -> Iterator[_AlembicScript]:
-    """As :func:`_load_revisions` where a file may be reached on two ways."""
+    """Like :func:`_load_revisions`, if a file may be reached by two paths."""
     seen: set[Path] = set()
     for location in locations:
-        # Strings before Alembic 1.16.
+        # Paths are strings before Alembic 1.16.
         listed = map(Path, _AlembicScript._list_py_dir(directory, location))
         for folder, paths in itertools.groupby(listed, _parent):
             yield from _read_folder(directory, cls, folder.resolve(), list(paths), seen)
@@ -239,7 +244,9 @@ def _read_folder(
     paths: list[Path],
     seen: set[Path],
 ) -> Iterator[_AlembicScript]:
-    """The scripts in one folder (resolved), in the order of `paths`, as `cls`; those in `seen` were there before."""
+    """The scripts in one folder (resolved), in the order of `paths`, as `cls`. Warns of paths in
+    `seen` and skips them; adds the others to it.
+    """
     real_paths = [path.resolve() if path.is_symlink() else folder / path.name for path in paths]
     answers = _core.scan_files(folder, [path.name for path in paths])
     for real_path, answer in zip(real_paths, answers, strict=True):
@@ -264,7 +271,8 @@ def _read_folder(
                 yield executed
 
 
-# What makes scripts of files. Each may be Alembic's, or what stands in its place when the runtime is installed.
+# What creates scripts from files. Each must be Alembic's own or, if the runtime is installed, our
+# replacement.
 _SCRIPT_METHODS = ("__init__", "_from_path", "_list_py_dir", "doc", "longdoc")
 _LOADERS = ("load_python_file",)
 _ORIGINAL_SCRIPT = (attributes(_AlembicScript, _SCRIPT_METHODS), attributes(util, _LOADERS))
@@ -275,13 +283,13 @@ _INSTALLED_SCRIPT = (
 
 
 def _is_readable(directory: _AlembicDirectory) -> bool:
-    """Whether reading the files of `directory` gives what Alembic would make of them."""
+    """Whether reading the files of `directory` gives the same scripts as Alembic."""
     made_by = (attributes(_AlembicScript, _SCRIPT_METHODS), attributes(util, _LOADERS))
     return (
         not directory.sourceless
         and base.Script is _AlembicScript
         and made_by in (_ORIGINAL_SCRIPT, _INSTALLED_SCRIPT)
-        and sys.flags.optimize < 2  # such an interpreter leaves docstrings out
+        and sys.flags.optimize < 2  # with -OO Python drops docstrings
     )
 
 
@@ -296,7 +304,7 @@ _ORIGINAL_STEP = attributes(_AlembicStep, _STEP_METHODS)
 def _ours(steps: list[migration.RevisionStep]) -> list[migration.RevisionStep]:
     methods = attributes(_AlembicStep, _STEP_METHODS)
     if methods == attributes(RevisionStep, _STEP_METHODS):
-        return steps  # installed: they are ours as they are
+        return steps  # the runtime is installed: nothing to convert
     if methods != _ORIGINAL_STEP:
         counters.plain("steps: a method is patched")
         return steps
@@ -307,9 +315,9 @@ def _ours(steps: list[migration.RevisionStep]) -> list[migration.RevisionStep]:
 
 
 class RevisionStep(_AlembicStep):
-    """Alembic's ``RevisionStep``, which asks the graph what other heads imply.
+    """Alembic's ``RevisionStep``, but it gets what other heads imply from the graph.
 
-    Alembic walks all their ancestors for each merge, which is quadratic in a run over many.
+    Alembic walks all their ancestors for each merge, which is quadratic in the length of a run.
     """
 
     def merge_branch_idents(self, heads: set[str]) -> tuple[list[str], str, str]:
@@ -327,14 +335,14 @@ class RevisionStep(_AlembicStep):
 
 
 def _operations(step: _AlembicStep, heads: Collection[str]) -> _core.VersionOperations | None:
-    """What a step writes with `heads` in the table; None where Alembic must say it."""
+    """The version operations of a step if the table has `heads`; None if Alembic must decide."""
     if type(step) not in (_AlembicStep, RevisionStep):
         return None
     map_, name = step.revision_map, step.revision.revision
     native = native_of(map_) if isinstance(map_, AlembicMap) else None
     if native is None or native.get(name) is not step.revision:
         return None
-    if None in heads:  # a row that is NULL: Alembic makes of it what it can
+    if None in heads:  # a row that is NULL: leave it to Alembic
         return None
     try:
         index = native.graph.lookup(name)
@@ -344,7 +352,7 @@ def _operations(step: _AlembicStep, heads: Collection[str]) -> _core.VersionOper
         return None
 
 
-# What takes whose place when the runtime is installed, part by part.
+# The class members that an installed runtime replaces, by part: (class, name, replacement).
 REPLACEMENTS: dict[str, tuple[tuple[type, str, object], ...]] = {
     "revision map": tuple(
         (AlembicMap, name, method) for name, method in revision_map.REPLACEMENTS.items()
@@ -362,10 +370,10 @@ REPLACEMENTS: dict[str, tuple[tuple[type, str, object], ...]] = {
 
 
 def upgrade_steps(scripts: base.ScriptDirectory, target: str, heads: Any) -> list[Any]:
-    """The plan of ``upgrade TARGET`` from `heads`, as ``alembic.command`` makes it."""
+    """The steps of ``upgrade TARGET`` from `heads`, as ``alembic.command`` determines them."""
     return scripts._upgrade_revs(target, heads)
 
 
 def downgrade_steps(scripts: base.ScriptDirectory, target: str, heads: Any) -> list[Any]:
-    """The plan of ``downgrade TARGET`` from `heads`."""
+    """The steps of ``downgrade TARGET`` from `heads`."""
     return scripts._downgrade_revs(target, heads)

@@ -1,8 +1,8 @@
-"""Migrations that are in the plan, in a run that Alembic makes because others of it are not.
+"""Modules of migrations that are in the compiled plan, for runs in which other migrations are not.
 
-Their files are not executed. In the place of ``upgrade()`` stands a function that executes the plan's
-statements, each at the line of its directive: as plain a migration as can be, which the executor
-and Alembic run as any other.
+Such a run is Alembic's, but files of planned migrations are not executed. Their ``upgrade()`` is a
+generated function that executes the plan's statements, each at the line of its directive. It is a
+plain migration; the executor and Alembic run it like any other.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 class Module(ModuleType):
-    """Stands for the module of a revision. Whatever else is asked of it, the file itself answers.
+    """Replaces the module of a revision. Any attribute but `name` is read from the executed file.
 
-    name: of the function that is in the plan, ``upgrade`` or ``downgrade``. items: its statements.
+    name: of the planned function, ``upgrade`` or ``downgrade``. items: its statements.
     load: executes the file.
     """
 
@@ -41,9 +41,9 @@ class Module(ModuleType):
 
 
 class LazyModule(scripts.LazyModule):
-    """``Script.module`` where some are in the plan: those are loaded for more than their function.
+    """``Script.module`` in a run with planned migrations: see :class:`Module`.
 
-    name: of the function. found: path of a revision's file -> its statements.
+    name: of the planned function. found: path of a revision's file -> its statements.
     """
 
     def __init__(
@@ -63,8 +63,9 @@ class LazyModule(scripts.LazyModule):
 
 
 def confirm_plan(steps: list[Any], foreign: str | None) -> list[Any]:
-    """The steps of a run, once all its files that had to be executed are. foreign: what makes any
-    SQL uncertain, if one of them has brought that; then the plan is not used.
+    """The steps of a run, after all files that must be executed have been. foreign: why the plan's
+    SQL may no longer be what Alembic would render, if one of those files has caused that; then the
+    plan is not used.
     """
     for step in steps:
         module = getattr(step.migration_fn, "migrate_ext_module", None)
@@ -77,10 +78,13 @@ def confirm_plan(steps: list[Any], foreign: str | None) -> list[Any]:
 
 
 def function(path: str, name: str, items: Items) -> Callable[[], None]:
-    """A function `name` of the file at `path`, which executes `items`; none of them a boundary."""
+    """A function `name` that executes `items`, with the lines of the file at `path`.
+
+    items: without boundaries (line -1).
+    """
     body: list[ast.stmt] = [ast.Pass(lineno=1, col_offset=0)]
     for line, sql in items:
-        # A colon would begin the name of a parameter.
+        # In text() a colon begins a parameter.
         call = ast.parse(f"op.execute(text({sql.replace(':', chr(92) + ':')!r}))").body[0]
         body.append(ast.increment_lineno(call, max(line, 1) - 1))
     tree = ast.parse(f"def {name}(): pass")

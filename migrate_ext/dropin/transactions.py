@@ -1,5 +1,5 @@
-"""The transactions of Alembic's ``MigrationContext``: where the lock is taken and given
-back, what is repeated, and what is told of a run that failed.
+"""The transactions of Alembic's ``MigrationContext``: where the lock is taken and released, what is
+repeated, and what is reported of a failed run.
 
 Touches private names of ``alembic/runtime/migration.py`` (read in 1.13 and 1.20.1).
 """
@@ -25,14 +25,14 @@ from migrate_ext.locking import lock, outcome, uncommitted
 from migrate_ext.locking import run_lock as run_locks
 from migrate_ext.locking.run_lock import RunLock
 
-# What asyncpg answers once the server has told it that it ends the session: not why.
+# asyncpg's message after the server has ended the session; it does not give the reason.
 _ASYNCPG_ENDED = "cannot switch to state"
 _READING = ("check", "history", "show")  # functions of alembic.command
 _said: set[str] = set()
 
 
 def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
-    """Do `migrate`, which is Alembic's loop in `context`, under the lock and within the limits."""
+    """Call `migrate`, Alembic's loop in `context`, under the lock and within the limits."""
     run_lock = _run_lock_for(context)
     if run_lock is None:
         migrate()
@@ -40,7 +40,7 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
     find = context._migrations_fn
     assert find is not None
     if _only_reads(context):
-        context.opts = {**context.opts, "dont_mutate": True}  # no version table is made
+        context.opts = {**context.opts, "dont_mutate": True}  # create no version table
     listeners = has_listeners(context)
     context._migrations_fn = run_lock.steps(find)
     context._migrate_ext_listeners = listeners  # type: ignore[attr-defined]
@@ -82,14 +82,14 @@ def run(context: MigrationContext, migrate: Callable[[], None]) -> None:
 
 @contextmanager
 def _terminable(connection: Connection) -> Iterator[None]:
-    """As :class:`outcome.Terminable`. In an event loop SIGTERM cancels the task, as Ctrl-C does: an
-    exception that is raised where the loop happens to be does not always arrive here.
+    """Like :class:`outcome.Terminable`. In an event loop SIGTERM cancels the task, as Ctrl-C does:
+    an exception that a signal handler raises in the loop itself does not always reach this task.
     """
     if not connection.dialect.is_async:
         with outcome.Terminable():
             yield
         return
-    import asyncio  # it is there, where this runs
+    import asyncio  # imported already where this runs
 
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
@@ -98,19 +98,19 @@ def _terminable(connection: Connection) -> Iterator[None]:
         with terminable:
             yield
             if terminable.came:
-                await_only(asyncio.sleep(0))  # it is cancelled here, and not at some later wait
+                await_only(asyncio.sleep(0))  # raises CancelledError here, not at some later wait
     except asyncio.CancelledError as error:
         if not terminable.came:
             raise
         raised = terminable.raised()
-        raised.__dict__.update(error.__dict__)  # what was told
+        raised.__dict__.update(error.__dict__)  # what outcome.tell() has attached
         raise raised from error
 
 
 @contextmanager
 def _unseen(connection: Connection, listeners: bool) -> Iterator[None]:
-    """Within this block the lock's listeners change no error: for any listener at all SQLAlchemy drops
-    empty parameters, of which some of its messages tell.
+    """Within this block the lock's listeners do not change error messages: if there is any
+    listener, SQLAlchemy drops empty parameters, which some of its messages quote.
     """
     if listeners:
         yield
@@ -129,7 +129,7 @@ def _unseen(connection: Connection, listeners: bool) -> Iterator[None]:
 
 
 def _watch(context: MigrationContext, run_lock: RunLock) -> None:
-    """The run is over: will somebody commit it?"""
+    """After a run whose transaction is still open: warn if it is closed uncommitted."""
     if run_lock.raw.status == "open":
         is_env_pys = context._in_external_transaction
         cause = uncommitted.BY_ENV_PY if is_env_pys else uncommitted.BY_A_MIGRATION
@@ -139,7 +139,7 @@ def _watch(context: MigrationContext, run_lock: RunLock) -> None:
 
 @contextmanager
 def _seen(run_lock: RunLock) -> Iterator[None]:
-    """Within this block `run_lock` sees what becomes of each COMMIT."""
+    """Within this block `run_lock` observes the result of each COMMIT."""
     run_lock.connection.__dict__["_commit_impl"] = run_lock.commit
     try:
         yield
@@ -148,8 +148,9 @@ def _seen(run_lock: RunLock) -> Iterator[None]:
 
 
 def _hidden_reason(error: BaseException) -> str:
-    """Why the connection was lost, where `error` does not say it."""
-    package = type(error).__module__.partition(".")[0]  # what the project raises is not looked into
+    """Why the connection was lost, if `error` does not say it; else empty."""
+    # Messages of the project's own exceptions are not inspected.
+    package = type(error).__module__.partition(".")[0]
     if package in ("asyncpg", "sqlalchemy") and _ASYNCPG_ENDED in str(error):
         return "The server closed the connection. "
     lost = error.__context__
@@ -204,8 +205,8 @@ def _run_lock_for(context: MigrationContext) -> RunLock | None:
 
 
 def _runs_steps(context: MigrationContext) -> bool:
-    """Whether the command is one that runs migrations or stamps: not ``current``, ``history``,
-    ``show``, ``check`` or autogenerate. A program's own function may be; it is not asked.
+    """Whether the command runs migrations or stamps: not ``current``, ``history``, ``show``,
+    ``check`` or autogenerate. A program's own function may, so the answer for it is True.
     """
     opts = context.opts
     if "destination_rev" in opts:
@@ -215,8 +216,8 @@ def _runs_steps(context: MigrationContext) -> bool:
 
 
 def _only_reads(context: MigrationContext) -> bool:
-    """Whether the command is ``check``, ``history -i`` or ``show current``. (Alembic says it of
-    ``current`` alone.)
+    """Whether the command is ``check``, ``history -i`` or ``show current``. (Alembic itself sets
+    ``dont_mutate`` for ``current`` only.)
     """
     function = context.opts.get("fn")
     name: str = getattr(function, "__qualname__", "").partition(".")[0]
@@ -257,7 +258,10 @@ def _repeat(context: MigrationContext, run_lock: RunLock, migrate: Callable[[], 
                 run_lock.drop_here()
             continue
         except run_locks.Moved:
-            lock.say("info", "The database has moved meanwhile: planning again.")
+            lock.say(
+                "info",
+                "Another run has changed the database meanwhile: determining the steps again.",
+            )
             _rewind(context)
         except sqlalchemy.exc.DBAPIError as error:
             repeatable = not context._in_external_transaction and run_lock.may_repeat(error)
@@ -271,15 +275,17 @@ def _repeat(context: MigrationContext, run_lock: RunLock, migrate: Callable[[], 
         run_lock.again()
 
 
-# Engines whose last run had nothing to do. A program that runs once for each tenant looks first, and
-# takes the lock only where there is something.
+# Engines whose last run had nothing to do. A program that runs once per tenant first looks without
+# the lock, and takes it only if there is something to do.
 _at_head: WeakSet[Engine] = WeakSet()
 
 
 def _has_nothing_to_do(
     context: MigrationContext, run_lock: RunLock, migrate: Callable[[], None]
 ) -> bool:
-    """Do `migrate` without the lock, and without any step, where that may be all."""
+    """Call `migrate` without the lock if there may be nothing to do. False: there was, and no step
+    ran.
+    """
     engine, opts = run_lock.connection.engine, context.opts
     if engine not in _at_head:
         return False
@@ -292,18 +298,19 @@ def _has_nothing_to_do(
         return False
     finally:
         context.opts = opts
-    return bool(run_lock.planned)  # else the version table is to be made
+    return bool(run_lock.planned)  # else the version table may have to be created
 
 
 def _start(context: MigrationContext, run_lock: RunLock) -> None:
     run_lock.start()
     if run_lock.held_here is not None:
-        # Only a run with nothing to do goes on, and making the version table is something.
+        # This run may only continue if it has nothing to do; creating the version table is
+        # something.
         context.opts = {**context.opts, "dont_mutate": True}
 
 
 def _rewind(context: MigrationContext) -> None:
-    """Roll the open transaction back, and begin the next as the project had begun it."""
+    """Roll the open transaction back, and begin the next one in the same way as the project did."""
     connection = context.connection
     assert connection is not None
     outer = context._transaction is not None and not context._transaction_per_migration
@@ -318,7 +325,7 @@ def _rewind(context: MigrationContext) -> None:
 
 
 def run_lock_of(context: MigrationContext) -> RunLock | None:
-    """What holds the lock around the run in `context`, if anything does."""
+    """The lock of the run in `context`, if there is one."""
     found: RunLock | None = getattr(context, "_migrate_ext_run_lock", None)
     return found
 
@@ -341,7 +348,8 @@ def begin_transaction(
 def lock_in_batches(
     context: MigrationContext, submit: Callable[[str, str], bool]
 ) -> Iterator[None]:
-    """Within this block the lock's questions may ride with the statements of migrations.
+    """Within this block the lock's queries may be sent in batches with the statements of
+    migrations.
 
     submit: see :attr:`migrate_ext.locking.run_lock.RunLock.submit`.
     """
@@ -358,12 +366,14 @@ def lock_in_batches(
 
 @contextmanager
 def lock_retaken(run_lock: RunLock | None) -> Iterator[None]:
-    """Around the sending of what precedes a COMMIT: the session takes the lock again at its end."""
+    """Around the batch that precedes a COMMIT: its last statement takes the lock for the session
+    again.
+    """
     if run_lock is not None:
         run_lock.retake_in_batch()
     try:
         yield
-    except sqlalchemy.exc.DBAPIError:  # the server does nothing behind an error
+    except sqlalchemy.exc.DBAPIError:  # the server skips all statements after an error
         if run_lock is not None:
             run_lock.is_retaken = False
         raise
@@ -387,7 +397,7 @@ def autocommit_block(original: Callable[..., Any], context: MigrationContext) ->
 
 
 def update_to_step(maintainer: HeadMaintainer) -> None:
-    """After Alembic's own of this name."""
+    """Runs after Alembic's own method of this name."""
     run_lock = run_lock_of(maintainer.context)
     if run_lock is not None:
         run_lock.stepped(maintainer.heads)
@@ -396,10 +406,10 @@ def update_to_step(maintainer: HeadMaintainer) -> None:
 def end_transaction(
     original: Callable[..., Any], proxy: _ProxyTransaction, type_: Any, value: Any, traceback: Any
 ) -> None:
-    """``_ProxyTransaction.__exit__``: a COMMIT whose answer was lost is looked for."""
+    """``_ProxyTransaction.__exit__``. If the result of COMMIT is lost, checks whether it was done."""
     run_lock = run_lock_of(proxy.migration_context)
     if type_ is None and run_lock is not None and run_lock.done and not run_lock.started:
-        run_lock.committing = list(run_lock.done)  # the run is over, but for this COMMIT
+        run_lock.committing = list(run_lock.done)  # the run is over, except for this COMMIT
     if run_lock is None:
         original(proxy, type_, value, traceback)
         return
@@ -417,7 +427,7 @@ def end_transaction(
 
 
 def _look_for_commit(run_lock: RunLock, error: BaseException) -> None:
-    """When `error` was raised, a COMMIT may have been on its way: what became of it?"""
+    """If a COMMIT was in flight when `error` was raised, determine its outcome and report it."""
     if run_lock.committing is None:
         return
     lost = isinstance(error, sqlalchemy.exc.DBAPIError) and (
@@ -428,7 +438,7 @@ def _look_for_commit(run_lock: RunLock, error: BaseException) -> None:
     in_doubt = lost or not isinstance(error, Exception)  # or interrupted, or cancelled
     if in_doubt or run_lock.is_mixed:
         if not run_lock.connection.closed:
-            run_lock.connection.invalidate()  # its session has the lock
+            run_lock.connection.invalidate()  # its session may still hold the lock
         expected = run_lock.planned or frozenset()
         text, committed = outcome.in_doubt(
             error,

@@ -1,6 +1,6 @@
 """What a plain migration may name: directives, constructors, attributes, built-ins, modules.
 
-What is not listed is a no (:mod:`migrate_ext.execution.plain`).
+A name that is not listed makes a migration not plain (:mod:`migrate_ext.execution.plain`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MODULES = frozenset(
     "sqlalchemy.sql.schema sqlalchemy.sql.sqltypes sqlalchemy.types sqlmodel sqlmodel.sql "
     "sqlmodel.sql.sqltypes".split()
 )
-# Names in those modules; beside them all their types.
+# Names in those modules. All their types are allowed, too.
 _CONSTRUCTORS = frozenset(
     # schema
     "AddConstraint CheckConstraint Column Computed CreateIndex CreateSchema CreateSequence CreateTable "
@@ -55,8 +55,8 @@ _CONSTRUCTORS = frozenset(
     "nullslast or_ outerjoin over select table text true try_cast tuple_ type_coerce union union_all "
     "update values".split()
 )
-# What may be asked of a value: of SQLAlchemy's constructs, strings, and containers. None of it changes
-# what it is asked of, but for MUTATORS of lists and dictionaries.
+# Attributes that may be used on a value: of SQLAlchemy's constructs, strings, and containers. None
+# of them changes the value, except MUTATORS, which change lists and dictionaries.
 ATTRIBUTES = frozenset(
     # constructs
     "alias any as_boolean as_integer as_scalar as_string asc astext between bindparams bool_op c cast "
@@ -68,7 +68,7 @@ ATTRIBUTES = frozenset(
     "on_conflict_do_update op order_by outerjoin over overlaps params regexp_match regexp_replace "
     "returning scalar_subquery select select_from startswith subquery table type union union_all "
     "update values where with_variant within_group NULL "
-    # functions of `func` that many histories name; the tree allows any
+    # functions of `func` that many migrations use; the tree allows any
     "array_agg coalesce concat count current_date current_timestamp gen_random_uuid greatest "
     "json_build_object jsonb_build_object jsonb_set least length lower max md5 min now nullif random "
     "replace string_agg substr substring sum timezone to_tsvector upper uuid_generate_v4 "
@@ -79,11 +79,11 @@ ATTRIBUTES = frozenset(
 MUTATORS = frozenset(("insert", "update"))
 _CONSTANTS = (str, int, float, bool, bytes, complex, NoneType, type(Ellipsis))
 COLUMNS = ("c", "columns", "excluded")  # collections whose attributes have any name
-_DEEPEST = 5  # level of nested containers that is looked at
+_DEEPEST = 5  # levels of nested containers that are checked
 
 
 def _is_modules_own(value: Any) -> bool:
-    """Whether a class or function is what it says: of this name, in that module of SQLAlchemy's."""
+    """Whether a class or function is the one that SQLAlchemy's module has under its name."""
     if not isinstance(value, (type, FunctionType, BuiltinFunctionType)):
         return False
     module = value.__module__ or ""
@@ -93,10 +93,10 @@ def _is_modules_own(value: Any) -> bool:
 
 
 class _Listed:
-    """The listed objects of the modules that are loaded, by identity."""
+    """The listed objects of the loaded modules, compared by identity."""
 
     def __init__(self) -> None:
-        self.imported = 0  # modules of any kind, when the listed ones were looked through
+        self.imported = 0  # len(sys.modules) when `objects` was built
         self.objects: dict[int, Any] = {}
 
     def __contains__(self, value: object) -> bool:
@@ -128,9 +128,7 @@ def is_op(value: Any) -> bool:
 
 
 def is_allowed(value: Any, depth: int = 0) -> bool:
-    """Whether a function that is plain may have `value` by the name of a global, or of a module's
-    attribute.
-    """
+    """Whether a plain function may use `value`, the value of a global or of a module's attribute."""
     kind = type(value)
     if kind in _CONSTANTS:
         return True
@@ -155,7 +153,7 @@ def is_allowed(value: Any, depth: int = 0) -> bool:
 
 
 def _is_listened_to(value: Any) -> bool:
-    """Whether code of others runs when something is done to one of SQLAlchemy's objects.
+    """Whether one of SQLAlchemy's objects has event listeners.
 
     (``_event_names`` of its dispatchers was read in SQLAlchemy 2.0 and 2.1.)
     """
@@ -164,7 +162,7 @@ def _is_listened_to(value: Any) -> bool:
 
 
 def is_attribute(module: Any, name: str) -> bool:
-    """Whether the attribute `name` may be asked of a listed module, or of `op`."""
+    """Whether a plain function may use the attribute `name` of a listed module, or of `op`."""
     found = vars(module).get(name)
     known = _known_attributes.get((module.__name__, name))
     if known is not None and known[0] is found:
@@ -179,7 +177,7 @@ def is_attribute(module: Any, name: str) -> bool:
     return allowed
 
 
-# (module, name) -> (what it was, whether it may be asked for)
+# (module, name) -> (its value, whether it is allowed); checked again when the value is replaced
 _known_attributes: dict[tuple[str, str], tuple[Any, bool]] = {}
 
 

@@ -1,6 +1,6 @@
-"""The PostgreSQL drivers from inside: their ``PGconn``, their libpq, their BEGIN, their exceptions.
+"""Internals of the PostgreSQL drivers: their ``PGconn``, libpq, BEGIN and exceptions.
 
-Read in psycopg 3.3 and psycopg2 2.9. A driver that is not known here keeps Alembic's own path.
+Read in psycopg 3.3 and psycopg2 2.9. With a driver that is not known here, Alembic runs unchanged.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _DIAGNOSTICS = {
     "source_line": ord("L"),
     "source_function": ord("R"),
 }
-# psycopg2's exceptions for SQLSTATEs that have none of their own, by their beginning
-# (base_exception_from_sqlstate in psycopg/pqpath.c).
+# psycopg2's exceptions for SQLSTATEs that have no class of their own, by the SQLSTATE's first
+# characters (base_exception_from_sqlstate in psycopg/pqpath.c).
 _PSYCOPG2_CLASSES = {
     "0A": "NotSupportedError",
     "20": "ProgrammingError",
@@ -79,11 +79,11 @@ _PSYCOPG2_CLASSES = {
 class BorrowedConnection:
     """A driver's open connection as the executor uses it.
 
-    ``connection``: the DBAPI connection. ``pointer``, ``library``: its ``PGconn``, and the file to
-    find its libpq by. ``owner``: what has the ``PGconn`` as its attribute ``pgconn_ptr``, until it is
-    closed. ``notices_are_heard``: somebody listens to what the server says beside
-    results, so that Python may not run ahead of a migration's end. ``is_async``: waits belong to the
-    event loop.
+    ``connection``: the DBAPI connection. ``pointer``, ``library``: its ``PGconn``, and the file by
+    which its libpq is found. ``owner``: the object whose attribute ``pgconn_ptr`` is the
+    ``PGconn``, until the connection is closed. ``notices_are_heard``: the server's notices are
+    logged or handled, so that Python must wait at the end of each migration. ``is_async``: the
+    event loop does the waiting.
     """
 
     is_async = False
@@ -96,26 +96,26 @@ class BorrowedConnection:
         self.notices_are_heard = False
 
     def sends_as_utf8(self, sql: str) -> bool:
-        """Whether the driver would send `sql` in UTF-8 on a connection whose client_encoding is that."""
+        """Whether the driver would send `sql` in UTF-8 if the connection's client_encoding is UTF8."""
         return True
 
     def begin(self) -> str | None:
-        """The BEGIN that the driver would send now; None where the driver must send it itself."""
+        """The BEGIN that the driver would send now; None if the driver must send it itself."""
         return None
 
     def after_batch(self, discards_plans: bool) -> None:
-        """What the driver would have done had it seen the statements of a batch pass.
+        """Do what the driver would have done after the statements of a batch.
 
         discards_plans: an ALTER or DROP was among them.
         """
 
 
 class Psycopg(BorrowedConnection):
-    """psycopg 3. It keeps no transaction state of its own, so its BEGIN may ride in a batch."""
+    """psycopg 3. It keeps no transaction state of its own, so its BEGIN can be sent in a batch."""
 
     def __init__(self, connection: Any, pointer: int, library: str) -> None:
         super().__init__(connection, pointer, library)
-        # SQLAlchemy's dialect has one handler on every connection, which logs at INFO.
+        # SQLAlchemy's dialect adds a handler to every connection, which logs at INFO.
         handlers = [h for h in connection._notice_handlers if not _is_sqlalchemys(h)]
         self.notices_are_heard = bool(handlers) or _sqlalchemy_logs_notices()
 
@@ -126,19 +126,19 @@ class Psycopg(BorrowedConnection):
         return connection._get_tx_start_command().decode()  # type: ignore[no-any-return]
 
     def after_batch(self, discards_plans: bool) -> None:
-        """As psycopg's cursor: it forgets its prepared statements, and has the server forget them before
-        the next one is prepared.
+        """As psycopg's cursor does: forget the prepared statements, and deallocate them on the
+        server before the next one is prepared.
         """
         connection = self.connection
         if not discards_plans or connection.closed or not connection._prepared._names:
             return
         connection._prepared.clear()
-        if connection.info.transaction_status == _IN_TRANSACTION:  # else its ROLLBACK does it
+        if connection.info.transaction_status == _IN_TRANSACTION:  # else psycopg's ROLLBACK does it
             counters.plain_waits += 1
             self._wait(self._maintain())
 
     def _maintain(self) -> Any:
-        """What psycopg does behind each of its statements, for ``connection.wait``."""
+        """What psycopg does after each of its statements, as a generator for ``connection.wait``."""
         connection = self.connection
         if hasattr(connection._prepared, "maintain_gen"):
             yield from connection._prepared.maintain_gen(connection)
@@ -165,8 +165,8 @@ class PsycopgAsync(Psycopg):
 
 
 class Psycopg2(BorrowedConnection):
-    """psycopg2. It skips COMMIT unless it has sent BEGIN, which it does with its first statement. It
-    does not notice when a statement changes client_encoding.
+    """psycopg2. It skips COMMIT unless it has sent BEGIN itself, with its first statement. It does
+    not notice when a statement changes client_encoding.
     """
 
     def sends_as_utf8(self, sql: str) -> bool:
@@ -174,13 +174,14 @@ class Psycopg2(BorrowedConnection):
 
     def after_batch(self, discards_plans: bool) -> None:
         if not self.connection.closed and self.connection.info.status == 0:  # CONNECTION_OK
-            # Moves what the server said to the list, without waiting. SQLAlchemy's dialect logs it at
-            # INFO (then we are not here, see lend) and empties the list, after each statement.
+            # poll() moves notices to the list, without waiting. After each statement SQLAlchemy's
+            # dialect logs them at INFO (if it does, borrow() declines the connection) and empties
+            # the list.
             self.connection.poll()
             self.connection.notices.clear()
 
 
-# Methods through which statements go, of connections and of cursors (and their bases).
+# Methods of connections and cursors (and of their bases) that statements pass through.
 _SENDING = frozenset(
     "_commit_gen _exec_command _execute_gen _execute_send _executemany_gen_no_pipeline "
     "_executemany_gen_pipeline _get_tx_start_command _maybe_prepare_gen _rollback_gen _start_copy_gen "
@@ -189,10 +190,11 @@ _SENDING = frozenset(
 
 
 def foreign(connection: Any) -> str | None:
-    """Whose code would see a statement pass on a driver's connection; None where all is the driver's.
+    """Code other than the driver's that would see statements on its connection, as a reason; None
+    if there is none.
 
-    Its own are the classes that the driver uses by itself, with the methods that it came with: no
-    subclasses, no factories, no patches on a class or an object.
+    The driver's own are its default classes with their original methods: no subclasses, no
+    factories, no patches on a class or an object.
     """
     kind = type(connection)
     driver: Any = sys.modules[kind.__module__.partition(".")[0]]
@@ -218,12 +220,12 @@ def foreign(connection: Any) -> str | None:
     return reason
 
 
-# Where SQLAlchemy has its classes around psycopg's async connections and cursors.
+# The module of SQLAlchemy's adapters for psycopg's async connections and cursors.
 _ADAPTERS = "sqlalchemy.dialects.postgresql.psycopg"
 
 
 def _bases(*classes: type) -> list[type]:
-    """The classes and their bases, without Python's own."""
+    """The classes and their bases, except those of Python's ``builtins``, ``typing`` and ``abc``."""
     if classes not in _known_bases:
         bases = [base for cls in classes for base in cls.__mro__]
         own = [base for base in bases if base.__module__ not in ("builtins", "typing", "abc")]
@@ -235,10 +237,10 @@ _known_bases: dict[tuple[type, ...], list[type]] = {}
 
 
 def _replaced(classes: Iterable[type], package: Any) -> str | None:
-    """Which method of `classes` that statements go through is not written in `package`."""
+    """A method of `classes` in ``_SENDING`` that is not defined in `package`, as a reason, or None."""
     for cls in classes:
         now = tuple(map(vars(cls).get, _SENDING))
-        # Not `==`: a tracer's wrapper says that it is equal to what it wraps.
+        # Not `==`: a tracer's wrapper compares equal to the function it wraps.
         if cls in _own and all(map(operator.is_, now, _own[cls])):
             continue
         folder = os.path.dirname(package.__file__)
@@ -249,18 +251,18 @@ def _replaced(classes: Iterable[type], package: Any) -> str | None:
     return None
 
 
-_own: dict[type, tuple[Any, ...]] = {}  # classes that were looked at, with the methods they had
+_own: dict[type, tuple[Any, ...]] = {}  # checked classes, with the methods they had then
 
 
 def is_own(function: Any, folder: str) -> bool:
-    """Whether `function` is written in a file below `folder`, and nothing is wrapped around it."""
+    """Whether `function` is a plain function, not a wrapper, defined in a file below `folder`."""
     return type(function) is FunctionType and function.__code__.co_filename.startswith(folder)
 
 
 def borrow(connection: Any) -> BorrowedConnection | str:
-    """An open DBAPI connection for the executor; a text says why it cannot be one."""
+    """An open DBAPI connection as the executor uses it; a string if it cannot: the reason."""
     name = type(connection).__module__.partition(".")[0]
-    if name == "sqlalchemy":  # an adapter around an async driver's
+    if name == "sqlalchemy":  # an adapter around an async driver's connection
         adapter, connection = type(connection), connection.driver_connection
         name = type(connection).__module__.partition(".")[0]
         if name != "psycopg" or (
@@ -292,7 +294,7 @@ def borrow(connection: Any) -> BorrowedConnection | str:
 def error(
     connection: Connection, failed: errors.ServerError, statement: str
 ) -> sqlalchemy.exc.DBAPIError:
-    """As :func:`wrapped`, of what the driver would have raised for what the server answered."""
+    """What SQLAlchemy would raise if the driver had received the error; see :func:`wrapped`."""
     failed = _decoded(failed, _codec(connection))
     if connection.dialect.driver != "psycopg2":
         return wrapped(connection, _psycopg_error(failed), statement)
@@ -305,7 +307,7 @@ def error(
 
 
 def _codec(connection: Connection) -> str:
-    """By which a driver reads what the server says on a connection, as it is now."""
+    """The codec with which the driver decodes the server's messages on this connection now."""
     driver: Any = connection.connection.driver_connection
     if connection.dialect.driver != "psycopg2":
         return "utf-8" if driver.closed else str(driver.info.encoding)
@@ -315,7 +317,7 @@ def _codec(connection: Connection) -> str:
 
 
 def _decoded(failed: errors.ServerError, codec: str) -> errors.ServerError:
-    """`failed` with its texts read by `codec`; they hold what is no UTF-8 as surrogates."""
+    """`failed` with its texts decoded by `codec`; before, surrogates replace bytes that are not UTF-8."""
 
     def read(text: str) -> str:
         return text.encode("utf-8", "surrogateescape").decode(codec, "replace")
@@ -330,8 +332,8 @@ def _decoded(failed: errors.ServerError, codec: str) -> errors.ServerError:
 def wrapped(
     connection: Connection, original: Any, statement: str | None
 ) -> sqlalchemy.exc.DBAPIError:
-    """What SQLAlchemy raises around a driver's exception. As there, a lost connection is invalidated: a
-    rollback on it would raise, and hide this.
+    """What SQLAlchemy raises around a driver's exception. Like SQLAlchemy, it invalidates a lost
+    connection: a rollback on it would raise, and hide this error.
     """
     dialect = connection.dialect
     raised: sqlalchemy.exc.DBAPIError = sqlalchemy.exc.DBAPIError.instance(
@@ -371,32 +373,32 @@ def _psycopg2_error(failed: errors.ServerError) -> Exception:
             name = _PSYCOPG2_CLASSES.get(failed.sqlstate[:2])
             name = name or _PSYCOPG2_CLASSES.get(failed.sqlstate[:1], "DatabaseError")
             cls = getattr(psycopg2, name)
-    # `diag` reads a result that only the driver can make: here it is given.
+    # psycopg2's `diag` reads a PGresult that only the driver can create; a subclass replaces it.
     fields = {name: failed.fields.get(code) for name, code in _DIAGNOSTICS.items()}
     diag = SimpleNamespace(**fields)
     own = type(cls.__name__, (cls,), {"diag": diag, "__module__": cls.__module__})
-    raised: Any = own(_message(failed) + "\n")  # libpq's newline, which psycopg2 keeps
+    raised: Any = own(_message(failed) + "\n")  # psycopg2 keeps libpq's newline
     if failed.sqlstate:
         raised.__setstate__({"pgcode": failed.sqlstate, "pgerror": f"{failed}\n"})
     return raised  # type: ignore[no-any-return]
 
 
 def sqlstate(error: BaseException) -> str | None:
-    """The server's code for `error`, the driver's or SQLAlchemy's; None where it gave none."""
+    """The SQLSTATE of `error`, the driver's or SQLAlchemy's; None if it has none."""
     original = getattr(error, "orig", error)
     found = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
     return str(found) if found else None
 
 
 def position(error: BaseException) -> str | None:
-    """Where in its statement a driver's error lies: a number of characters, from 1."""
+    """The position of a driver's error in its statement, in characters, from 1; None if unknown."""
     diag = getattr(error, "diag", None)
     found = getattr(diag, "statement_position", None)
     return str(found) if found else None
 
 
 def _message(failed: errors.ServerError) -> str:
-    """Both drivers leave the severity out."""
+    """The message without the severity, which both drivers leave out."""
     text = str(failed)
     return text[8:] if text[:8] in ("ERROR:  ", "FATAL:  ", "PANIC:  ") else text
 

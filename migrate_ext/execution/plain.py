@@ -1,13 +1,14 @@
 """Which migrations are *plain*: nothing but directives, so that Python may run ahead of the server.
 
-A function is plain when all that it can reach is on the lists below: ``op`` directives, SQLAlchemy's
-constructors and what is asked of their values, constants, pure built-ins. Whatever else it does (a
-read, a file, a helper of the project) could look at the database or at the world in the middle, and
-there each statement must be waited for, as under Alembic. What is not listed is a no.
+A function is plain if everything it can reach is listed in :mod:`migrate_ext.execution.allowed`:
+``op`` directives, SQLAlchemy's constructors and the attributes of their values, constants, pure
+built-ins. Anything else (a query, a file, a helper of the project) could observe the database or
+the outside world between two statements; then each statement must be awaited, as under Alembic.
 
-There are two readings. :func:`migrate_ext.execution.plain_bytecode.looks_plain` takes the byte code of straight-line code, which costs a few
-microseconds; its yes is never more than that of the syntax tree (:func:`reason_not_plain_in`), which knows
-conditions, loops, blocks, ``bind.execute(...)`` and what hangs on a table's columns, too.
+There are two checks. :func:`migrate_ext.execution.plain_bytecode.looks_plain` reads the byte code
+of straight-line code, in a few microseconds. It accepts nothing that the check of the syntax tree
+(:func:`reason_not_plain_in`) does not accept; the latter also handles conditions, loops, blocks,
+``bind.execute(...)`` and attributes of a table's columns.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from migrate_ext.execution import allowed
 def reason_not_plain(
     source: str | bytes, function: str, walker: type[Checker] | None = None
 ) -> str | None:
-    """None when `function` (``upgrade``, ``downgrade``) of a revision file is plain, else why not.
+    """None if `function` (``upgrade``, ``downgrade``) of a revision file is plain, else why not.
 
-    source: the whole file, which is not run: what its names mean is read from its top. walker: what
-    decides, where it is to refuse more. Cost: one parse and one walk of the tree.
+    source: the whole file. It is not executed: its top-level statements tell what its names mean.
+    walker: a stricter subclass of :class:`Checker`. Cost: one parse and one walk of the tree.
     """
     tree = ast.parse(source)
     checker = (walker or Checker)()
@@ -45,8 +46,8 @@ def reason_not_plain(
 
 
 def reason_not_plain_in(path: str, function: FunctionType) -> str | None:
-    """As :func:`reason_not_plain` for a function that was executed from the file at `path`, without
-    the line, to be counted. What its names mean is what they are.
+    """Like :func:`reason_not_plain`, for a function of the executed file at `path`; its names are
+    looked up in its globals. The reason has no line, so that equal reasons can be counted.
     """
     node = tree_of(path, function)
     return node if isinstance(node, str) else reason_not_plain_of(function, node)
@@ -74,14 +75,14 @@ def tree_of(path: str, function: FunctionType) -> ast.FunctionDef | str:
             isinstance(node, ast.FunctionDef)
             and (node.name, node.lineno) == (code.co_name, code.co_firstlineno)
             and not node.decorator_list
-            and code in compiled.co_consts  # else the file, or the function, is another one by now
+            and code in compiled.co_consts  # else the file or the function has changed meanwhile
         ):
             return node
     return "its source is not what runs"
 
 
 def _module(name: str) -> ModuleType | None:
-    """A listed module, or ``alembic.op``; None for any other, and for one that is not installed."""
+    """A listed module, or ``alembic.op``; None for any other, or if it is not installed."""
     if name not in allowed.MODULES and name != "alembic.op":
         return None
     try:
@@ -91,13 +92,13 @@ def _module(name: str) -> ModuleType | None:
 
 
 def _truth(node: ast.expr) -> bool | None:
-    """What the compiler knows of a condition: it leaves out what is never reached."""
+    """The value of a condition if the compiler knows it (it then drops the dead branch), or None."""
     code = compile(ast.Expression(node), "<condition>", "eval", dont_inherit=True)
     return bool(eval(code)) if not code.co_code[::2].translate(None, _CONSTANT) else None
 
 
 def _reachable(statements: list[ast.stmt]) -> tuple[list[ast.stmt], bool]:
-    """`statements` without what the compiler leaves out, and whether they always return."""
+    """`statements` without what the compiler drops as dead code, and whether they always return."""
     found: list[ast.stmt] = []
     for node in statements:
         inner, ended = [node], isinstance(node, ast.Return)
@@ -148,13 +149,13 @@ _TRANSPARENT = (
     ast.Subscript,
     ast.Slice,
 )
-_UNKNOWN, _VALUE = object(), object()  # what a name at the top of a file may mean, beside an object
+_UNKNOWN, _VALUE = object(), object()  # a top-level name: anything, or a plain value
 
 
 class Checker:
     """Walks one function. ``reason`` is the first thing that is not plain, with its line.
 
-    names: the function's globals, where it was executed; None: :meth:`module` reads them.
+    names: the globals of an executed function; None: :meth:`module` derives them.
     """
 
     def __init__(self, names: Mapping[str, Any] | None = None) -> None:
@@ -162,11 +163,11 @@ class Checker:
         self.functions: dict[str, ast.FunctionDef] = {}
         self.names: dict[str, Any] = {} if names is None else dict(names)
         self.locals: set[str] = set()
-        self.globals: set[str] = set()  # declared so
-        self.binds: set[str] = set()  # locals that are `op.get_bind()`, and never anything else
-        self.batches: set[str] = set()  # those of `with op.batch_alter_table(...) as`, likewise
-        self.open: set[str] = set()  # of these, those whose block we are in
-        self.changes = False  # lists and dictionaries may be changed: see allowed.MUTATORS
+        self.globals: set[str] = set()  # declared with `global`
+        self.binds: set[str] = set()  # locals that only ever hold `op.get_bind()`
+        self.batches: set[str] = set()  # likewise `with op.batch_alter_table(...) as`
+        self.open: set[str] = set()  # those batches whose block is being walked
+        self.changes = False  # the function may change lists and dictionaries: see allowed.MUTATORS
 
     def refuse(self, node: ast.AST, what: str) -> None:
         if self.reason is None:
@@ -175,7 +176,7 @@ class Checker:
     # the file
 
     def module(self, tree: ast.Module) -> None:
-        """Learn what names at the top mean. Unknown ones make their users not plain."""
+        """Derive what top-level names mean. A function that uses an unknown name is not plain."""
         for statement in tree.body:
             self._module_statement(statement)
         for node in ast.walk(tree):
@@ -216,11 +217,11 @@ class Checker:
         self.names[name] = meaning
 
     def _forget(self, node: ast.AST) -> None:
-        """Whatever `node` may bind or change means something unknown from here on."""
+        """From here on, the names that `node` may bind or change are unknown."""
         for part in ast.walk(node):
             if isinstance(part, ast.Name) and not isinstance(node, ast.Expr):
                 self._learn(part.id, _UNKNOWN)
-            # What else binds: functions, classes, imports, except clauses, patterns.
+            # Other nodes that bind names: functions, classes, imports, except clauses, patterns.
             for name in (getattr(part, field, None) for field in ("name", "asname", "rest")):
                 if isinstance(name, str):
                     self._learn(name.split(".")[0], _UNKNOWN)
@@ -261,8 +262,8 @@ class Checker:
         self.body(body)
 
     def _uses(self, body: list[ast.stmt]) -> None:
-        """Which locals only ever hold a bind or a batch, and whether a container may be changed."""
-        binds: set[ast.expr] = set()  # the nodes that bind them
+        """Find the locals that only ever hold a bind or a batch, and calls that change containers."""
+        binds: set[ast.expr] = set()  # nodes that are assigned `op.get_bind()`
         batches: set[ast.expr | None] = set()
         parts = [part for statement in body for part in ast.walk(statement)]
         for part in parts:
@@ -339,7 +340,7 @@ class Checker:
         )
 
     def _is_thrown_away(self, call: ast.Call) -> bool:
-        """``bind.execute(one)`` as a statement: nobody looks at what it gives."""
+        """Whether `call`, a statement, is ``bind.execute(one)``: its result is not used."""
         function = call.func
         if not (
             isinstance(function, ast.Attribute)
@@ -366,7 +367,7 @@ class Checker:
             self.refuse(target, "an assignment to something else than a name")
 
     def _with(self, node: ast.With) -> None:
-        """The one block that is plain is that of ``op.batch_alter_table``."""
+        """Only a with block of ``op.batch_alter_table`` is plain."""
         call = node.items[0].context_expr
         name = _name_of(node.items[0].optional_vars)
         if not (self._is_batch(node) and isinstance(call, ast.Call) and name in self.batches):
@@ -382,7 +383,7 @@ class Checker:
     # expressions
 
     def expression(self, node: ast.expr) -> None:
-        """Refuse what is not a literal, listed, or made of such."""
+        """Refuse anything but literals, listed names, and what is composed of them."""
         if isinstance(node, ast.Constant):
             return
         if isinstance(node, ast.Name):
@@ -429,14 +430,14 @@ class Checker:
             self.refuse(node, f"the name {name}")
 
     def is_value(self, name: str) -> bool:
-        """A local, or a global of the file's own."""
+        """Whether `name` is a local, except an open batch, or a known global that is no module."""
         if name in self.locals:
             return name not in self.open
         found = self.names.get(name, _UNKNOWN)
         return found is not _UNKNOWN and type(found) is not ModuleType
 
     def _meaning(self, node: ast.expr) -> Any:
-        """The object that a dotted name stands for; None where that is not known."""
+        """The object that a dotted name refers to; None if unknown."""
         if isinstance(node, ast.Name) and node.id not in self.locals:
             found = self.names.get(node.id)
             return None if found is _UNKNOWN or found is _VALUE else found
@@ -485,5 +486,5 @@ def _name_of(node: ast.AST | None) -> str:
 
 
 def _func() -> Any:
-    """``sqlalchemy.func``, which makes a function of SQL's of any name."""
+    """``sqlalchemy.func``, whose attributes are SQL functions of any name."""
     return vars(sys.modules["sqlalchemy"]).get("func")

@@ -1,6 +1,7 @@
-"""Whether a migration is plain, seen from the byte code of straight-line code, which costs a few microseconds.
+"""Whether a migration is plain, judged by the byte code of straight-line code, in a few
+microseconds.
 
-Its yes is never more than that of the syntax tree (:mod:`migrate_ext.execution.plain`).
+It accepts nothing that the syntax tree (:mod:`migrate_ext.execution.plain`) does not accept.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from migrate_ext.execution import allowed
 # -------------------------------------------------------------------------------------------------
 # The byte code
 
-# Instructions of straight-line code without blocks, stores to anything but locals, functions made
-# and calls with stars. A version of Python that is not here takes the tree.
+# Instructions of straight-line code: no blocks, no stores to anything but locals, no function
+# definitions, no calls with * or **. For a Python version that is not here, the tree decides.
 _COMMON = (
     "NOP POP_TOP EXTENDED_ARG LOAD_CONST LOAD_FAST STORE_FAST LOAD_GLOBAL LOAD_ATTR RETURN_VALUE "
     "BUILD_TUPLE BUILD_LIST BUILD_SET BUILD_MAP BUILD_STRING BUILD_SLICE LIST_EXTEND SET_UPDATE "
@@ -49,8 +50,9 @@ _INSTRUCTIONS = {
 _VERSION = sys.version_info[:2]
 _ALLOWED = bytes(opmap[name] for name in _INSTRUCTIONS.get(_VERSION, "").split())
 _EXTENDED_ARG = opmap["EXTENDED_ARG"]
-# Kinds of instructions that are looked at further: those with a name, and operators. The index of a name is
-# shifted by one where its lowest bit says more; _IS_ATTRIBUTE + 1 is such a LOAD_ATTR.
+# Kinds of instructions whose argument is checked, too: names and operators. Where the lowest bit of
+# the argument is a flag, the index of the name starts at the second; _IS_ATTRIBUTE + 1 is such a
+# LOAD_ATTR.
 _IS_GLOBAL, _IS_OPERATOR, _IS_ATTRIBUTE = 1, 2, 3
 _GLOBAL_SHIFT = int(_VERSION >= (3, 11))
 _KINDS_BY_NAME = {
@@ -61,18 +63,18 @@ _KINDS_BY_NAME = {
 }
 _KINDS = bytearray(256)
 for _name, _kind in _KINDS_BY_NAME.items():
-    if opmap.get(_name, 256) < 256:  # others are the compiler's own
+    if opmap.get(_name, 256) < 256:  # larger ones are pseudo-instructions of the compiler
         _KINDS[opmap[_name]] = _kind
-_OPERATORS = frozenset(range(13)) | ({26} if _VERSION >= (3, 14) else set())  # NB_*; not in place
+_OPERATORS = frozenset(range(13)) | ({26} if _VERSION >= (3, 14) else set())  # NB_*, none in-place
 # Generators, coroutines, *args and **keywords (CO_*, see the inspect module).
 _NOT_PLAIN_FLAGS = 0x04 | 0x08 | 0x20 | 0x80 | 0x200
 
 
 def looks_plain(function: Any) -> bool:
-    """Whether a function of an executed revision file is plain, seen from its code alone.
+    """Whether a function of an executed revision file is plain, judged by its byte code alone.
 
-    A yes is as good as the tree's, at a hundredth of the cost. A no only means that the tree must be
-    looked at.
+    True is as reliable as the tree's answer, at a hundredth of the cost. False only means that the
+    tree must be checked.
     """
     if type(function) is not FunctionType or _VERSION not in _INSTRUCTIONS:
         return False
@@ -99,7 +101,7 @@ def looks_plain(function: Any) -> bool:
 
 
 def _uses(opcodes: bytes, arguments: bytes) -> set[tuple[int, int]]:
-    """What kinds of instructions there are, each with its arguments; 0 is any other kind."""
+    """The pairs (kind, argument) that occur; kind 0 is any instruction not listed in _KINDS."""
     kinds = opcodes.translate(_KINDS)
     if _EXTENDED_ARG not in opcodes:
         return set(zip(kinds, arguments, strict=True))
@@ -128,7 +130,7 @@ def _are_plain(function: Any, globals_: set[str], attributes: set[str]) -> bool:
         if type(value) is ModuleType:
             modules[value.__name__] = value
     left = [*modules.values()]
-    for module in left:  # it grows: modules are attributes of modules
+    for module in left:  # grows while it is iterated: modules are attributes of modules
         for name in attributes:
             found = vars(module).get(name)
             if type(found) is ModuleType and found.__name__ not in modules:

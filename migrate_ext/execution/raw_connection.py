@@ -21,14 +21,14 @@ _IN_FAILED_TRANSACTION = "25P02"
 
 
 class RawConnection:
-    """One driver's connection, past SQLAlchemy.
+    """A driver's connection, used directly.
 
-    ``status``: ``idle``, ``open`` (in a transaction), ``failed`` (in one that can only be rolled
-    back; ``open`` with asyncpg, which does not tell) or ``lost``.
+    ``status``: ``idle``, ``open`` (in a transaction), ``failed`` (in a transaction that can only be
+    rolled back; asyncpg does not report it: ``open``) or ``lost``.
     """
 
     backend_pid: int
-    driver: Any  # its own connection
+    driver: Any  # the driver's connection; `dbapi` may be SQLAlchemy's adapter around it
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -45,22 +45,25 @@ class RawConnection:
 
     @property
     def has_standard_strings(self) -> bool:
-        """A backslash in a string means nothing (``standard_conforming_strings``)."""
+        """Whether a backslash in a string is an ordinary character
+        (``standard_conforming_strings``).
+        """
         raise NotImplementedError
 
     def ask(self, sql: str) -> list[tuple[str | None, ...]]:
-        """Run one statement outside the driver's notion of a transaction."""
+        """Run one statement without the driver, which would begin a transaction. Returns its rows."""
         raise NotImplementedError
 
     def run(self, sql: str) -> None:
-        """Run one statement that gives no rows, and may want to be in no transaction."""
+        """Run one statement that returns no rows; it may be one that must not run in a transaction."""
         self.ask(sql)
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
     def open(self, sql: str) -> tuple[str | None, ...]:
-        """Run one statement the driver's way, which begins its transaction; its first row.
+        """Run one statement through the driver, which begins its transaction. Returns the first
+        row.
 
         Raises what SQLAlchemy would.
         """
@@ -83,11 +86,11 @@ class RawConnection:
         cursor.execute(sql)
 
     def close(self) -> None:
-        """Give the connection back to the driver alone."""
+        """Stop using the connection; the driver keeps it open."""
 
 
 class LibpqConnection(RawConnection):
-    """psycopg 3 (its async connections, too) and psycopg2: over the driver's own ``PGconn``."""
+    """psycopg 3 (including async connections) and psycopg2: over the driver's own ``PGconn``."""
 
     def __init__(self, connection: Connection, driver: Any, pointer: int, library: str) -> None:
         super().__init__(connection)
@@ -99,7 +102,8 @@ class LibpqConnection(RawConnection):
     def status(self) -> str:
         if self.driver.closed:
             return "lost"
-        # PQtransactionStatus by both drivers' public names: idle, active, in a transaction, failed.
+        # PQtransactionStatus, under both drivers' public names: 0 idle, 1 active, 2 in a
+        # transaction, 3 in a failed transaction.
         found = int(
             self.driver.get_transaction_status()
             if hasattr(self.driver, "get_transaction_status")
@@ -120,8 +124,8 @@ class LibpqConnection(RawConnection):
 
     def _execute(self, cursor: Any, sql: str) -> None:
         if hasattr(self.driver, "prepare_threshold"):
-            # A name of psycopg's would stay behind a pooler. (SQLAlchemy's adapter of its async
-            # cursor takes no `prepare=False`.)
+            # A statement that psycopg prepares by name would remain on the pooler's server session.
+            # (SQLAlchemy's adapter of the async cursor takes no `prepare=False`.)
             threshold, self.driver.prepare_threshold = self.driver.prepare_threshold, None
             try:
                 cursor.execute(sql)
@@ -166,7 +170,7 @@ class AsyncpgConnection(RawConnection):
         async def ask(connection: Any) -> list[Any]:
             if connection.is_in_transaction():
                 return await self._fetch(sql)
-            # A pooler may give the next message to another session, unless a transaction is open.
+            # A pooler may route the next message to another session unless a transaction is open.
             await connection.execute("BEGIN")
             try:
                 return await self._fetch(sql)
@@ -192,43 +196,45 @@ class AsyncpgConnection(RawConnection):
         return self._translated(ask, sql)[0]
 
     async def _fetch(self, sql: str) -> list[Any]:
-        """Without a name, which would stay behind a pooler, nor from a cache of names."""
+        """Prepares without a name: a named statement would remain on the pooler's server session.
+        Also bypasses asyncpg's statement cache, which uses names.
+        """
         statement = await self.driver.prepare(sql, name="")
         rows: list[Any] = await statement.fetch()
         return rows
 
     def _translated(self, ask: Callable[[Any], Any], sql: str) -> list[tuple[str | None, ...]]:
-        """What `ask` gives in the event loop. Raises what SQLAlchemy would."""
+        """Run `ask` in the event loop and return its rows. Raises what SQLAlchemy would."""
         asyncpg = sys.modules["asyncpg"]
         ours = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
         try:
             rows: list[Any] = self.dbapi.run_async(ask)
-        except ours as error:  # SQLAlchemy's adapter translates what goes through its cursors only
+        except ours as error:  # SQLAlchemy's adapter translates errors of its cursors only
             adapted: Any = self.connection.dialect.loaded_dbapi.OperationalError(str(error))
             adapted.sqlstate = getattr(error, "sqlstate", None)
             raise drivers.wrapped(self.connection, adapted, sql) from error
         return [tuple(row) for row in rows]
 
     def sleep(self, seconds: float) -> None:
-        import asyncio  # imported already, where asyncpg is
+        import asyncio  # asyncpg has imported it already
 
         self.dbapi.run_async(lambda _: asyncio.sleep(seconds))
 
 
 def raw_connection_of(connection: Connection) -> RawConnection | str:
-    """The raw connection of an open connection; a text says why there is none."""
+    """The raw connection under an open connection; a string if there is none: the reason."""
     driver: Any = connection.connection.driver_connection
-    # By its classes: a tracer's, or the project's own, is a driver's all the same.
+    # By its base classes: a subclass of a tracer or of the project is fine here.
     bases = {cls.__module__.partition(".")[0] for cls in driver.__class__.__mro__}
     name = next((known for known in ("asyncpg", "psycopg", "psycopg2") if known in bases), "")
     if name == "psycopg2" and driver.__class__ is not type(driver):
-        name = ""  # a proxy: the lock of its connection cannot be found
+        name = ""  # a proxy: C cannot find the mutex of the connection behind it
     if name == "asyncpg":
         return AsyncpgConnection(connection, driver)
     if name == "psycopg":
         found = libpq.of_psycopg(driver)
     elif name == "psycopg2":
-        # Not as libpq.of_driver: a wait callback is no hindrance to the lock's own questions.
+        # Unlike libpq.of_driver, with a wait callback, too: the lock's own queries do not use it.
         library = sys.modules["psycopg2._psycopg"].__file__
         found = (driver.pgconn_ptr, library) if library else None
     else:

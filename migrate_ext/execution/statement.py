@@ -6,7 +6,7 @@ from migrate_ext import _core, errors
 
 
 class SourceLocation:
-    """Where statements come from: a step of a run. name: ``upgrade`` or ``downgrade``."""
+    """The step of a run that statements come from. name: ``upgrade`` or ``downgrade``."""
 
     __slots__ = ("name", "path", "revision")
 
@@ -16,16 +16,17 @@ class SourceLocation:
         self.path = path
 
     def note(self, line: int | None, position: str | None) -> str:
-        """As :func:`migrate_ext.errors.place`."""
+        """See :func:`migrate_ext.errors.place`."""
         return errors.place(self.name, self.revision, self.path, line, position)
 
 
 class Statement:
-    """One statement on its way: its text as SQLAlchemy would name it, and where it comes from.
+    """One statement in flight: its text as SQLAlchemy renders it, and where it comes from.
 
-    ``place`` is None for what no migration asked for: BEGIN, the lock. ``rows``: what to say when the
-    command does not affect exactly one row, with ``{rows}`` for their number; None where nobody asks.
-    ``is_last``: of its migration, so that the next one is announced when it is confirmed.
+    ``place`` is None for statements that belong to no migration: BEGIN, the lock's. ``rows``: the
+    error message when the command does not affect exactly one row, with ``{rows}`` for the number
+    of rows; None to accept any number. ``is_last``: the last of its migration; its confirmation
+    announces the next one.
     """
 
     __slots__ = ("is_last", "line", "place", "rendered", "rows")
@@ -46,11 +47,11 @@ class Statement:
 
 
 class Ledger:
-    """What became of the statements of one run.
+    """Counts the statements of one run.
 
-    ``rendered``: those that migrations, version rows and the lock have asked for. ``by_driver``: those
-    of them that went the driver's way. The rest must have been sent by the session and confirmed to
-    it, and their results must have been seen here (``seen``), before anything is committed.
+    ``rendered``: all statements of migrations, version rows and the lock. ``by_driver``: those of
+    them that the driver executed. Before anything is committed, the session must have sent all
+    others and had them confirmed, and their results must have been counted in ``seen``.
     """
 
     __slots__ = ("by_driver", "rendered", "seen")
@@ -61,7 +62,7 @@ class Ledger:
         self.seen = 0
 
     def check(self, session: _core.Session) -> None:
-        """Raises :class:`~migrate_ext.errors.InternalError` where the counts do not agree."""
+        """Raises :class:`~migrate_ext.errors.InternalError` if the counts do not agree."""
         batched = self.rendered - self.by_driver
         if not batched == session.sent == session.confirmed == self.seen:
             raise errors.InternalError(

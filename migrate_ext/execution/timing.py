@@ -1,8 +1,8 @@
 """Time per statement, for ``upgrade -v``: which of a run's statements were slow.
 
-Measured here, from one answer of the server to the next, while nothing else is done: each migration
-is sent when it is rendered, and waited for, and the server gives each answer at once. So a time has
-the way there and back in it where a statement is the first of its migration, or not batched.
+Measured on the client, from one result to the next, while nothing else runs: each migration is sent
+when it is rendered, and awaited, and the server returns each result at once. So the time of a
+statement that is the first of its migration, or is not batched, includes a round trip.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _WIDTH = 60
 
 
 class Times:
-    """Of one run: ``add`` each statement, ``show`` the slowest in the end."""
+    """Times of one run: ``add`` each statement, then ``show`` the slowest."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -23,7 +23,7 @@ class Times:
         self.slowest: list[tuple[float, int, str, str]] = []
 
     def add(self, seconds: float, sql: str, where: str) -> None:
-        """where: revision, file and line, as far as they are known."""
+        """seconds: how long `sql` took. where: its revision, file and line, as far as known."""
         self.count += 1
         self.seconds += seconds
         heapq.heappush(self.slowest, (seconds, -self.count, sql, where))

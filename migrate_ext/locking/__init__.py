@@ -1,4 +1,4 @@
-"""The lock of a run, its limits, and what became of a run that failed.
+"""The lock of a run, its limits, and the outcome of a failed run.
 
 May import: ``execution`` and what lies below it. May not import ``plans`` and what lies above it.
 """

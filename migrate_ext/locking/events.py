@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 
 class Watcher(Protocol):
-    """What is told, while it watches."""
+    """Methods that are called for a connection's events."""
 
     def at_begin(self) -> None: ...
 
@@ -23,10 +23,10 @@ class Watcher(Protocol):
 
 
 class Events:
-    """What SQLAlchemy tells of one connection, passed on to the lock of the run that is under way on it.
+    """Passes SQLAlchemy's events of one connection on to the lock of the current run.
 
-    Registered once a connection, because that costs as much as a question to the server. The run says by
-    ``_has_events`` whether SQLAlchemy is to tell.
+    Registered once per connection, because that takes as long as a query. The run enables and
+    disables them with the connection's ``_has_events``.
     """
 
     def __init__(self, connection: Connection) -> None:

@@ -1,7 +1,7 @@
-"""What an interrupted migration left behind: indexes of CREATE INDEX CONCURRENTLY, INVALID or whole.
+"""Indexes that an interrupted CREATE INDEX CONCURRENTLY of a migration left, INVALID or VALID.
 
-The database is asked only where the file of a migration may have made one, and by the names in that
-file: ``pg_index`` has no index on ``indisvalid``.
+The database is queried only if the file of a migration may have created one, and only for names in
+that file, because ``pg_index`` has no index on ``indisvalid``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from migrate_ext import _core
 from migrate_ext.locking import lock
 
-# Of a file that may leave one: it says so, or has imported what may do it.
+# Matches a file that may leave an index: by its own text, or because it imports code that may.
 _MAY_LEAVE = re.compile(
     r"concurrently|autocommit"
     r"|^\s*(?:import|from)\s+(?!(?:alembic|sqlalchemy|typing|collections|datetime|__future__)\b)",
@@ -22,8 +22,8 @@ _DROPS = re.compile(r"drop_?\s*index|reindex", re.IGNORECASE)
 
 
 class Left(NamedTuple):
-    """``indexes``: (name as SQL, its table's name). ``is_handled``: the migration drops indexes or
-    builds them anew itself, so that it may know what to do with one.
+    """``indexes``: (name as SQL, its table's name). ``is_handled``: the migration drops or rebuilds
+    indexes itself, so it may handle one that was left.
     """
 
     indexes: list[tuple[str, str]]
@@ -31,7 +31,7 @@ class Left(NamedTuple):
 
 
 def of_file(ask: lock.Ask, path: str, function: str, schema: str | None) -> Left:
-    """What is left of the migration in the file at `path`.
+    """What the migration in the file at `path` has left.
 
     function: the one that will run, ``upgrade`` or ``downgrade``. schema: of the version table.
     """
@@ -53,8 +53,8 @@ def named(ask: lock.Ask, text: str, schema: str | None) -> list[tuple[str, str]]
 
 
 def _text_of(source: str, function: str) -> str:
-    """The source of a function of a module; "" where it has none of that name."""
-    import ast  # few migrations leave something
+    """The source of a function of a module; "" if there is no such function."""
+    import ast  # few migrations leave an index
 
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef) and node.name == function:
@@ -70,10 +70,11 @@ _MAKES = re.compile(
 
 
 def same_index(ask: lock.Ask, statement: str) -> str | None:
-    """The index, as SQL, that is there already, VALID, and exactly as `statement` would make it; None
-    where there is none, or `statement` is no CREATE INDEX CONCURRENTLY.
+    """The existing index, as SQL, that is VALID and exactly the one that `statement` would create;
+    None if there is none, or `statement` is no CREATE INDEX CONCURRENTLY.
 
-    PostgreSQL is asked, by an index of the same kind on an empty temporary table. Not in a transaction.
+    Compares it with an index that PostgreSQL creates from `statement` on an empty temporary table.
+    Must be called outside a transaction.
     """
     found = _MAKES.fullmatch(statement)
     if found is None:
@@ -108,7 +109,7 @@ END"""
 
 
 def hint(revision: str, index: str) -> str:
-    """What to do about an index that :func:`same_index` has found."""
+    """A text for the user about an index that :func:`same_index` has found."""
     return (
         f"{revision} was interrupted before: it left the index {index}, which is the one that it "
         "makes. To have it dropped first: --repair, or MIGRATE_EXT_REPAIR=true under alembic."
@@ -120,7 +121,7 @@ def _literal(text: str) -> str:
 
 
 def _tag(text: str) -> str:
-    """A dollar quote that `text` does not hold."""
+    """A dollar quote that does not occur in `text`."""
     tag = "$migrate_ext$"
     while tag in text:
         tag = tag[:-1] + "_$"

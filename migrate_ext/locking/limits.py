@@ -1,29 +1,29 @@
-"""What a run of migrations may wait for, and how it takes its lock: options, variables, settings.
+"""The settings of a run of migrations: its lock, its timeouts, its repetitions.
 
 Each is an option of the command line (``--no-lock``, ``--lock-timeout``, ``--repair``, ``-v``), else an
 environment variable (``MIGRATE_EXT_LOCK_TIMEOUT``), else a key of the project's configuration
 (``migrate_ext_lock_timeout``):
 
 ``lock``
-    ``false``: no lock (``--no-lock``). ``true``: fail where the role may not take it; without it, go
-    on and say so.
+    ``false``: no lock (``--no-lock``). ``true``: fail if the role may not take it. Not set: then
+    continue with a warning.
 ``lock_timeout``
-    seconds to wait for another run; without it, as long as it takes (``--lock-timeout``).
+    seconds to wait for another run; not set: no limit (``--lock-timeout``).
 ``pooler``
     ``transaction``: the URL leads to a pooler that shares server sessions between transactions;
-    ``none``: it does not; ``auto``, the default: found out.
+    ``none``: it does not; ``auto``, the default: detect it.
 ``ddl_lock_timeout``, ``statement_timeout``
     PostgreSQL's ``lock_timeout`` and ``statement_timeout`` for the statements of the run.
 ``repair``
-    ``true``: an INVALID index that the next migration left when it was interrupted is dropped
-    first (``--repair``).
+    ``true``: first drop an INVALID index that the next migration left when it was interrupted
+    (``--repair``).
 ``retries``
-    how often a migration is repeated that failed because of those, a deadlock or a serialization
-    failure; 0, the default: never.
+    how often to repeat a migration that failed because of ``ddl_lock_timeout``, a deadlock or a
+    serialization failure; 0, the default: never.
 ``verbose``
-    ``true``: the slowest statements are listed afterwards (``-v`` of ``upgrade`` and ``downgrade``).
+    ``true``: list the slowest statements afterwards (``-v`` of ``upgrade`` and ``downgrade``).
 
-Imports next to nothing: it is on the way of every command.
+Imports as little as possible, because every command imports it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import os
 
 from migrate_ext.errors import CommandError
 
-TYPE_CHECKING = False  # typing's own costs its import
+TYPE_CHECKING = False  # saves the import of typing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -47,12 +47,12 @@ _NAMES = (
     "verbose",
 )
 
-# What the command line gave.
+# The settings given on the command line.
 given: dict[str, str] = {}
 
 
 class Limits:
-    """The settings of one run; see the module's text."""
+    """The settings of one run; see the module's docstring."""
 
     __slots__ = (
         "ddl_lock_timeout",
@@ -79,9 +79,9 @@ class Limits:
 
 
 def give(options: dict[str, str]) -> None:
-    """Set what the command line gives, by the names above; forget what an earlier one gave.
+    """Replace the settings given on the command line. options: by the names above.
 
-    Raises :class:`~migrate_ext.errors.CommandError` where ``--lock-timeout`` has no number.
+    Raises :class:`~migrate_ext.errors.CommandError` for an invalid value of ``--lock-timeout``.
     """
     given.clear()
     for name, value in options.items():
@@ -89,9 +89,9 @@ def give(options: dict[str, str]) -> None:
 
 
 def read(option: Callable[[str], str | None]) -> Limits:
-    """The settings in force. option: gives a key of the configuration, or None.
+    """The settings in effect. option: returns the value of a key of the configuration, or None.
 
-    Raises :class:`~migrate_ext.errors.CommandError` for a value that makes no sense.
+    Raises :class:`~migrate_ext.errors.CommandError` for an invalid value.
     """
     limits = Limits()
     for name in _NAMES:
@@ -111,7 +111,7 @@ def read(option: Callable[[str], str | None]) -> Limits:
 
 
 def _checked(name: str, value: str, where: str) -> object:
-    import re  # few settings are given
+    import re  # most runs have no settings
 
     if name in ("lock", "repair", "verbose"):
         if value.lower() in ("true", "yes", "on", "1", "false", "no", "off", "0"):

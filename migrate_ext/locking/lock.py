@@ -1,9 +1,9 @@
-"""The lock of a run of migrations: an advisory lock of PostgreSQL, polled, never waited for inside
-the server.
+"""The lock of a run of migrations: a PostgreSQL advisory lock, polled by the client, so that no
+session waits inside the server.
 
-The questions are C's (``csrc/pq/lock.h`` says how the key is made); here is when they are asked.
-:mod:`migrate_ext.locking.run_lock` holds the lock around Alembic's run, :func:`begin` in a transaction of our
-own session.
+The queries are built in C (``csrc/pq/lock.h`` describes the key); this module decides when to send
+them. :mod:`migrate_ext.locking.run_lock` holds the lock around Alembic's run, :func:`begin` in a
+transaction of our own session.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import _thread
 import random
 import sys
 import time
-from _weakref import ref  # weakref costs its import
+from _weakref import ref  # saves the import of weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,14 +28,14 @@ LOST += "nothing more was done"
 NOT_ALLOWED = "42501"  # SQLSTATE: no EXECUTE on the functions
 YES = ("t", "true")
 
-_FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.4  # seconds between two questions
-_SAY_AGAIN = 30.0  # seconds until a waiter says again for whom it waits
+_FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.4  # seconds between two tries
+_SAY_AGAIN = 30.0  # seconds until a waiting run logs the holder again
 
 
 class Tried(NamedTuple):
-    """The answer to a try. ``had``: None where a pooler shares the session with others.
+    """The result of a try. ``had``: whether the lock was taken. ``exists``: the version table does.
 
-    ``exists``: the version table does.
+    ``had`` is None if the lock was not tried, because a pooler shares the session.
     """
 
     key: int
@@ -47,16 +47,16 @@ class Tried(NamedTuple):
 def try_lock(
     ask: Ask, table: str, schema: str | None, *, for_session: bool, backend_pid: int = 0
 ) -> Tried:
-    """Try once. ask: runs one statement and gives its rows as texts. backend_pid: see lock.h.
+    """Try once. ask: runs one statement and returns its rows as texts. backend_pid: see lock.h.
 
-    Raises :class:`~migrate_ext.errors.CommandError` when what has the version table's name cannot
-    be one.
+    Raises :class:`~migrate_ext.errors.CommandError` if the relation with the version table's name
+    cannot be a version table.
     """
     return tried(ask(_core.lock_sql_try(table, schema, for_session, backend_pid))[0], table, schema)
 
 
 def tried(row: tuple[str | None, ...], table: str, schema: str | None) -> Tried:
-    """What the first values of a row say, which is the answer. Raises CommandError as above."""
+    """The result in the first columns of a row. Raises as :func:`try_lock` does."""
     key, had, isolation, kind, *_ = row
     if kind not in ("table", "missing"):
         name = f"{schema}.{table}" if schema else table
@@ -70,8 +70,9 @@ def tried(row: tuple[str | None, ...], table: str, schema: str | None) -> Tried:
 
 
 def promote(key: int) -> str:
-    """An expression that makes the session's lock the open transaction's. Its value: true; false
-    where the session had lost it, and nobody else had it; NULL where another has it.
+    """An SQL expression that moves the lock from the session to the open transaction. Its value:
+    true; false if the session had lost the lock and no other session held it; NULL if another one
+    holds it.
     """
     return (
         f"CASE WHEN pg_catalog.pg_try_advisory_xact_lock({key}) "
@@ -80,14 +81,14 @@ def promote(key: int) -> str:
 
 
 def retake(key: int) -> str:
-    """An expression that gives the session the lock that the transaction has: true."""
+    """An SQL expression, true, that takes the transaction's lock for the session, too."""
     return f"pg_catalog.pg_try_advisory_lock({key})"
 
 
 def refused(limits: Limits, reason: str) -> None:
-    """The role may not take the lock: go on without, unless the settings ask for one.
+    """The role may not take the lock: continue without it, and log that once.
 
-    reason: what the server said. Raises CommandError.
+    reason: the server's message. Raises CommandError if the settings require the lock.
     """
     if limits.lock_is_required:
         raise CommandError(
@@ -104,19 +105,19 @@ _said_refused: list[str] = []
 
 
 # -------------------------------------------------------------------------------------------------
-# The locks of this process. A transaction that keeps one after the run may be its own program's, so
-# that a wait for it would be for ever.
+# Locks held by this process. A transaction may keep one after its run. If the code that would end
+# that transaction is the code that waits for the lock, it would wait forever.
 
 
 class HeldHere(CommandError):
-    """Another connection of this thread has the lock."""
+    """Another connection of this thread holds the lock."""
 
 
 _kept: dict[int, tuple[tuple[int, int], ref[object]]] = {}
 
 
 def keep(backend_pid: int, connection: object) -> None:
-    """The driver's `connection` has a lock; to be forgotten with it."""
+    """Record that the driver's `connection` holds a lock, by a weak reference."""
     _kept[backend_pid] = _who(), ref(connection)
 
 
@@ -129,7 +130,7 @@ def _is_kept_here(backend_pid: int) -> bool:
 
 
 def _who() -> tuple[int, int]:
-    """The thread, and the asyncio task, that runs: what would have to go on to end a transaction."""
+    """The current thread and asyncio task, which cannot end a transaction while they wait."""
     asyncio, task = sys.modules.get("asyncio"), None
     if asyncio is not None:
         try:
@@ -140,9 +141,10 @@ def _who() -> tuple[int, int]:
 
 
 class Waiting:
-    """A wait for another run: says for whom, once and then rarely, and gives up when told to.
+    """Waits for another run: logs which session holds the lock, at first and then rarely, and gives
+    up after ``lock_timeout``.
 
-    ask: as above, asked for the holders. sleep: what waits that many seconds.
+    ask: as for :func:`try_lock`; it queries the holders. sleep: waits a number of seconds.
     """
 
     def __init__(self, limits: Limits, ask: Ask, sleep: Callable[[float], None] = time.sleep):
@@ -154,7 +156,7 @@ class Waiting:
         self.pause = _FIRST_WAIT
 
     def again(self, key: int) -> None:
-        """Until the next try. Raises CommandError when ``lock_timeout`` is over, and
+        """Wait until the next try. Raises CommandError after ``lock_timeout``, and
         :class:`HeldHere`.
         """
         waited = time.monotonic() - self.started
@@ -198,11 +200,11 @@ def begin(
     *,
     as_configured: bool = False,
 ) -> bool:
-    """Begin a transaction of our own session that has the lock until it ends; its isolation is READ
-    COMMITTED, for a snapshot from before the lock would show rows that are no more.
+    """Begin a transaction of our own session that holds the lock until it ends. Its isolation is
+    READ COMMITTED: a snapshot that is older than the lock could show outdated rows.
 
-    as_configured: or, where the database or the role says otherwise, begin none and return False.
-    Raises CommandError as :func:`try_lock` and :class:`Waiting` do.
+    as_configured: do not set the isolation; if the default is another one, begin no transaction and
+    return False. Raises CommandError as :func:`try_lock` and :class:`Waiting` do.
     """
     fresh = "" if as_configured else "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; "
     fresh += f"SELECT {end_with_us('true')}; "
@@ -226,13 +228,13 @@ def begin(
             return False
         if tried.had:
             return True
-        session.rollback()  # nothing of ours may be open while we wait
+        session.rollback()  # leave no transaction open while waiting
         waiting.again(tried.key)
 
 
 def hold(session: _core.Session, table: str, schema: str | None, limits: Limits) -> int | None:
-    """Take the lock for our own session; its key, 0 where the role may have none, None behind a
-    pooler that shares the session.
+    """Take the lock for our own session. Returns its key; 0 if the role may not take it; None
+    behind a pooler that shares the session.
 
     Raises CommandError as :func:`try_lock` and :class:`Waiting` do.
     """
@@ -253,7 +255,7 @@ def hold(session: _core.Session, table: str, schema: str | None, limits: Limits)
         waiting.again(tried.key)
 
 
-# The server is to ask a silent client as we ask it, where it would ask more rarely.
+# Keepalive settings for the server: those of the client, if the server's own are less frequent.
 KEEPALIVES = {
     f"tcp_{name}": value
     for name, value in libpq.CONNECTION.items()
@@ -262,9 +264,9 @@ KEEPALIVES = {
 
 
 def end_with_us(local: str) -> str:
-    """An expression that lets a server on Linux end, some seconds after our death, what it does for
-    us (PostgreSQL 14 and newer), and, a minute after our line went silent, a transaction in which it
-    waits for us. local: ``true`` for the transaction only.
+    """An SQL expression that makes a server on Linux notice that this client is gone: some seconds
+    after its death, while a statement runs (PostgreSQL 14 and newer); a minute after the network
+    connection went silent, while a transaction is idle. local: ``true``: for the transaction only.
     """
     keep = ", ".join(
         f"pg_catalog.set_config('{name}', '{value}', {local})" for name, value in KEEPALIVES.items()
@@ -273,18 +275,18 @@ def end_with_us(local: str) -> str:
         "CASE WHEN pg_catalog.version() ~ 'linux' THEN pg_catalog.concat("
         "CASE WHEN pg_catalog.current_setting('client_connection_check_interval', true) = '0' "
         f"THEN pg_catalog.set_config('client_connection_check_interval', '5000', {local}) END, "
-        # The server says what is in force; 0 is no TCP.
+        # current_setting gives the value in effect; 0: the connection is not TCP.
         "CASE WHEN pg_catalog.current_setting('tcp_keepalives_idle')::int "
         f"> {KEEPALIVES['tcp_keepalives_idle']} THEN pg_catalog.concat({keep}) END) END"
     )
 
 
 def say(level: str, text: str) -> None:
-    """Log where Alembic logs; on stderr where nobody has set logging up, for nobody would see it.
+    """Log to Alembic's logger; if it has no handler, print on stderr, so that the text is not lost.
 
-    level: ``info``, ``warning`` or ``error``; an ``info`` is not worth stderr.
+    level: ``info``, ``warning`` or ``error``; an ``info`` is not printed on stderr.
     """
-    import logging  # few runs have anything to say
+    import logging  # few runs log here
 
     from migrate_ext.project import logs
 

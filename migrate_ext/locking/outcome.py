@@ -1,24 +1,25 @@
-"""What is said of a run of migrations that failed, and how a run is told to stop.
+"""Reports the outcome of a failed run of migrations, and handles SIGTERM during a run.
 
-Used around Alembic's runs (:mod:`migrate_ext.dropin.transactions`) and our own
-(:mod:`migrate_ext.plans.run`, :mod:`migrate_ext.locking.version_table`); imports next to nothing.
+Used for Alembic's runs (:mod:`migrate_ext.dropin.transactions`) and our own
+(:mod:`migrate_ext.plans.run`, :mod:`migrate_ext.locking.version_table`). Imports as little as
+possible.
 """
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # signal's own costs the import of enum
+import _signal  # type: ignore[import-not-found]  # signal would import enum
 import sys
 
 from migrate_ext import errors
 from migrate_ext.locking import lock
 from migrate_ext.locking.limits import Limits
 
-TYPE_CHECKING = False  # typing's own costs its import
+TYPE_CHECKING = False  # saves the import of typing
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-CHECK_SECONDS = 10.0  # for the end of a transaction whose COMMIT is in doubt
+CHECK_SECONDS = 10.0  # how long to wait for the end of a transaction whose COMMIT is in doubt
 
 
 def of_run(
@@ -28,11 +29,11 @@ def of_run(
     *,
     refused: bool = False,
 ) -> str:
-    """What was committed of a run that failed, and what to do; empty when nothing was.
+    """A text about what a failed run has committed, and what to do; empty if it was nothing.
 
-    committed: revisions. half_done: one that committed something of its own, not its version row.
-    standing: statements of its that are known to be committed. refused: the server did not commit
-    when it was asked to.
+    committed: revisions. half_done: a revision that committed part of its work, but not its version
+    row. standing: statements of `half_done` that are known to be committed. refused: the server
+    rejected COMMIT.
     """
     said = []
     if refused:
@@ -56,7 +57,7 @@ def of_run(
     return " ".join(said)
 
 
-_SHOWN = 3  # statements that stand
+_SHOWN = 3  # committed statements to show
 
 
 def _short(sql: str) -> str:
@@ -65,7 +66,7 @@ def _short(sql: str) -> str:
 
 
 def some(names: list[str]) -> str:
-    """Revisions, in the order in which they ran, for a person."""
+    """Revisions, in the order in which they ran, as a text."""
     if len(names) < 4:
         return ", ".join(names)
     return f"{names[0]} to {names[-1]} ({len(names)} migrations)"
@@ -78,11 +79,12 @@ def in_doubt(
     half_done: str | None = None,
     why: str = "",
 ) -> tuple[str, bool]:
-    """What became of a COMMIT that may have been done, in words; and whether it is committed.
+    """The outcome of a COMMIT whose result was lost, as a text; and whether it was committed.
 
-    expected: the version rows if it is. read: gives them from a new connection. half_done: the
-    revision whose autocommit block begins with this COMMIT, or whose own it is: the rows cannot
-    tell of it. why: there is a doubt, where the COMMIT was not the last that was sent.
+    expected: the version rows if it was. read: returns the rows from a new connection. half_done:
+    the revision whose autocommit block begins with this COMMIT, or that issued it: the rows do not
+    show whether its work was committed. why: the reason of the doubt, if COMMIT was not the last
+    statement sent.
     """
     what = "The connection was lost" if isinstance(error, Exception) else "Interrupted"
     why = why or f"{what} while COMMIT was on its way"
@@ -105,15 +107,15 @@ def in_doubt(
 
 
 def wait_for_end(ask: lock.Ask, table: str, schema: str | None) -> bool:
-    """Until the transaction in doubt is over: it has the lock until then. Whether there is a version
-    table now.
+    """Wait until the transaction in doubt, which holds the lock, has ended. Returns whether the
+    version table exists.
 
-    ask: as of :func:`migrate_ext.locking.lock.try_lock`, on a connection of its own.
+    ask: as for :func:`migrate_ext.locking.lock.try_lock`, on a new connection.
     """
     limits = Limits()
     limits.lock_timeout = CHECK_SECONDS
     waiting = lock.Waiting(limits, ask)
-    waiting.said = 0.0  # it is no other run, but our own of before
+    waiting.said = 0.0  # do not log a holder yet: it is this run's own session
     while True:
         tried = lock.try_lock(ask, table, schema, for_session=False)
         if tried.had:
@@ -122,7 +124,7 @@ def wait_for_end(ask: lock.Ask, table: str, schema: str | None) -> bool:
 
 
 def tell(error: BaseException, text: str) -> None:
-    """Log what is to be known of a failed run, and note it at the error."""
+    """Log `text`, the outcome of a failed run, and attach it to `error`."""
     if not text:
         return
     lock.say("error", text)
@@ -133,15 +135,16 @@ def tell(error: BaseException, text: str) -> None:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM; as for Ctrl-C, the running statement is cancelled on the server."""
+    """Raised by SIGTERM. As after Ctrl-C, the running statement is cancelled on the server."""
 
 
 class Terminable:
-    """Within this block SIGTERM unwinds the run, so that the server stops working for it, and is not
-    fatal at once. Not where the program handles it, nor in another thread than the main one.
+    """Within this block SIGTERM raises :class:`Terminated` instead of ending the process at once,
+    so that the running statement is cancelled on the server. It does nothing if the program handles
+    SIGTERM itself, or outside the main thread.
 
-    stop: what to call, once, instead of raising; then Ctrl-C calls it, too, where it would raise
-    somewhere in the event loop (asyncio before Python 3.11). ``came``: the signal that did.
+    stop: called once, instead of raising. Then Ctrl-C calls it, too, if it would otherwise raise
+    somewhere in the event loop (asyncio before Python 3.11). ``came``: the signal received, or 0.
     """
 
     def __init__(self, stop: Callable[[], object] | None = None) -> None:
@@ -172,14 +175,14 @@ class Terminable:
         self.stop()
 
     def raised(self) -> KeyboardInterrupt:
-        """What the signal that came is to raise."""
+        """The exception for the signal received."""
         return Terminated() if self.came == _signal.SIGTERM else KeyboardInterrupt()
 
 
 def ended(terminated: Terminated, text: str) -> SystemExit:
-    """What to raise for SIGTERM, with its exit code. text: as of :func:`of_run`; it is told."""
+    """What to raise after SIGTERM, with its exit code. text: from :func:`of_run`; it is logged."""
     error = SystemExit(128 + _signal.SIGTERM)
-    if not hasattr(terminated, "migration_outcome"):  # else COMMIT was on its way
+    if not hasattr(terminated, "migration_outcome"):  # else COMMIT was in flight
         text = f"Terminated by SIGTERM: the open transaction is rolled back. {text}".strip()
     tell(error, text)
     return error

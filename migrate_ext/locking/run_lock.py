@@ -1,13 +1,13 @@
 """Holds the lock around one run of Alembic's loop, on the connection that the project opened.
 
-Between transactions the lock is the session's, inside one the transaction's: so the server lets go
-of it at COMMIT and ROLLBACK, wherever the project has them, and when we die; a pooled connection
-cannot carry it away. The statements go past SQLAlchemy (its autobegin, its listeners): on the
-``PGconn`` or asyncpg's connection while no transaction is open, and as the first statement of a
-transaction through the driver's cursor, because the driver owns BEGIN.
+Between transactions the session holds the lock, inside one the transaction does. So the server
+releases it at COMMIT and ROLLBACK, wherever the project issues them, and when this process dies; a
+connection cannot take it back to its pool. The lock's statements bypass SQLAlchemy (its autobegin,
+its listeners): while no transaction is open they run on the ``PGconn`` or asyncpg's connection. The
+first statement of a transaction goes through the driver's cursor, because the driver sends BEGIN.
 
-Behind a pooler that shares sessions (found by the server's process id, see ``csrc/pq/lock.h``),
-every transaction takes the transaction's lock, and the heads are read again.
+Behind a pooler that shares sessions (detected by the server's process id, see ``csrc/pq/lock.h``),
+each transaction takes the lock for itself, and the heads are read again.
 
 Longer than other files: each method of the one class reads and writes the state of the one lock.
 """
@@ -31,7 +31,8 @@ from migrate_ext.locking import leftovers, lock, outcome
 from migrate_ext.locking.events import Events
 from migrate_ext.locking.limits import Limits
 
-# What a transaction may fail with that can be repeated: lock_timeout, serialization, deadlock.
+# SQLSTATEs after which a transaction can be repeated: lock_timeout, serialization failure,
+# deadlock.
 _REPEATABLE = frozenset(("55P03", "40001", "40P01"))
 _EXISTS = "42P07"  # a relation of that name
 _LONGEST_PAUSE = 4.0  # seconds between two tries of a migration
@@ -43,15 +44,15 @@ _FUNCTIONS = (
     "pg_try_advisory_xact_lock(bigint)",
     "pg_advisory_unlock(bigint)",
 )
-_may_lock: WeakSet[Engine] = WeakSet()  # engines whose role may execute these
+_may_lock: WeakSet[Engine] = WeakSet()  # engines whose role may execute _FUNCTIONS
 
 
 class Moved(Exception):
-    """Another run has changed the version rows meanwhile: plan anew."""
+    """Another run has changed the version rows meanwhile: determine the steps again."""
 
 
 class Unlocked(Exception):
-    """A step is to be run by a command of which we did not know that it runs any."""
+    """A command that was not known to run steps is about to run one without the lock."""
 
 
 class Repair(Exception):
@@ -59,9 +60,9 @@ class Repair(Exception):
 
 
 class RunLock:
-    """The lock, and the limits, of one run; and what of it was committed.
+    """The lock and the limits of one run, and what it has committed.
 
-    connection: the one that the run uses. make_heads_sql: gives what reads the version rows.
+    connection: the one that the run uses. make_heads_sql: returns the query for the version rows.
     """
 
     def __init__(
@@ -87,25 +88,25 @@ class RunLock:
         self.is_first = True  # the next step is the first of the run
         self.to_drop: list[str] = []
         self.restore = ""
-        self.planned: frozenset[str | None] | None = None  # the version rows we count on
+        self.planned: frozenset[str | None] | None = None  # expected version rows
         self.step: Any = None
         self.in_body = False
         self.plan_is_there = False  # none of the project's code runs between two steps
         self.done: list[str] = []  # revisions whose step is finished
-        self.committing: list[str] | None = None  # those that a COMMIT on its way takes
+        self.committing: list[str] | None = None  # those that the COMMIT in flight commits
         self.committed: list[str] = []
-        # A revision that has committed something of its own, while its version row is not.
+        # A revision that has committed part of its work, but not its version row.
         self.half_done: str | None = None
         self.standing: list[str] = []  # statements that it has committed
-        self.is_refused = False  # the last COMMIT
-        self.unseen: str | None = None  # one that has ended its transaction past SQLAlchemy
-        self.ending = ""  # what the statement on its way does to the transaction
-        self.is_mixed = False  # there are others with a COMMIT in its string
-        # Sends (sql, what to say unless it gives one row) with the statements of migrations, in the
-        # transaction that is open for SQLAlchemy; False when it cannot.
+        self.is_refused = False  # the server rejected the last COMMIT
+        self.unseen: str | None = None  # a revision that has ended its transaction past SQLAlchemy
+        self.ending = ""  # how the statement in flight ends the transaction, if it does
+        self.is_mixed = False  # the string in flight has more statements than a COMMIT
+        # Sends (sql, error message unless it returns one row) in a batch with the statements of
+        # migrations, in the transaction that SQLAlchemy has open; False if it cannot.
         self.submit: Callable[[str, str], bool] | None = None
-        self.is_retaken = False  # by a batch: the session has the lock as well as the transaction
-        self.held_here: lock.HeldHere | None = None  # by this program itself: run nothing
+        self.is_retaken = False  # a batch takes the lock for the session, besides the transaction
+        self.held_here: lock.HeldHere | None = None  # this program has the lock: run nothing
 
     @functools.cached_property
     def heads_sql(self) -> str:
@@ -125,7 +126,7 @@ class RunLock:
             self.started, self.held_here = False, error
 
     def again(self) -> None:
-        """Take the lock anew, after the transaction was rolled back: the run begins again."""
+        """Start the run again after a rollback: take the lock again if it is not held."""
         self.planned, self.is_refused = None, False
         self.done = list(self.committed)
         if not self.held:
@@ -148,15 +149,15 @@ class RunLock:
             self._refused(first_line(error.orig or error))
 
     def _refused(self, reason: str) -> None:
-        """The role may not take the lock."""
+        """The role may not take the lock: continue without it, or raise CommandError."""
         if self.raw.has_failed:
-            self.raw.dbapi.rollback()  # it was begun to ask in
+            self.raw.dbapi.rollback()  # the transaction was begun for the query that failed
         lock.refused(self.limits, reason)
         self._drop("CONCURRENTLY ")
         self.opened()
 
     def _take_between(self, waiting: lock.Waiting) -> None:
-        """While no transaction is open."""
+        """Take the lock while no transaction is open."""
         if self._commits_itself:
             self._take_for_session(waiting)
             if self.pooled:
@@ -172,9 +173,9 @@ class RunLock:
             self.opened()
 
     def opened(self, in_batch: bool = False) -> None:
-        """A transaction of the run begins: the lock becomes the transaction's.
+        """At the beginning of a transaction of the run: move the lock to the transaction.
 
-        in_batch: together with the first statements, if that can be.
+        in_batch: in a batch with the first statements, if possible.
         """
         if not self.started or self.held == "transaction" or self._commits_itself:
             return
@@ -189,7 +190,7 @@ class RunLock:
         if not (
             in_batch
             and self.submit is not None
-            # If it was lost, and another run has come and gone, the version row will not match.
+            # If the lock was lost and another run has used it, the version row will not match.
             and self.submit(f"SELECT 1{limits} WHERE {promote} IS NOT NULL", lock.LOST)
         ):
             had, *_ = self.raw.open(f"SELECT {promote}::text{limits}")
@@ -201,7 +202,7 @@ class RunLock:
         self._keep()
 
     def _check_heads(self) -> None:
-        """The lock was gone for a while: has another run made use of that?"""
+        """The lock was lost for a while: check that no other run has changed the version rows."""
         if self.planned is None:
             return
         rows = frozenset(row[0] for row in self.raw.ask(self.heads_sql))
@@ -209,7 +210,7 @@ class RunLock:
             raise CommandError(lock.LOST) if self.in_body else Moved
 
     def _keep(self, backend_pid: int | None = None) -> None:
-        """Note whose the lock is. (Behind a pooler the server's session is soon somebody else's.)"""
+        """Record which session holds the lock. (Not behind a pooler: it serves other clients soon.)"""
         if self.pooled:
             return
         lock.keep(backend_pid or self.raw.backend_pid, self.raw.driver)
@@ -219,7 +220,7 @@ class RunLock:
         return getattr(self.raw.dbapi, "autocommit", False) is True
 
     def needs_session(self, what: str) -> None:
-        """`what` is about to end the transaction: the session must be able to hold the lock."""
+        """`what` will end the transaction: raise CommandError if the session cannot hold the lock."""
         if self.pooled and self.limits.lock:
             raise CommandError(
                 f"{what} behind a pooler that shares sessions: no lock could hold. "
@@ -227,7 +228,7 @@ class RunLock:
             )
 
     def finish(self) -> None:
-        """The run is over; the transaction may go on, and keeps the lock to its end."""
+        """End the run. A transaction that stays open keeps the lock until it ends."""
         if not self.started:
             return
         try:
@@ -235,7 +236,7 @@ class RunLock:
         except Exception:
             if self.raw.status != "lost":
                 raise
-            # The lock has gone with the session; what failed before, or will, tells why.
+            # The session's end released the lock; another error gives the reason.
 
     def _finish(self) -> None:
         self.events.watcher = None
@@ -243,7 +244,7 @@ class RunLock:
         status = self.raw.status
         if self.restore and status in ("idle", "open"):
             self.raw.ask(self.restore)
-        if self.is_retaken:  # interrupted: nobody knows whether the session has the lock
+        if self.is_retaken:  # interrupted: it is unknown whether the session holds the lock
             self.connection.invalidate()
         elif self.held == "session" and status != "lost":
             if status != "idle" and self.raw.has_failed:
@@ -255,15 +256,15 @@ class RunLock:
         self.held = ""
 
     def opened_again(self) -> None:
-        """The session's lock becomes that of the transaction which is open."""
+        """Move the lock from the session to the open transaction."""
         self.raw.ask(f"SELECT pg_catalog.pg_try_advisory_xact_lock({self.key})::text")
         self.raw.ask(f"SELECT pg_catalog.pg_advisory_unlock({self.key})::text")
 
-    # taking it
+    # taking the lock
 
     def _take_at_once(self, waiting: lock.Waiting) -> bool:
-        """With the first statement of the transaction. False, with none open, where its isolation is
-        not READ COMMITTED: its snapshot would be from before the lock.
+        """Take it in the first statement of a new transaction. If the isolation is not READ
+        COMMITTED, roll back and return False: the snapshot would be older than the lock.
         """
         sql = (
             f"SELECT tried.*, pg_catalog.pg_backend_pid()::text{self._limits('true')} FROM ("
@@ -301,22 +302,22 @@ class RunLock:
             waiting.again(tried.key)
 
     def _take_for_transaction(self) -> None:
-        """Behind a pooler: in the driver's new transaction, or not at all."""
+        """Behind a pooler: take the lock in a new transaction of the driver."""
         waiting = lock.Waiting(self.limits, self.raw.ask, self.raw.sleep)
         while True:
-            if self.key == 0:  # outside a transaction: answers, and is dropped at once
+            if self.key == 0:  # gets the key; outside a transaction the lock is released at once
                 tried = lock.try_lock(self.raw.ask, self.table, self.schema, for_session=False)
                 self.key = tried.key
             take = f"SELECT pg_catalog.pg_try_advisory_xact_lock({self.key})::text"
             if self.raw.open(take + self._limits("true"))[0] in lock.YES:
                 break
-            self.raw.dbapi.rollback()  # a waiter must not keep a session of the pool
+            self.raw.dbapi.rollback()  # a waiting run must not occupy a session of the pool
             waiting.again(self.key)
         self.held = "transaction"
         self._check_heads()
 
     def _join(self, waiting: lock.Waiting) -> None:
-        """The project has a transaction open already: take the lock in it."""
+        """Take the lock in the transaction that the project has already begun."""
         if not self._may_lock():
             self._refused("permission denied for PostgreSQL's advisory lock functions")
             return
@@ -340,7 +341,9 @@ class RunLock:
             waiting.again(tried.key)
 
     def _may_lock(self) -> bool:
-        """Whether the role may take the lock, asked once an engine: to try would end a transaction."""
+        """Whether the role may take the lock, queried once per engine: a try could abort a
+        transaction.
+        """
         engine = self.connection.engine
         if engine not in _may_lock:
             tests = " AND ".join(
@@ -355,7 +358,7 @@ class RunLock:
     # limits
 
     def _limits(self, local: str) -> str:
-        """``, set_config(...)`` for each limit. local: ``true`` for the transaction only."""
+        """``, set_config(...)`` for each limit. local: ``true``: for the transaction only."""
         given = (
             ("lock_timeout", self.limits.ddl_lock_timeout),
             ("statement_timeout", self.limits.statement_timeout),
@@ -382,18 +385,18 @@ class RunLock:
         self.raw.ask("SELECT ''" + self._limits("false"))
 
     def unlimited(self) -> None:
-        """The end of an autocommit block: the session's settings are as before."""
+        """At the end of an autocommit block: restore the session's settings."""
         if self.restore and self.raw.status == "idle":
             self.raw.ask(self.restore)
             self.restore = ""
 
     def limit_session(self) -> None:
-        """The beginning of an autocommit block."""
+        """At the beginning of an autocommit block: set the limits for the session."""
         self._all_is_committed()
         if self.started and not self.restore and self.raw.status == "idle":
             self._limit()
 
-    # what SQLAlchemy is about to do
+    # events of SQLAlchemy
 
     def at_commit(self) -> None:
         if self.in_body:
@@ -407,7 +410,7 @@ class RunLock:
         self.committing = list(self.done)
 
     def confirmed(self) -> None:
-        """A COMMIT that was on its way has arrived."""
+        """The COMMIT in flight, if there is one, was done."""
         if self.committing is not None:
             self.committed, self.committing = self.committing, None
             half_done = self.step_name if self.in_body else None
@@ -416,8 +419,8 @@ class RunLock:
             self.half_done = half_done
 
     def commit(self) -> None:
-        """Takes the place of the connection's ``_commit_impl``: an error that is the server's answer
-        says that it has rolled back.
+        """Replaces the connection's ``_commit_impl``: an error that the server returns means that
+        it has rolled back.
         """
         try:
             Connection._commit_impl(self.connection)
@@ -434,7 +437,7 @@ class RunLock:
         self.confirmed()
 
     def before_statement(self, statement: Any) -> None:
-        """A statement goes the driver's way. It may be a COMMIT, of which SQLAlchemy knows nothing."""
+        """The driver will execute a statement, which may be a COMMIT unknown to SQLAlchemy."""
         if self.held == "transaction" and self.raw.status == "idle":
             self._ended_unseen()
         text = statement if isinstance(statement, str) else ""
@@ -445,7 +448,7 @@ class RunLock:
                 lock.say("warning", f"Dropped the index {left}, which an earlier run had made")
         standard = "\\" not in text or self.raw.has_standard_strings
         self.ending = _core.transaction_end(text, standard)
-        self.committing, self.is_mixed = None, False  # else of a COMMIT that failed
+        self.committing, self.is_mixed = None, False  # may be left from a COMMIT that failed
         if self.ending:
             self.needs_session(f"a {self.ending.upper()} of its own")
             if not self.raw.has_failed:
@@ -456,22 +459,22 @@ class RunLock:
 
     def after_statement(self, statement: Any) -> None:
         if self.ending:
-            self._retake()  # a transaction that had failed could not be asked before
+            self._retake()  # not possible before the statement if the transaction had failed
             if self.committing is None:
                 self.done = list(self.committed)
             self.confirmed()
-        elif self.raw.status == "idle":  # a statement that has committed itself
+        elif self.raw.status == "idle":  # the statement was committed on its own
             self._all_is_committed()
             if self.half_done is not None and isinstance(statement, str):
                 self.standing.append(statement)
 
     @property
     def _may_be_left(self) -> bool:
-        """The present step may have been begun by an earlier run."""
+        """Whether an earlier run may have begun the current step."""
         return self.in_body and not self.done
 
     def hint(self, error: BaseException) -> str:
-        """What to do about an index that an earlier run had made, and that `error` is about."""
+        """A text for the user if `error` is about an index that an earlier run created; else empty."""
         statement = getattr(error, "statement", None)
         if drivers.sqlstate(error) != _EXISTS or self.raw.status != "idle" or not statement:
             return ""
@@ -481,13 +484,13 @@ class RunLock:
         return leftovers.hint(self.step_name, left) if left is not None else ""
 
     def _ended_unseen(self) -> None:
-        """The project has ended the transaction past SQLAlchemy (a raw cursor), nobody saw how."""
+        """The project has ended the transaction past SQLAlchemy (a raw cursor); how is unknown."""
         self.unseen = self.step_name
         self.needs_session("a COMMIT of its own")
         self._retake()
 
     def _retake(self) -> None:
-        """The session takes the lock that the transaction gives up, or has just given up."""
+        """Take the lock for the session, when the transaction is about to release it or just has."""
         if self._must_retake() and self.raw.status in ("idle", "open"):
             retake = f"SELECT {lock.retake(self.key)}::text"
             if self.raw.ask(retake)[0][0] not in lock.YES:
@@ -498,7 +501,7 @@ class RunLock:
         return self.held == "transaction" and not self.pooled
 
     def retake_in_batch(self) -> None:
-        """A COMMIT will follow what is in flight: the session takes the lock as its last statement."""
+        """Before a COMMIT: the last statement of the batch takes the lock for the session."""
         if self._must_retake() and self.submit is not None:
             retake = f"SELECT 1 WHERE {lock.retake(self.key)}"
             self.is_retaken = self.submit(retake, lock.LOST)
@@ -511,7 +514,7 @@ class RunLock:
     # steps
 
     def steps(self, find: Callable[..., Iterable[Any]]) -> Callable[..., Iterator[Any]]:
-        """`find`, Alembic's plan of steps, with the present one noted."""
+        """Wraps `find`, which returns Alembic's steps, to track the current step."""
 
         def found(heads: Any, context: Any) -> Iterator[Any]:
             self.planned = frozenset(heads)
@@ -532,7 +535,7 @@ class RunLock:
         return found
 
     def _look_for_lock(self) -> None:
-        """The session, in which each statement commits itself, must still have the lock."""
+        """In autocommit mode: check that the session still holds the lock."""
         if self.held != "session" or self.is_first:
             return
         rows = self.raw.ask(_core.lock_sql_holders(self.key))
@@ -542,9 +545,10 @@ class RunLock:
             self._check_heads()
 
     def _look_for_what_is_left(self, step: Any) -> None:
-        """The first step of a run is the one that another may have left half done.
+        """Check whether an interrupted run has left the first step of this run half done.
 
-        Raises :class:`Repair`, or CommandError where `step` would take an INVALID index for its own.
+        Raises :class:`Repair`, or CommandError if `step` could mistake an INVALID index for its
+        own.
         """
         path = getattr(getattr(step, "revision", None), "path", None)
         if path is None:
@@ -569,11 +573,11 @@ class RunLock:
         )
 
     def drop_here(self) -> None:
-        """What :class:`Repair` asked for, in the transaction that the project has open."""
+        """Drop what :class:`Repair` requires, in the transaction that the project has open."""
         self._drop("")
 
     def _drop(self, how: str) -> None:
-        """Drop what :class:`Repair` asked for; how: ``CONCURRENTLY`` where that can be."""
+        """Drop what :class:`Repair` requires. how: ``CONCURRENTLY``, or empty in a transaction."""
         names, self.to_drop = self.to_drop, []
         for name in names:
             self.raw.run(f"DROP INDEX {how}IF EXISTS {name}")
@@ -582,7 +586,7 @@ class RunLock:
     def _body(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def migrate(**kw: Any) -> None:
-            self.in_body = True  # also when it has failed, until the next one
+            self.in_body = True  # stays True after a failure, until the next step
             function(**kw)
             self.in_body = False
             self.done.append(_name(self.step))
@@ -591,7 +595,7 @@ class RunLock:
         return migrate
 
     def stepped(self, heads: Iterable[str]) -> None:
-        """A step's version rows are written: what they are now."""
+        """Record the version rows after a step has written its own."""
         self.planned = frozenset(heads)
 
     # failures
@@ -605,16 +609,16 @@ class RunLock:
         )
 
     def pause(self, tries: int) -> None:
-        """Between two tries: longer each time, and never twice the same."""
+        """Sleep between two tries: exponential backoff with jitter."""
         self.raw.sleep(min(0.1 * 2.0**tries, _LONGEST_PAUSE) * random.uniform(0.5, 1.0))
 
     @property
     def step_name(self) -> str:
-        """The revision of the present step."""
+        """The revision of the current step."""
         return _name(self.step)
 
     def outcome(self) -> str:
-        """What was committed of a run that failed, and what to do; empty when nothing was."""
+        """What a failed run has committed, and what to do; empty if it committed nothing."""
         if self.unseen is not None:
             return (
                 f"{self.unseen} ended its transaction by itself: 'current' tells what is committed."

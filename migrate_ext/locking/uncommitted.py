@@ -1,7 +1,7 @@
-"""Warns of migrations that ran to their end but were not committed.
+"""Warns of migrations that finished but were not committed.
 
-Alembic commits only a transaction that it has begun. Where ``env.py`` has begun it, by executing
-something before ``context.configure()``, or where a migration has called ``commit()``, the run ends
+Alembic commits only a transaction that it has begun. If ``env.py`` has begun it, by executing
+something before ``context.configure()``, or if a migration has called ``commit()``, the run ends
 with exit code 0, and closing the connection rolls it back.
 """
 
@@ -27,9 +27,9 @@ BY_A_MIGRATION = (
 
 
 def watch(connection: Connection, revisions: list[str], cause: str) -> None:
-    """Warn when `connection` goes away while the transaction that is open now still is.
+    """Warn if `connection` is closed while the transaction that is open now is still open.
 
-    revisions: what ran in it. cause: one of the two above.
+    revisions: those that ran in it. cause: one of the two texts above.
     """
     transaction = connection.get_transaction()
     if not revisions or transaction is None or not transaction.is_active:
@@ -56,11 +56,11 @@ class _Watch:
         self.cause = cause
 
     def close(self) -> None:
-        """Takes the place of the connection's own."""
+        """Replaces the connection's method."""
         is_open = self.is_open()
         del self.connection.__dict__["close"]
         self.connection.close()
-        if is_open and sys.exc_info()[0] is None:  # else the program tells of a failure
+        if is_open and sys.exc_info()[0] is None:  # else the program reports an error
             self.warn()
 
     def is_open(self) -> bool:
@@ -71,7 +71,7 @@ class _Watch:
         lock.say("warning", f"Rolled back, and not committed: {which}, because {self.cause}.")
 
 
-_watched: WeakSet[_Watch] = WeakSet()  # a connection has its own in its attribute `close`
+_watched: WeakSet[_Watch] = WeakSet()  # each is kept alive by its connection's attribute `close`
 
 
 def _at_exit() -> None:

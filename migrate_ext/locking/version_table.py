@@ -5,7 +5,7 @@ from __future__ import annotations
 from migrate_ext import _core, errors
 from migrate_ext.execution import libpq
 
-TYPE_CHECKING = False  # typing's own costs its import
+TYPE_CHECKING = False  # saves the import of typing
 if TYPE_CHECKING:
     from migrate_ext.locking.limits import Limits
     from migrate_ext.project.config import Config
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class VersionTable:
     """The version table of a session, with the names that ``env.py`` configured.
 
-    params: those that the session was opened with.
+    params: the connection parameters of the session.
     """
 
     def __init__(
@@ -34,10 +34,11 @@ class VersionTable:
         self._exists = False
 
     def heads(self) -> tuple[str, ...]:
-        """The revisions in it; none when there is no such table.
+        """The revisions in it; empty if the table does not exist.
 
-        Raises :class:`~migrate_ext.errors.Declined` for rows of which Alembic makes what it can: one that
-        is NULL, or there twice.
+        Raises :class:`~migrate_ext.errors.Declined` for rows that are left to Alembic (one is NULL,
+        or occurs twice), :class:`~migrate_ext.errors.CommandError` if the table has no column
+        ``version_num``.
         """
         try:
             found = self.session.version_heads(self.name, self.schema)
@@ -55,21 +56,23 @@ class VersionTable:
         return tuple(head for head in rows if head is not None)
 
     def begin(self, limits: Limits | None = None, *, as_configured: bool = False) -> bool:
-        """Begin a transaction that has the lock until it ends; what :func:`migrate_ext.locking.lock.begin` gives.
+        """Begin a transaction that holds the lock until it ends: see
+        :func:`migrate_ext.locking.lock.begin`.
 
-        limits: those of the run, if they were read.
+        limits: those of the run, if they have already been read.
         """
-        from migrate_ext.locking import limits as limiting  # only where something is written
+        from migrate_ext.locking import limits as limiting  # only commands that write need it
         from migrate_ext.locking import lock
 
         limits = limits or limiting.read(self.config.option)
         return lock.begin(self.session, self.name, self.schema, limits, as_configured=as_configured)
 
     def commit(self, rows: frozenset[str | None], half_done: str | None = None) -> None:
-        """Commit, and look for the COMMIT if nobody answers it; an error that is raised says in
-        ``committed`` whether it was found.
+        """Commit. If the result is lost, check on a new session whether COMMIT was done, and set
+        ``committed`` of the raised error to the answer.
 
-        rows: those of the open transaction. half_done: as of :func:`migrate_ext.locking.outcome.in_doubt`.
+        rows: the version rows if it was. half_done: see
+        :func:`migrate_ext.locking.outcome.in_doubt`.
         """
         try:
             self.session.commit()
@@ -78,14 +81,14 @@ class VersionTable:
 
             state = getattr(error, "sqlstate", None)
             if state is None or errors.is_session_end(state):
-                self.session.close()  # it has the lock
+                self.session.close()  # it may still hold the lock
                 text, committed = outcome.in_doubt(error, rows, self._rows_after, half_done)
                 outcome.tell(error, text)
                 error.__dict__["committed"] = committed
             raise
 
     def _rows_after(self) -> frozenset[str | None]:
-        """The rows that a COMMIT in doubt left, from a new session."""
+        """The version rows after a COMMIT in doubt, read on a new session."""
         from migrate_ext.locking import outcome
 
         session = _core.Session.connect(self.params, libpq.find())
@@ -96,21 +99,21 @@ class VersionTable:
             session.close()
 
     def ensure(self) -> None:
-        """Create it, in a transaction of its own, unless :meth:`heads` has seen it."""
+        """Create it, in a transaction of its own, unless :meth:`heads` has found it."""
         if not self._exists:
             self.begin()
             self.ensure_now()
             self.session.commit()
 
     def ensure_now(self) -> None:
-        """Create it in the open transaction, unless it is there."""
+        """Create it in the open transaction, unless it exists."""
         if not self._exists and self.session.version_heads(self.name, self.schema) is None:
             self.session.version_create(self.name, self.schema, self.primary_key)
         self._exists = True
 
     @property
     def missing(self) -> bool:
-        """Whether :meth:`heads` has seen no such table."""
+        """Whether :meth:`heads` has found no such table."""
         return not self._exists
 
     def purge(self) -> None:
@@ -121,7 +124,7 @@ class VersionTable:
 
 
 def change_rows(rows: set[str], operations: _core.VersionOperations) -> None:
-    """Do to `rows` what `operations` do to those of the table."""
+    """Apply `operations`, which change the table's rows, to the set `rows`."""
     for operation in operations:
         if operation[0] != "insert":
             rows.discard(operation[1])

@@ -1,9 +1,9 @@
 """The plan file, and whether it may be used.
 
-``migrate-ext compile`` (:mod:`migrate_ext.rendering.compile`) writes the SQL of constant migrations into one
-file beside the folder of revisions. Here it is compared with what it was made from, without
-importing any of that: settings, packages, the project's modules, the revision files. In doubt it is
-not used, and the migrations are rendered.
+``migrate-ext compile`` (:mod:`migrate_ext.rendering.compile`) writes the SQL of constant migrations
+into one file beside the folder of revisions. This module compares that file with its sources,
+without importing them: settings, packages, the project's modules, the revision files. In case of
+doubt the file is not used, and the migrations are rendered.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 
 from migrate_ext import __version__, _core, errors
 
-TYPE_CHECKING = False  # typing's own costs its import
+TYPE_CHECKING = False  # saves the import of typing
 if TYPE_CHECKING:
     from typing import TypeAlias
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     # (revision, is an upgrade) -> (hash of the revision's file, items)
     Functions: TypeAlias = dict[tuple[str, bool], tuple[str, Items]]
 
-# Options of configure() that rendering does not see, and that a run on our own session respects.
+# Options of configure() that do not change the rendered SQL, and that a run on our own session
+# obeys.
 _HARMLESS = frozenset(
     "alembic_module_prefix autogenerate_plugins compare_server_default compare_type include_name "
     "include_object include_schemas process_revision_directives render_as_batch render_item "
@@ -40,9 +41,9 @@ def path_of(config: Config) -> str:
 
 
 def setting_keys(settings: Settings) -> list[str]:
-    """What ``env.py`` named, as lines to compare.
+    """The settings that ``env.py`` gave, as lines to compare.
 
-    Raises :class:`~migrate_ext.errors.Declined` for an option that may reach the SQL, or the run.
+    Raises :class:`~migrate_ext.errors.Declined` for an option that may change the SQL, or the run.
     """
     keys = [f"migrate_ext {__version__}"]
     keys += [f"metadata {settings.metadata!r}", f"models {settings.models!r}"]
@@ -58,17 +59,17 @@ def _literal(value: object) -> str:
         return repr(value)
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join([_literal(part) for part in value]) + "]"
-    return type(value).__name__  # a function, which rendering does not see
+    return type(value).__name__  # a function, which does not change the rendered SQL
 
 
 def folder_hash_text(path: str) -> str:
-    """What a key says of a package's folder: its modules. A new one may be imported by the others."""
+    """The modules in a package's folder, as in a key: others may import one that is added later."""
     names = sorted(name for name in os.listdir(path) if name.endswith(".py") or "." not in name)
     return " ".join(names).replace("__pycache__", "").replace("\n", "?")
 
 
 def installed() -> dict[str, str]:
-    """Normalised names of installed packages and the folders that tell their versions."""
+    """Normalised names of installed packages -> names of their metadata folders, with the version."""
     found: dict[str, str] = {}
     for place in sys.path:
         try:
@@ -82,9 +83,9 @@ def installed() -> dict[str, str]:
 
 
 def reason_stale(keys: list[str], settings: list[str], base: str) -> str | None:
-    """None when `keys`, of a plan file, hold here and now; else which does not.
+    """None if the `keys` of a plan file match the present state; else which one does not.
 
-    settings: those of :func:`setting_keys`. base: the folder that paths in `keys` start from.
+    settings: from :func:`setting_keys`. base: the folder to which paths in `keys` are relative.
     """
     packages: dict[str, str] | None = None
     mine: list[str] = []

@@ -7,7 +7,7 @@ from migrate_ext.locking.version_table import VersionTable, change_rows
 from migrate_ext.plans.key import load
 from migrate_ext.project import logs
 
-TYPE_CHECKING = False  # typing's own costs its import
+TYPE_CHECKING = False  # saves the import of typing
 if TYPE_CHECKING:
     from migrate_ext.locking.limits import Limits
     from migrate_ext.plans.key import Functions, Items
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 _OLDEST_SERVER = 120000
 _EXISTS = "42P07"  # SQLSTATE: a relation of that name
 _POSITION = ord("P")  # PG_DIAG_STATEMENT_POSITION
-# Statements sent together: so many are confirmed before "Running upgrade ..." appears for them.
+# Statements sent together. "Running upgrade ..." is logged after they have been confirmed.
 _SEGMENT = 128
 
 
 class Step:
-    """One migration of a run: its file, what it is called, its statements."""
+    """One migration of a run: its file, its log line, its statements."""
 
     def __init__(self, scripts: Scripts, index: int, is_upgrade: bool, items: Items) -> None:
         graph = scripts.graph
@@ -41,7 +41,7 @@ class Step:
 def steps(
     scripts: Scripts, indexes: list[int], is_upgrade: bool, functions: Functions
 ) -> tuple[list[Step], str | None]:
-    """The migrations of a run that are in the plan; None, or why one of them is not."""
+    """The migrations of a run that are in the plan; and why another one is not, or None."""
     found: list[Step] = []
     reason = None
     hashes = _core.hash_files([scripts.paths[index] for index in indexes])
@@ -56,7 +56,7 @@ def steps(
 
 
 def reason_not_on(session: _core.Session, found: list[Step]) -> str | None:
-    """None when the SQL means on this connection what it was compiled for."""
+    """None if the compiled SQL has the same meaning on this connection; else why not."""
     if session.server_version < _OLDEST_SERVER:
         return "the server is too old"
     if session.parameter("standard_conforming_strings") != "on":
@@ -77,14 +77,14 @@ def run(
     indexes: list[int],
     planned: dict[str, Items],
 ) -> str | None:
-    """Run the migrations of `indexes` from the plan; or say, before anything was done, why not.
+    """Run the migrations of `indexes` from the plan; or do nothing, and return why not.
 
-    options: of ``upgrade`` or ``downgrade``. heads: the rows of the version table. planned: gets those
-    that are in the plan all the same, by the file's path.
+    options: of ``upgrade`` or ``downgrade``. heads: the rows of the version table. planned:
+    receives the migrations that are in the plan (path -> statements), in case Alembic does the run.
 
-    Raises :class:`~migrate_ext.errors.ServerError`, with ``statement`` and ``migration_step``, for a
-    statement that fails, and :class:`~migrate_ext.errors.CommandError` for version rows that are not
-    as they must be.
+    Raises :class:`~migrate_ext.errors.ServerError`, with ``statement`` and ``migration_step``, for
+    a statement that fails, and :class:`~migrate_ext.errors.CommandError` for unexpected version
+    rows.
     """
     from migrate_ext.locking.limits import read
 
@@ -98,7 +98,7 @@ def run(
     reason = reason_not_on(table.session, found)
     if reason is not None:
         return reason
-    # For Alembic's loop, if it comes to that; an autocommit block is more than statements.
+    # Used if Alembic has to do the run. Without autocommit blocks, which need more than statements.
     planned |= {step.path: step.items for step in found if all(line >= 0 for line, _ in step.items)}
     limits = read(table.config.option)
     if limits.verbose:
@@ -136,27 +136,27 @@ class Runner:
         self.session = table.session
         self.found = found
         self.operations = operations
-        # What waits to be sent: (statement, its step, its line, what to say unless it affects one row)
+        # Not yet sent: (statement, its step, its line, error message unless it affects one row)
         self.waiting: list[tuple[str, Step, int, str | None]] = []
-        self.unsaid: list[Step] = []  # steps whose line in the log waits for what was before
+        self.unsaid: list[Step] = []  # steps not yet logged, because earlier ones are not confirmed
         self.rows: set[str] = set()  # of the version table, in the open transaction
-        self.stored: set[str] = set()  # of it, as they were committed last
+        self.stored: set[str] = set()  # of the version table, as last committed
         self.finished: list[str] = []
-        self.confirmed = ""  # the last revision that all answers have come for
+        self.confirmed = ""  # the last revision whose statements are all confirmed
         self.committed: list[str] = []
-        self.half_done: str | None = None  # a revision that has committed something of its own
+        self.half_done: str | None = None  # a revision of which only a part is committed
         self.standing: list[str] = []  # statements that it has committed
-        self.key = 0  # of the lock that the session has between transactions; 0: none
+        self.key = 0  # of the lock that the session holds between transactions; 0: none
         self.is_committing = self.is_refused = False
         self.hint = ""
-        self.added = 0  # statements for batches
+        self.added = 0  # number of statements added to batches
         self.before = self.session.sent, self.session.confirmed
 
     def run(
         self, heads: tuple[str, ...], per_migration: bool, several: bool, limits: Limits
     ) -> str | None:
-        """As the function of that name. per_migration: one transaction each, else one for all.
-        several: there will be more than one transaction, so the session holds the lock.
+        """See the function of that name. per_migration: one transaction per migration, else one for
+        all. several: there will be more than one transaction, so the session holds the lock.
         """
         from migrate_ext.locking import outcome
 
@@ -172,7 +172,7 @@ class Runner:
             raise
 
     def _count(self, error: BaseException) -> None:
-        """Whether a COMMIT was refused, and one in doubt was found committed."""
+        """Record whether `error` is a rejected COMMIT, or one in doubt that was found committed."""
         committed = getattr(error, "committed", None)
         if committed:
             self.committed = self.finished
@@ -187,9 +187,9 @@ class Runner:
         return f"{told} {self.hint}".strip()
 
     def _begin(self, step: Step, *, is_exposed: bool = False) -> None:
-        """Begin a transaction, whose lock is that of the session.
+        """Begin a transaction and move the session's lock to it.
 
-        is_exposed: statements of a migration ran while only the session had it.
+        is_exposed: statements of a migration ran while only the session held the lock.
         """
         from migrate_ext.locking import lock
 
@@ -205,10 +205,11 @@ class Runner:
             raise errors.CommandError(lock.LOST)
 
     def _commit(self, step: Step | None, *, half_done: bool = False) -> None:
-        """Commit what was sent, if all of it was: as :class:`migrate_ext.execution.statement.Ledger`.
+        """Commit, after a check that no statement was lost: see
+        :class:`migrate_ext.execution.statement.Ledger`.
 
-        step: None for the last one of the run; else the session has the lock again. half_done: it is
-        committed by `step`, in its middle.
+        step: None for the last COMMIT of the run; else the session takes the lock again. half_done:
+        this COMMIT is in the middle of `step`.
         """
         from migrate_ext.locking import lock
 
@@ -268,7 +269,7 @@ class Runner:
         return None
 
     def _heads(self) -> tuple[str, ...] | None:
-        """Those in the table now; None for rows that are none."""
+        """The heads in the table now; None if its rows are not valid."""
         try:
             return self.table.heads()
         except errors.Declined:
@@ -314,7 +315,7 @@ class Runner:
             self.flush()
 
     def flush(self) -> None:
-        """Send what waits and wait for it."""
+        """Send what is waiting, and wait for the results."""
 
         waiting, self.waiting = self.waiting, []
         try:
@@ -336,7 +337,7 @@ class Runner:
         self._say(None)
 
     def _say(self, last: Step | None) -> None:
-        """The lines of the log, up to that of `last`; None: all."""
+        """Log the steps not yet logged, up to `last`; None: all."""
         while self.unsaid:
             step = self.unsaid.pop(0)
             logs.info(step.log)
@@ -355,15 +356,15 @@ def _expectation(operation: _core._VersionOperation, table: str) -> str | None:
 
 
 def _unanswered(first: Step, last: Step, confirmed: str) -> str:
-    """Where a run was when its connection was lost: what was sent together was not answered."""
+    """Which revisions were in flight when the connection was lost."""
     which = first.revision if first is last else f"one of {first.revision} to {last.revision}"
     after = f"; the last one confirmed is {confirmed}" if confirmed else ""
     return f"{first.name} of revision {which}{after}"
 
 
 def _placed(error: errors.ServerError, sql: str, step: Step, line: int) -> errors.ServerError:
-    """`error`, with the statement, the migration, its file and line, as the rendering way has them."""
-    error.statement = sql.replace("%", "%%")  # as SQLAlchemy would name it
+    """`error`, with the statement, the migration, its file and line, as if it had been rendered."""
+    error.statement = sql.replace("%", "%%")  # as in SQLAlchemy's errors
     position = error.fields.get(_POSITION)
     error.migration_step = errors.place(step.name, step.revision, step.path, line or None, position)
     return error

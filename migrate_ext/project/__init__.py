@@ -1,4 +1,5 @@
-"""The files of a project: configuration, revision files, what ``env.py`` says, and options as values.
+"""The files of a project (configuration, revision files, settings in ``env.py``), and a command's
+options.
 
 May import: ``errors``, ``counters``, ``_core``. May not import any other package of migrate_ext.
 """

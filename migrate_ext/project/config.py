@@ -1,9 +1,9 @@
 """``alembic.ini`` and ``pyproject.toml``, read as Alembic reads them, without importing Alembic.
 
-What is out of the ordinary (a missing file, a value that Alembic would complain about, a package
-resource as script location) raises :class:`~migrate_ext.errors.Declined`: then Alembic's own
-configuration runs and gives its own answer. Source of the rules: ``alembic/config.py`` and
-``ScriptDirectory.from_config``, read in 1.13 and 1.20.1.
+Anything unusual (a missing file, a value that Alembic would reject, a package resource as script
+location) raises :class:`~migrate_ext.errors.Declined`: then Alembic reads the configuration itself.
+Source of the rules: ``alembic/config.py`` and ``ScriptDirectory.from_config``, read in 1.13 and
+1.20.1.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 from migrate_ext.errors import CommandError, Declined
 from migrate_ext.project import ini
 
-TYPE_CHECKING = False  # typing's own costs its import
+TYPE_CHECKING = False  # saves the import of typing
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from configparser import ConfigParser
@@ -23,7 +23,7 @@ _SEPARATORS = {"space": " ", "newline": "\n", "os": os.pathsep, ":": ":", ";": "
 
 
 class Config:
-    """The options a direct command needs.
+    """The options that a direct command needs.
 
     ini: path of the ini file, which need not exist. toml: path of ``pyproject.toml``, likewise.
     section: name of the main section of the ini file.
@@ -51,7 +51,7 @@ class Config:
         raise Declined(f"configuration: {name} is not a string")
 
     def value(self, section: str, name: str) -> str | None:
-        """An option of the ini file alone; None where there is none."""
+        """An option of the ini file only, or None."""
         if isinstance(self.parser, ini.Ini):
             return self.parser.get(section, name)
         import configparser
@@ -62,7 +62,7 @@ class Config:
             raise Declined(f"configuration: {name}: {error}") from error
 
     def boolean(self, name: str) -> bool:
-        """As Alembic: the word ``true`` in the ini file, a real boolean in TOML."""
+        """A boolean, as Alembic reads it: the word ``true`` in the ini file, a boolean in TOML."""
         if self.parser.has_option(self.section, name):
             return self.option(name) == "true"
         value = self.toml.get(name, False)
@@ -87,8 +87,8 @@ class Config:
             raise Declined(f"configuration: {name}: {error}") from error
 
     def check(self) -> None:
-        """Raises :class:`~migrate_ext.errors.Declined` where Alembic may stumble over an option that it
-        reads before any command, and we need not.
+        """Raises :class:`~migrate_ext.errors.Declined` if Alembic may reject an option that it
+        reads before any command, although it is not needed here.
         """
         for name in ("file_template", "output_encoding", "timezone"):
             self.option(name)
@@ -123,7 +123,7 @@ class Config:
 
 
 def _read_ini(path: str) -> ini.Ini | ConfigParser:
-    """The file, by our reader if it takes it. One that is not there is empty."""
+    """The ini file, read by :mod:`migrate_ext.project.ini` if possible; empty if it does not exist."""
     here = {"here": _here(path)}
     try:
         with open(path, encoding="locale") as file:
@@ -146,7 +146,7 @@ def _read_ini(path: str) -> ini.Ini | ConfigParser:
 
 
 def _read_toml(path: str) -> dict[str, Any]:
-    """``[tool.alembic]``; empty where it is not there. tomllib is imported only to read one."""
+    """``[tool.alembic]``, or empty. Imports ``tomllib`` only if the file may have that table."""
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -174,11 +174,11 @@ def _read_toml(path: str) -> dict[str, Any]:
 
 
 def _may_name_us(data: bytes) -> bool:
-    """Whether TOML with these bytes may have a key ``tool.alembic``; no only where it cannot.
+    """Whether TOML with these bytes may have a key ``tool.alembic``; False only if it cannot.
 
-    Both keys stand on one line (``[tool.alembic]``, ``tool.alembic.x = 1``, ``tool = {alembic =
-    ...``), or the first one ends its line as a table of its own (``[tool]``) or as an inline one
-    does. A quoted key could hide behind an escape.
+    Either both keys are on one line (``[tool.alembic]``, ``tool.alembic.x = 1``, ``tool = {alembic
+    = ...``), or ``tool`` is a table of its own (``[tool]``) or an inline one (``tool = {``). A
+    quoted key may contain escapes.
     """
     if b"\\u" in data or b"\\U" in data or b"\\x" in data:
         return True
@@ -188,14 +188,14 @@ def _may_name_us(data: bytes) -> bool:
         if named and after and b"alembic" in line:
             return True
         ends = {part.lstrip(b" \t\"'")[:1] for part in after}
-        # `tool = 3` and `[[tool]]` are errors of Alembic's
+        # `tool = 3` and `[[tool]]` are errors in Alembic
         if b"=" in ends or (b"]" in ends and (named or b"[[" in line)):
             return True
     return False
 
 
 def _here(path: str) -> str:
-    """The folder of a file, as ``Path(path).absolute().parent``: ``..`` may lead through a link."""
+    """The folder of a file, as ``Path(path).absolute().parent``; keeps ``..``, because of links."""
     parts = os.path.join(os.getcwd(), path).split(os.sep)
     return os.sep + os.sep.join([part for part in parts if part not in ("", ".")][:-1])
 
@@ -209,7 +209,9 @@ def _folder(path: str) -> str:
 
 
 def _absolute(path: str) -> str:
-    """Without ``..``; what that leads to behind a link depends on Alembic's version."""
+    """The path without ``..``. Raises Declined for ``..`` after a link, where Alembic versions
+    differ.
+    """
     found = os.path.abspath(path)
     if ".." in path and os.path.realpath(path) != os.path.realpath(found):
         raise Declined("configuration: .. behind a link")
@@ -234,11 +236,13 @@ def default_files(named: list[str]) -> tuple[str, str]:
             named_toml = name
         else:
             named_ini = name
-    return named_ini or ini, named_toml or toml  # one that is named '' is none, as in Alembic
+    return named_ini or ini, named_toml or toml  # an empty name counts as none, as in Alembic
 
 
 class Options:
-    """What was asked for: ``command``, ``arguments``; ``flags``, ``values`` by Alembic's names."""
+    """The parsed command line: ``command``, ``arguments``; ``flags``, ``values`` by Alembic's
+    names.
+    """
 
     def __init__(self, argv: Sequence[str], prog: str) -> None:
         self.argv = list(argv)

@@ -1,4 +1,6 @@
-"""What a thin ``env.py`` says (:func:`migrate_ext.environment`), and the database's URL, which it names."""
+"""The settings that a thin ``env.py`` gives (:func:`migrate_ext.environment`), and the database's
+URL.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +9,14 @@ import sys
 
 from migrate_ext import _core, errors
 
-TYPE_CHECKING = False  # typing's own costs its import
+TYPE_CHECKING = False  # saves the import of typing
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
 
 class Settings:
-    """What ``env.py`` named; see :func:`migrate_ext.environment`."""
+    """The settings that ``env.py`` gave; see :func:`migrate_ext.environment`."""
 
     __slots__ = ("configure", "metadata", "models", "url_variable")
 
@@ -27,7 +29,8 @@ class Settings:
         self.configure = configure
 
 
-# What :func:`migrate_ext.environment` hands its settings to, while a direct command executes env.py.
+# Called by :func:`migrate_ext.environment` with its settings while a direct command executes
+# env.py.
 serve: Callable[[Settings], None] | None = None
 
 
@@ -41,7 +44,11 @@ def connection_params(settings: Settings, url: str) -> dict[str, str]:
 
 
 def database_url(settings: Settings) -> str:
-    """The URL from the environment, in SQLAlchemy's spelling."""
+    """The URL from the environment, with the scheme that SQLAlchemy requires.
+
+    Raises :class:`~migrate_ext.errors.CommandError` if it is not set, or has two '@' before the
+    host.
+    """
     name = settings.url_variable
     url = (os.environ.get(f"DIRECT_{name}") or os.environ.get(name, "")).strip()
     if not url:
@@ -51,7 +58,7 @@ def database_url(settings: Settings) -> str:
         )
     scheme, separator, rest = url.partition("://")
     if rest.replace("?", "/").replace("#", "/").partition("/")[0].count("@") > 1:
-        # libpq would take the end of the password for the host, and print it.
+        # libpq would parse the end of the password as the host, and print it.
         raise errors.CommandError(
             f"{settings.url_variable} has more than one '@' before the host; "
             "in a user name or a password write it as %40"
@@ -62,8 +69,8 @@ def database_url(settings: Settings) -> str:
 
 
 def with_driver(url: str, default: str) -> str | None:
-    """A PostgreSQL URL for SQLAlchemy, with a driver that is installed if it names none and the
-    `default` is not; None where no driver is.
+    """A PostgreSQL URL for SQLAlchemy. If it names no driver and the `default` is not installed,
+    with one that is; None if no driver is installed.
     """
     scheme, _, rest = url.partition("://")
     if "+" in scheme:
@@ -75,14 +82,16 @@ def with_driver(url: str, default: str) -> str | None:
 
 
 def _is_importable(package: str) -> bool:
-    """As ``importlib.util.find_spec``, which costs its import, for a package in a folder."""
+    """Like ``importlib.util.find_spec``, for a package in a folder, without importing
+    ``importlib.util``.
+    """
     if package in sys.modules:
         return sys.modules[package] is not None
     return any(os.path.isfile(os.path.join(place, package, "__init__.py")) for place in sys.path)
 
 
 def default_driver() -> str:
-    """SQLAlchemy's, by its version, without importing it."""
+    """SQLAlchemy's default driver, by its version, without importing it."""
     for place in sys.path:
         for name in os.listdir(place or os.curdir) if os.path.isdir(place or os.curdir) else ():
             if name.lower().startswith("sqlalchemy-2.0."):

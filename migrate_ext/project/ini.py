@@ -1,8 +1,8 @@
-"""Ini files as :mod:`configparser` reads them, without its price: importing it costs as much as Python's start.
+"""Reads ini files like :mod:`configparser`, whose import takes as long as the start of Python.
 
-Only files without surprises are taken: :func:`read` gives None for all others, and the standard
-library reads those. Rules: CPython 3.10 to 3.14, ``RawConfigParser._read``, ``BasicInterpolation``.
-A property test holds both to the same answers.
+Only simple files are accepted: :func:`read` returns None for all others, and the standard library
+reads those. Rules: CPython 3.10 to 3.14, ``RawConfigParser._read``, ``BasicInterpolation``. A
+property test compares the results of both.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ _DEPTH = 10  # configparser.MAX_INTERPOLATION_DEPTH
 
 
 class Ini:
-    """What was read: the part of ``ConfigParser``'s interface that is used here.
+    """A file that was read, with the part of ``ConfigParser``'s interface that is used here.
 
-    ``sections``: section to option to raw value. ``defaults``: what every section has, too.
+    ``sections``: section -> option -> raw value. ``defaults``: options that every section has.
     """
 
     def __init__(self, defaults: dict[str, str]) -> None:
@@ -30,16 +30,15 @@ class Ini:
         return found is not None and (option in found or option in self.defaults)
 
     def options(self, section: str) -> list[str]:
-        """Those of a section, with the defaults."""
+        """The options of a section, with the defaults."""
         return [*{**self.defaults, **self.sections[section]}]
 
     def get(
         self, section: str, option: str, *, raw: bool = False, fallback: str | None = None
     ) -> str | None:
-        """The value of an option; `fallback` where there is none. option: in lower case.
+        """The value of an option, or `fallback`. option: in lower case. raw: without interpolation.
 
-        Raises :class:`~migrate_ext.errors.Declined` where the interpolation goes wrong. raw:
-        without interpolation.
+        Raises :class:`~migrate_ext.errors.Declined` if the interpolation fails.
         """
         if not self.has_option(section, option):
             return fallback
@@ -69,18 +68,18 @@ def _interpolate(text: str, names: dict[str, str], depth: int) -> str:
 
 
 def read(text: str, defaults: dict[str, str]) -> Ini | None:
-    """The file with this text, or None where the standard library must read it.
+    """The file with this text, or None if the standard library must read it.
 
     defaults: values that every section has; those of a section ``DEFAULT`` are added.
     """
-    # What str.strip, str.splitlines and \\s may see as a blank and we not: only plain text is taken.
+    # str.strip, str.splitlines and \\s treat other characters as blanks, too: decline such a text.
     if not text.replace("\n", "").replace("\t", "").isprintable():
         return None
     ini = Ini(dict(defaults))
     values: list[tuple[dict[str, str], str, list[str]]] = []
     seen: set[tuple[str, str]] = set()
     section: dict[str, str] | None = None
-    lines: list[str] | None = None  # of the option that may go on
+    lines: list[str] | None = None  # of the option that the next line may continue
     name, indent = "", 0
     for line in text.split("\n"):
         value = line.strip()

@@ -1,22 +1,22 @@
-"""Alembic's log lines, where Alembic does not run.
+"""Writes Alembic's log lines when Alembic does not run.
 
-Importing :mod:`logging` and its configuration costs more than Python's start. Where the ini file has
-the sections that ``alembic init`` writes, the lines go to stderr in the format that they give;
-any other configuration, and an ``env.py`` that uses logging, get the real thing.
+Importing :mod:`logging` and its configuration takes longer than the start of Python. If the ini
+file has the sections that ``alembic init`` writes, this module writes the lines to stderr in their
+format. With any other configuration, or an ``env.py`` that uses logging, it uses :mod:`logging`.
 """
 
 from __future__ import annotations
 
 import sys
 
-TYPE_CHECKING = False  # typing's own costs its import
+TYPE_CHECKING = False  # saves the import of typing
 if TYPE_CHECKING:
     from migrate_ext.project.config import Config
 
 LOGGER = "alembic.runtime.migration"
 _LEVELS = ("CRITICAL", "FATAL", "ERROR", "WARN", "WARNING", "INFO", "DEBUG")
-# What alembic/templates have (the same in 1.13 and 1.20.1): section to options. A level is one of
-# _LEVELS where None stands.
+# The sections in alembic/templates (the same in 1.13 and 1.20.1) -> their options. None: a level,
+# one of _LEVELS.
 _STANDARD: dict[str, dict[str, str | None]] = {
     "loggers": {"keys": "root,sqlalchemy,alembic"},
     "handlers": {"keys": "console"},
@@ -42,7 +42,7 @@ _config: Config | None = None
 
 
 def configure(config: Config) -> None:
-    """Set up the ini file's logging, as Alembic's usual ``env.py`` does, where the file has any."""
+    """Set up the ini file's logging, if it has any, as the ``env.py`` of Alembic's templates does."""
     global _way, _config
     _config = config
     if "logging" not in sys.modules:
@@ -57,9 +57,9 @@ def configure(config: Config) -> None:
 
 
 def in_full() -> None:
-    """From here on lines go through :mod:`logging`, for whoever else uses it.
+    """Use :mod:`logging` from here on, because other code is about to use it.
 
-    Nothing is done before :func:`configure` was called.
+    Does nothing before :func:`configure` is called.
     """
     global _way
     if _way == "logging" or _config is None:
@@ -90,7 +90,7 @@ def _standard_level(config: Config) -> str | None:
 
 
 def info(text: str) -> None:
-    """One INFO line of ``alembic.runtime.migration``."""
+    """Log one INFO line of ``alembic.runtime.migration``."""
     if _way == "logging":
         import logging
 
@@ -101,17 +101,17 @@ def info(text: str) -> None:
 
 
 def context() -> None:
-    """What Alembic logs when ``env.py`` configures a PostgreSQL connection."""
+    """Log what Alembic logs when ``env.py`` configures a PostgreSQL connection."""
     info("Context impl PostgresqlImpl.")
     info("Will assume transactional DDL.")
 
 
-class importing_alembic:  # contextlib costs its import
-    """Import Alembic here, after logging was set up, without what it logs while it is imported.
+class importing_alembic:  # a class, because contextlib would have to be imported
+    """Import Alembic within this block. Sets up logging first, but suppresses what the import logs.
 
-    Under ``alembic`` nobody sees those, because logging is set up later, by ``env.py``. The garbage
-    collector does not look at what an import makes, neither meanwhile, which is a tenth of its time,
-    nor later, which is as much of a run's and of the program's end.
+    Under ``alembic`` that is not visible either, because ``env.py`` sets up logging later. Garbage
+    collection is off during the import, which takes a tenth less time, and later ignores the
+    objects that it created, which saves as much in a run and at the program's end.
     """
 
     def __enter__(self) -> None:

@@ -11,7 +11,7 @@ import os
 
 from migrate_ext import _core, errors
 
-TYPE_CHECKING = False  # typing's own costs its import
+TYPE_CHECKING = False  # saves the import of typing
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from types import ModuleType
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def load(path: str) -> ModuleType:
-    """Run a revision file as Alembic does: not in ``sys.modules``, under its file's name.
+    """Execute a revision file as Alembic does: under its file's name, but not in ``sys.modules``.
 
-    Raises :class:`~migrate_ext.errors.BrokenFile` when it raises anything, or has a name that Alembic
-    lists and cannot load; the text names file and line.
+    Raises :class:`~migrate_ext.errors.BrokenFile` if it raises anything, or has a name that Alembic
+    lists but cannot load; the text names file and line.
     """
-    # Only files that cannot be read pay for these.
+    # Imported only for files that must be executed.
     import re
     from importlib import util
     from pathlib import PurePath
@@ -43,7 +43,7 @@ def load(path: str) -> ModuleType:
 
 
 def identifiers(module: ModuleType) -> _core._Scanned:
-    """The identifiers of an executed module, where they are of a kind that the graph takes."""
+    """The identifiers of an executed module. Raises Declined if their types are unusual."""
     found: list[str | tuple[str, ...] | None] = []
     for name in ("revision", "down_revision", "branch_labels", "depends_on"):
         if name == "down_revision" and not hasattr(module, name):
@@ -61,9 +61,10 @@ def identifiers(module: ModuleType) -> _core._Scanned:
 
 
 def folders(root: str, recursive: bool) -> Iterator[str]:
-    """Folders of revision files, `root` and what is below it, as ``Script._list_py_dir`` has them.
+    """The folders of revision files: `root` and, if `recursive`, those below it, as in
+    ``Script._list_py_dir``.
 
-    It passes over a ``__pycache__``, but not over what is below one, and there does not sort.
+    That skips a ``__pycache__``, but not the folders below one, which it does not sort.
     """
     if not (recursive or root.endswith("__pycache__")):
         yield root  # without listing it
@@ -81,10 +82,10 @@ class Scripts:
     """All revision files of a configuration, and the graph over them.
 
     A revision is an index: ``paths[i]`` is its file, ``scanned[i]`` what was read in it,
-    ``modules[i]`` its module if it had to be executed, because what it says of itself is not plain.
+    ``modules[i]`` its module if it had to be executed, because its identifiers are not literals.
 
-    Raises :class:`~migrate_ext.errors.Declined` where Alembic's own loader must answer, and the
-    errors of the graph, which are Alembic's by name and text.
+    Raises :class:`~migrate_ext.errors.Declined` if Alembic's own loader is needed, and the errors
+    of the graph, which have Alembic's names and texts.
     """
 
     def __init__(self, config: Config) -> None:
@@ -107,7 +108,7 @@ class Scripts:
         try:
             self.graph = _core.Graph(self.scanned)
         except (errors.RevisionError, ValueError) as error:
-            # A broken history: Alembic says what is wrong, if the question comes to that.
+            # A broken history: Alembic reports the error if the command uses that part.
             raise errors.Declined(str(error)) from error
 
     def _read(self, folder: str) -> None:
@@ -189,8 +190,8 @@ def _comma(value: str | Sequence[str] | None) -> str:
     return value if isinstance(value, str) else ", ".join(value or ())
 
 
-class command_errors:  # contextlib costs its import
-    """The graph's errors as Alembic's (``ScriptDirectory._catch_revision_errors``)."""
+class command_errors:  # a class, because contextlib would have to be imported
+    """Converts the graph's errors to Alembic's (``ScriptDirectory._catch_revision_errors``)."""
 
     def __init__(
         self,
@@ -228,6 +229,6 @@ class command_errors:  # contextlib costs its import
             return f"Can't locate revision identified by '{error.argument}'"
         if isinstance(error, errors.RevisionError):
             return str(error)
-        if isinstance(error, AssertionError):  # Alembic leaves these to a traceback
+        if isinstance(error, AssertionError):  # Alembic shows a traceback for these
             return f"'{self.end}' does not lead to a revision: {error}"
         return None

@@ -1,9 +1,9 @@
 """``migrate-ext compile``: writes the SQL of constant migrations into the plan file.
 
-A migration is constant when its syntax tree is plain (:mod:`migrate_ext.execution.plain`) and shows nothing
-that could differ from run to run, and when it runs to its end against a recorder that answers
-nothing. Importing this module imports Alembic and SQLAlchemy; models are imported, as plain Alembic
-would.
+A migration is constant if its syntax tree is plain (:mod:`migrate_ext.execution.plain`) and
+contains nothing that could differ from run to run, and if it runs without an error against a
+recorder, which returns no results. Importing this module imports Alembic and SQLAlchemy; the
+command imports models, as Alembic does.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ migrate_ext plan 1
 # The SQL of the migrations that are the same every time; `migrate-ext compile` wrote it, and `compile --check` says
 # whether it is up to date. Do not edit it: it is only used as it was written, and otherwise ignored.
 """
-# Their elements come in an order that is different from run to run.
+# The order of their elements differs from run to run.
 _SETS = frozenset(("set", "frozenset"))
 _TRANSACTION = frozenset("ABORT BEGIN COMMIT END PREPARE RELEASE ROLLBACK SAVEPOINT START".split())
 
 
 class NotConstant(Exception):
-    """The text says why."""
+    """A migration is not constant; the text says why."""
 
 
 # -------------------------------------------------------------------------------------------------
-# What the tree shows
+# The syntax tree
 
 
 class _Checker(plain.Checker):
-    """Refuses, beyond what is not plain, what could give other SQL the next time."""
+    """Refuses what is not plain, and what could render other SQL the next time."""
 
     def expression(self, node: ast.expr) -> None:
         if isinstance(node, ast.Set) or (isinstance(node, ast.Name) and node.id in _SETS):
@@ -70,7 +70,7 @@ class _Checker(plain.Checker):
         super()._call(node)
 
     def _is_get_bind(self, node: ast.expr) -> bool:
-        return False  # a recorder has no connection to give
+        return False  # a recorder has no connection
 
     def _arguments(self, call: ast.Call) -> None:
         for keyword in call.keywords:
@@ -101,7 +101,7 @@ class _Checker(plain.Checker):
 
 
 def reason_not_constant(source: bytes, function: str) -> str | None:
-    """None when the tree of a revision file shows that `function` renders the same SQL each time."""
+    """None if `function` of a revision file always renders the same SQL, by its tree; else why not."""
     try:
         return plain.reason_not_plain(source, function, _Checker)
     except (SyntaxError, ValueError) as error:
@@ -109,7 +109,7 @@ def reason_not_constant(source: bytes, function: str) -> str | None:
 
 
 # -------------------------------------------------------------------------------------------------
-# What it renders
+# Rendering
 
 
 class _Context(MigrationContext):
@@ -125,7 +125,7 @@ class _Context(MigrationContext):
 
 
 class Recorder:
-    """Renders what directives execute as a connection would, and keeps it. Answers nothing.
+    """Renders and records what directives execute, in place of a connection. Returns no results.
 
     path: the revision file, for the lines of its directives.
     """
@@ -133,9 +133,9 @@ class Recorder:
     def __init__(self, path: str, settings: Settings, metadata: sqlalchemy.MetaData) -> None:
         self.path = path
         self.items: Items = []
-        self.table: schema.Table | None = None  # the one that CREATE TABLE just made
-        self.indexes: list[tuple[int, str, int]] = []  # of that table: where in `items`
-        # With this style of parameters a percent sign is not doubled for a driver.
+        self.table: schema.Table | None = None  # of the last statement, if CREATE TABLE
+        self.indexes: list[tuple[int, str, int]] = []  # of it: (column, SQL, position in `items`)
+        # With this paramstyle SQLAlchemy does not double percent signs.
         engine = sqlalchemy.create_mock_engine("postgresql://", self.execute, paramstyle="named")
         self.dialect = with_standard_strings(engine.dialect)
         opts = {**settings.configure, "target_metadata": metadata}
@@ -168,7 +168,7 @@ class Recorder:
         self._in_order(construct, sql)
 
     def _in_order(self, construct: Any, sql: str) -> None:
-        """Indexes of a new table come from a set: their order is that of its columns here."""
+        """Record a statement. Indexes of a new table come from a set: sort them by its columns."""
         if isinstance(construct, schema.CreateIndex) and construct.element.table is self.table:
             columns = list(self.table.columns) if self.table is not None else []
             first = next(iter(construct.element.columns), None)
@@ -188,7 +188,7 @@ class Recorder:
         self.indexes = []
 
     def run(self, function: Any) -> Items:
-        """The statements of `function`. Raises NotConstant."""
+        """Run `function` and return its statements. Raises NotConstant."""
         try:
             with Operations.context(self.context):
                 function()
@@ -211,11 +211,13 @@ def _line(path: str) -> int:
 
 
 # -------------------------------------------------------------------------------------------------
-# What it depends on
+# Dependencies
 
 
 def _inputs(before: set[str], base: str) -> list[str]:
-    """The keys for what gives the metadata: files of the project, packages imported since `before`."""
+    """The keys of what defines the metadata: files of the project, packages imported since
+    `before`.
+    """
     roots = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
     roots.append(os.path.dirname(os.path.abspath(errors.__file__)))
     packages = {"alembic", "sqlalchemy"}
@@ -243,7 +245,7 @@ def _inputs(before: set[str], base: str) -> list[str]:
 
 
 def _versions(modules: set[str]) -> set[str]:
-    """The folders that tell the versions of the distributions of top-level modules."""
+    """Names of the metadata folders, with the versions, of the distributions of top-level modules."""
     owners = importlib.metadata.packages_distributions()
     installed = key.installed()
     found: set[str] = set()
@@ -264,7 +266,7 @@ def _versions(modules: set[str]) -> set[str]:
 
 
 class Compiled:
-    """One function of one revision: its ``items``, or the ``reason`` why it has none."""
+    """One function of one revision: its ``items``, or the ``reason`` why it is not constant."""
 
     def __init__(self, name: str, items: Items | None, reason: str = "") -> None:
         self.name = name
@@ -275,8 +277,8 @@ class Compiled:
 def compile_file(
     path: str, source: bytes, settings: Settings, metadata: sqlalchemy.MetaData, spoiled: str | None
 ) -> list[Compiled]:
-    """Both functions of a revision file. source: all of it, which is what is executed. spoiled: why
-    none of any file is constant, if so.
+    """Both functions of a revision file. source: its whole text, which is executed. spoiled: why no
+    function of any file is constant, or None.
     """
     found: list[Compiled] = []
     for name in ("upgrade", "downgrade"):
@@ -285,7 +287,7 @@ def compile_file(
             found.append(Compiled(name, None, reason))
             continue
         try:
-            # Twice, from the start: what is not the same both times is not constant.
+            # Execute the file and its function twice, and compare.
             items, again = (
                 Recorder(path, settings, metadata).run(_load(path, source)[name]) for _ in "12"
             )
@@ -298,8 +300,8 @@ def compile_file(
 
 
 def _load(path: str, source: bytes) -> dict[str, Any]:
-    """The names of a revision file, from the bytes whose hash is kept: bytecode that was cached
-    could be of others.
+    """The globals of a revision file, executed from the bytes whose hash is stored: cached bytecode
+    could come from others.
     """
     names: dict[str, Any] = {"__name__": "migration", "__file__": path}
     try:
@@ -329,7 +331,7 @@ def _text(keys: list[str], revisions: list[tuple[str, str, list[Compiled]]]) -> 
 
 
 def compile_project(run: database.Run, settings: Settings) -> None:
-    """The command. Raises ``CommandError`` with ``--check`` when the file is not up to date."""
+    """Run the command. With ``--check``, raises CommandError if the file is not up to date."""
     path = key.path_of(run.config)
     base = os.path.dirname(path)
     try:
@@ -359,7 +361,7 @@ def compile_project(run: database.Run, settings: Settings) -> None:
                     f"{revision} {function.name} is rendered each time: {function.reason}\n"
                 )
     text = _text(keys, revisions)
-    _core.read_plan(text.encode())  # what we cannot read ourselves is not written
+    _core.read_plan(text.encode())  # never write a file that cannot be read back
     said.append(f"{count} of {2 * len(found.paths)} functions are constant\n")
     if "check" in run.options.flags:
         try:

@@ -1,8 +1,10 @@
-"""``upgrade --plan`` and ``downgrade --plan``: what would run from the database's present state, unexecuted.
+"""``upgrade --plan`` and ``downgrade --plan``: print what would run from the database's present
+state.
 
-An SQL script with the revisions in their order, the statement and the locks of each, and where it
-cannot be known what runs, the reason. Executed as it stands it leads to the same schema; where
-something is not known, it ends in ROLLBACK. Importing this module imports Alembic and SQLAlchemy.
+The output is an SQL script: the revisions in their order, each with its statements and their locks
+or, if its SQL is not known before it runs, with the reason. Executed unchanged, the script leads to
+the same schema; if something is not known, it ends in ROLLBACK. Importing this module imports
+Alembic and SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ _EXCLUSIVE = "ACCESS EXCLUSIVE"
 _ROWS = "SHARE ROW EXCLUSIVE"
 _UPDATE = "SHARE UPDATE EXCLUSIVE"
 
-# How a statement begins -> the lock on the table that it names (PostgreSQL's documentation, "Explicit
-# Locking", and of each command, read for 18). The first that fits. "": none on a table.
+# Pattern for the beginning of a statement -> the lock on the table that it names; "": no table
+# lock. The first match counts. Source: PostgreSQL 18's documentation, "Explicit Locking" and each
+# command's page.
 _LOCKS = tuple(
     (re.compile(pattern.replace("NAME", _NAME), re.I | re.S), mode)
     for pattern, mode in (
@@ -60,8 +63,8 @@ _SELECT = re.compile(r"\s*SELECT\b(?!.*\bFROM\b)", re.I | re.S)
 
 
 def locks(sql: str) -> list[tuple[str, str]] | None:
-    """(mode, table) for each table that a statement locks, as far as its text tells; None: it does
-    not. A table that the statement makes is among them.
+    """(mode, table) for each table that a statement locks, including one that it creates; None if
+    that cannot be known from its text.
     """
     text = " ".join(sql.split())
     index = _INDEX.match(text)
@@ -83,7 +86,7 @@ def locks(sql: str) -> list[tuple[str, str]] | None:
 
 
 def show(run: database.Run, table: VersionTable, settings: Settings) -> None:
-    """Print what the command of `run` would do. Reads the database, changes nothing."""
+    """Print what the command of `run` would do. Reads the database and changes nothing."""
     scripts = run.scripts
     assert scripts is not None
     heads = table.heads()
@@ -120,7 +123,7 @@ def show(run: database.Run, table: VersionTable, settings: Settings) -> None:
                 lines.append(f"{_told(sql)}{_terminated(sql)}\n")
         for operation in writes:
             lines.append(f"{table.session.version_sql(operation, table.name, table.schema)};\n")
-        end = "ROLLBACK" if unknown else "COMMIT"  # no version row without what belongs to it
+        end = "ROLLBACK" if unknown else "COMMIT"  # no version row without its migration
         lines.append(f"{end};\n\n" if per_migration else "\n")
     if not per_migration and indexes:
         lines.append("ROLLBACK;\n" if unknown else "COMMIT;\n")
@@ -131,7 +134,7 @@ def show(run: database.Run, table: VersionTable, settings: Settings) -> None:
 
 def _terminated(sql: str) -> str:
     text = sql.strip()
-    # A comment at the end of its last line would take a semicolon with it.
+    # After a comment on the last line, the semicolon must be on a new line.
     return text + ("" if text.endswith(";") else "\n;" if "--" in text.rsplit("\n", 1)[-1] else ";")
 
 

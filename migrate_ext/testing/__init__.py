@@ -1,4 +1,4 @@
 """The pytest plugin: a migrated database for every test, and the tests every migration folder should have.
 
-docs/testing.md says how it is used, docs/design.md how it works. Importing this package imports nothing else.
+docs/testing.md describes its use, docs/design.md its design. Importing this package imports nothing else.
 """

@@ -1,4 +1,4 @@
-"""The fixtures of pytest-alembic under their names, where that plugin is not loaded."""
+"""Fixtures with pytest-alembic's names, for when that plugin is not loaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def alembic_config() -> Any:
-    """How Alembic is configured; override it. A dict of options, an Alembic ``Config``, or ours.
+    """The configuration of Alembic; override it. A dict of options, an Alembic ``Config``, or our ``Config``.
 
     See :class:`migrate_ext.testing.runner.Config`.
     """
@@ -23,7 +23,7 @@ def alembic_config() -> Any:
 
 @pytest.fixture
 def alembic_engine(empty_db: Database) -> Any:
-    """The engine that migrations run on; override it. By default that of an empty database."""
+    """The engine that migrations run on; override it. By default, the engine of an empty database."""
     return empty_db.engine
 
 

@@ -1,9 +1,9 @@
-"""What a database holds, read from PostgreSQL's catalogues, so that two states can be compared.
+"""Reads the schema of a database from PostgreSQL's catalogues, so that two states can be compared.
 
-Everything that a migration can make is one line, written as the SQL that makes it; so the difference of two states reads
-as SQL. The order of a table's columns is no part of it: a column that is dropped and made again comes last. Left out:
-what belongs to extensions, to PostgreSQL itself (the counter ``pg_attver`` that its minor releases since November 2026 keep
-with a column, too), and owners.
+Each object that a migration can create is one line, written as the SQL that creates it; so the difference of two states
+is SQL. The order of a table's columns does not count: a column that is dropped and created again is the last one. Left
+out are owners, members of extensions, and what belongs to PostgreSQL itself (including the counter ``pg_attver`` that
+its minor releases since November 2026 store with a column).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import psycopg
 
-# A relation's, type's, function's name with its schema, whatever search_path is.
+# The name of a relation, type or function with its schema, for any search_path.
 _NAME = "format('%I.%I', n.nspname, {})"
 _OURS = (
     "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND NOT EXISTS (SELECT FROM pg_depend e "
@@ -55,14 +55,15 @@ _RARE = (
 
 
 def _privileges(acl: str, kind: str, owner: str) -> str:
-    """What GRANT and REVOKE have made of an object, where it is not what every new one has."""
+    """SQL for the privileges of an object, if they are not those of every new one."""
     default = f'acldefault(({kind})::"char", {owner})'
     return f"""coalesce((SELECT ' -- privileges ' || coalesce(string_agg(x::text, ' ' ORDER BY x::text), 'none')
       FROM unnest({acl}) x HAVING {acl} IS NOT NULL AND array_agg(x::text ORDER BY x::text) IS DISTINCT FROM
       (SELECT array_agg(y::text ORDER BY y::text) FROM unnest({default}) y)), '')"""
 
 
-# Each line with its owner: the relation that it is a part of, or the object itself. First what every database has.
+# Queries for (owner, line). The owner is the relation that the object is a part of, or the object itself. First for
+# objects that every database has.
 _USUAL_LINES = (
     # schemas and extensions
     f"""SELECT n.oid, format('CREATE SCHEMA %I;', n.nspname) || {_privileges("n.nspacl", "'n'", "n.nspowner")}
@@ -110,7 +111,7 @@ _USUAL_LINES = (
     WHERE {_ours("pg_class", "c.oid")}""",
     # constraints
     _constraints("conrelid", "TABLE", "regclass"),
-    # indexes that no constraint brings
+    # indexes that do not belong to a constraint
     f"""SELECT i.indrelid, pg_get_indexdef(i.indexrelid) || ';'
       || CASE WHEN i.indisvalid THEN '' ELSE ' -- INVALID' END
       || CASE WHEN i.indisreplident THEN ' -- REPLICA IDENTITY' ELSE '' END
@@ -123,7 +124,7 @@ _USUAL_LINES = (
     """SELECT d.objoid, format('COMMENT ON %s IS %L;', pg_describe_object(d.classoid, d.objoid, d.objsubid), d.description)
     FROM pg_description d WHERE d.objoid >= 16384""",
 )
-# What only databases with rows in _OTHER_ROWS have.
+# For objects that only databases with rows in _OTHER_ROWS have.
 _OTHER_LINES = (
     # constraints of domains
     _constraints("contypid", "DOMAIN", "regtype"),
@@ -169,7 +170,7 @@ _OTHER_LINES = (
     """SELECT d.oid, format('ALTER DEFAULT PRIVILEGES -- %s %s %s', d.defaclrole::regrole, d.defaclobjtype,
       ARRAY(SELECT x::text FROM unnest(d.defaclacl) x ORDER BY 1))
     FROM pg_default_acl d""",
-    # what is rare: by its identity
+    # rare objects: only their identity
     *(
         f"""SELECT o.oid, format('CREATE %s %s;', upper(i.type), i.identity) FROM {catalogue} o,
         pg_identify_object('{catalogue}'::regclass, o.oid, 0) i WHERE o.oid >= 16384 AND NOT EXISTS (SELECT FROM
@@ -187,8 +188,8 @@ _USUAL_QUERY = f"SELECT owner, line FROM {_all(_USUAL_LINES, 'owner, line')}"
 _QUERY = f"SELECT owner, line FROM {_all((*_USUAL_LINES, *_OTHER_LINES), 'owner, line')}"
 _OF_SOME = " WHERE owner = ANY($1)"
 
-# The rows behind the lines, by owner: whatever changes a line either makes another version of one of these rows, or of
-# one that the owner depends on. Objects below 16384 are PostgreSQL's own, schemas aside.
+# The rows that the lines are made of, by owner: whatever changes a line creates a new version of one of these rows, or
+# of a row of an object that the owner depends on. Objects with an oid below 16384 are PostgreSQL's own, except schemas.
 _USUAL_ROWS = (
     "SELECT oid, xmin FROM pg_namespace",
     "SELECT oid, xmin FROM pg_extension",
@@ -203,7 +204,7 @@ _USUAL_ROWS = (
             ("pg_attrdef", "adrelid"),
             ("pg_description", "objoid"),
             ("pg_index", "indrelid"),
-            ("pg_sequence", "seqrelid"),  # a new row also where only OWNED BY changes
+            ("pg_sequence", "seqrelid"),  # has a new row even if only OWNED BY changes
         )
     ),
 )
@@ -225,9 +226,10 @@ _OTHER_ROWS = (
         )
     ),
 )
-# How many rows there are, the owners of those that are new since the last time and how many are since the time before:
-# visible to no snapshot then, as they are no older than what was running. What to ask the next time with. Roles'
-# names are in privileges and policies. And whether there is anything but the usual.
+# $1 and $2 are the horizons (oldest running transaction) of the last read and of the one before. Columns: the number of
+# rows; the owners of rows that are new since $1, that is, not older than $1 and so visible to no snapshot then; the
+# number of rows that are new since $2; the new horizon; a hash of the roles' names, which privileges and policies
+# contain; whether there are rows in _OTHER_ROWS.
 _GLANCE = f"""SELECT count(*), array_agg(owner) FILTER (WHERE age <= (SELECT age($1))),
     count(*) FILTER (WHERE age <= (SELECT age($2))),
     (txid_snapshot_xmin(txid_current_snapshot()) & 4294967295)::text,
@@ -238,7 +240,7 @@ _GLANCE = f"""SELECT count(*), array_agg(owner) FILTER (WHERE age <= (SELECT age
         UNION ALL SELECT owner, age(xmin), true FROM {_all(_OTHER_ROWS, "owner, xmin")}
     ) r(owner, age, other)"""
 _COUNTS = f"SELECT owner, count(*) FROM {_all((*_USUAL_ROWS, *_OTHER_ROWS), 'owner, xmin')} GROUP BY owner"
-# What depends on some objects, and the owners of the lines that name it.
+# All that depends on some objects, and the owners of the lines that name it.
 _DEPENDENTS = """WITH RECURSIVE o(oid) AS (
     SELECT unnest($1)
     UNION SELECT d.objid FROM pg_depend d JOIN o ON d.refobjid = o.oid
@@ -251,12 +253,14 @@ UNION SELECT ev_class FROM pg_rewrite JOIN o USING (oid)
 UNION SELECT polrelid FROM pg_policy JOIN o USING (oid)
 UNION SELECT adrelid FROM pg_attrdef JOIN o USING (oid)"""
 
-#: What a database holds: lines of SQL, by the owner's oid.
+#: The schema of a database: lines of SQL, by the owner's oid.
 State = dict[int, list[str]]
 
 
 class _Read(NamedTuple):
-    """What was read: the oldest transaction then running, roles' names (hashed), rows by owner and in all, and the state."""
+    """The result of a read: the oldest transaction running then, a hash of the roles' names, the numbers of rows by
+    owner and in all, and the state.
+    """
 
     horizon: str
     roles: int | None
@@ -266,14 +270,15 @@ class _Read(NamedTuple):
 
 
 class Catalogue:
-    """Reads one database again and again, over one connection: all of it once, then what has changed.
+    """Reads one database repeatedly, over one connection: first all of it, then only what has changed.
 
-    dsn: as libpq takes it.
+    dsn: as libpq accepts it.
     """
 
     def __init__(self, dsn: str) -> None:
         self._connection = psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
-        # Prepared by name: psycopg would look through each text for its parameters. Plans are made once, when there is little: for few objects of many, so by index.
+        # Prepared by name, because psycopg would scan each text for parameters. Plans are made once, while the database
+        # is small; the settings force plans that are good for a few of many objects: by index.
         self._connection.execute(
             "SET search_path TO pg_catalog; SET jit TO off; SET plan_cache_mode TO force_generic_plan;"
             "SET enable_seqscan TO off; SET enable_hashjoin TO off; SET enable_mergejoin TO off"
@@ -289,17 +294,17 @@ class Catalogue:
         self.full_reads = 0
 
     def read(self) -> State:
-        """All that is there."""
+        """The present schema."""
         last, before = self._last, self._before
         ((total, new, newer, horizon, roles, others),) = self._connection.execute(
             f"EXECUTE glance('{last.horizon}', '{before.horizon}')"
         )
         if newer == 0 and total == before.total and roles == before.roles:
-            # What was done since is undone, and no row has another version.
+            # The changes since the last read were undone, and no row has a new version.
             self._last, self._before = before, last
         elif new or total != last.total or roles != last.roles:
             new = new or []
-            if total - last.total == len(new):  # so nothing is gone, nor has another version
+            if total - last.total == len(new):  # no row was deleted or has a new version
                 counts = Counter(new)
                 rows = last.rows | {o: last.rows.get(o, 0) + n for o, n in counts.items()}
                 changed = set(new)
@@ -321,7 +326,7 @@ class Catalogue:
         return self._last.state
 
     def _dependents(self, changed: set[int]) -> set[int]:
-        """All that depends on objects that were there before and are still: what is new is in no older line."""
+        """All that depends on `changed`: objects that existed before and still do. (Older lines cannot name new ones.)"""
         if not changed:
             return changed
         found = self._connection.execute(f"EXECUTE dependents('{_array(changed)}')")
@@ -348,16 +353,16 @@ def _state(rows: Iterable[tuple[int, str]]) -> State:
 
 
 def read(dsn: str) -> State:
-    """All that is in the database."""
+    """The whole schema of a database, read once. dsn: as libpq accepts it."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("SET search_path TO pg_catalog; SET jit TO off")
         return _state(connection.execute(_QUERY))
 
 
 def difference(before: State, after: State, names: tuple[str, str]) -> str:
-    """What is in only one of two states, as text; empty if they are equal.
+    """The lines that are in only one of two states, as text; empty if the states are equal.
 
-    names: what the states are called.
+    names: of the two states.
     """
     if before == after:
         return ""
@@ -370,5 +375,5 @@ def difference(before: State, after: State, names: tuple[str, str]) -> str:
 
 
 def _changed(state: State, other: State) -> set[str]:
-    """The lines of owners that `other` does not have with the same lines."""
+    """The lines of those owners that have other lines, or none, in `other`."""
     return {line for owner, lines in state.items() if other.get(owner) != lines for line in lines}

@@ -1,6 +1,6 @@
 """The tests that every migration folder should have; :mod:`migrate_ext.testing.collect` makes pytest items of them.
 
-A check returns when all is well and raises :class:`Failed`, with all that a person needs to know, when it is not.
+A check returns if it passes. Otherwise it raises :class:`Failed`, with a message for the user, or :class:`Skipped`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def check_files(project: Project) -> None:
-    """Every id once, every parent there, no cycle, nothing unreadable."""
+    """Every id is unique, every parent exists, there is no cycle, and every file can be read."""
     found = project.read_files()
     problems = [f"{path}: {problem}" for path, problem in found.broken]
     ids = Counter(revision.id for revision in found.revisions)
@@ -63,12 +63,12 @@ def check_files(project: Project) -> None:
 
 
 def _is_there(name: str, all_: list[Revision]) -> bool:
-    """A dependency may be a label, or the beginning of an id."""
+    """Whether `name` names a revision; it may be a label, or the beginning of an id."""
     return any(name == r.id or name in r.labels or r.id.startswith(name) for r in all_)
 
 
 def _cycle(parents: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Revisions that lead back to the first of them; none if there is no such circle."""
+    """The revisions of a cycle, the first one also at the end; empty if there is no cycle."""
     left = {id_: {p for p in of if p in parents} for id_, of in parents.items()}
     while free := [id_ for id_, of in left.items() if not of]:
         for id_ in free:
@@ -84,10 +84,10 @@ def _cycle(parents: Mapping[str, tuple[str, ...]]) -> list[str]:
 
 
 def check_heads(project: Project) -> None:
-    """One head for each branch label, and one without a label."""
+    """There is at most one head for each branch label, and one without a label."""
     history = project.history
     heads_of: dict[str, list[str]] = {}
-    for head in dict.fromkeys(history.heads):  # a twin of a file is check_files' to tell
+    for head in dict.fromkeys(history.heads):  # check_files reports duplicate ids
         for label in history.labels(head) or [""]:
             heads_of.setdefault(label, []).append(head)
     problems = [
@@ -103,7 +103,7 @@ def check_heads(project: Project) -> None:
 def check_plans(project: Project) -> None:
     """Compiled plans are up to date: ``migrate-ext compile --check``.
 
-    In a process of its own: what a plan depends on is what is imported for it, and here much is imported already.
+    In a process of its own: a plan depends on the modules that are imported for it, and here many are already imported.
     """
     if project.plan_file() is None:
         raise Skipped("there is no plan file; 'migrate-ext compile' writes one")
@@ -119,14 +119,13 @@ def check_plans(project: Project) -> None:
 
 
 # -------------------------------------------------------------------------------------------------
-# On databases
+# Checks on databases
 
 
 class Checks:
     """The checks that need databases; one object for all items of a process.
 
-    data: for each revision that has any, what is in the tables before it. minimum: the oldest revision that can be
-    downgraded to, or None.
+    data: revision -> rows to insert before it. minimum: the oldest revision that can be downgraded to, or None.
     """
 
     def __init__(
@@ -147,13 +146,15 @@ class Checks:
         self._ground.close()
 
     def check_revision(self, id_: str) -> None:
-        """One revision: up from its parent, with the project's data; down, and up again: the same schema."""
+        """Upgrade to one revision from its parent, with the project's data; downgrade, and upgrade again: each state
+        has the same schema both times.
+        """
         ground = self._ground
         ground.reach(id_)
         if id_ not in self.data and ground.changes_only_schema(id_):
             self._up_down_up(id_, ground)
             return
-        # What it does to data it does twice: that is not the state in which the next revision finds them.
+        # On a copy: it changes data twice, and the next revision must find data that was changed once.
         with ground.copy() as other:
             if id_ in self.data:
                 insert(other.database, self.data[id_])
@@ -191,7 +192,7 @@ class Checks:
             raise Failed(f"{ground.where(id_)} does another thing the second time\n{changed}")
 
     def check_models(self) -> None:
-        """The models describe the database that the migrations make: ``alembic check``."""
+        """The models match the database that the migrations create: ``alembic check``."""
         self._on_heads(self._check_models)
 
     def _check_models(self, database: Database) -> None:
@@ -231,7 +232,7 @@ class Checks:
             return catalogue.read(empty.dsn)
 
     def check_offline(self) -> None:
-        """``upgrade heads --sql`` can be made, and its SQL makes the same schema."""
+        """``upgrade heads --sql`` succeeds, and its SQL creates the same schema as ``upgrade heads``."""
         statements = Statements()
         with self._database("base") as database:
             try:
@@ -248,7 +249,7 @@ class Checks:
                 self._compare_with_heads(offline)
                 return
             except Failed:
-                pass  # sent as one, they are read before any of them is run: that may be why
+                pass  # sent as one string, all statements are parsed before the first runs: that may be the cause
         with self._database("base") as database:
             offline = statements.made_one_by_one(database)
         self._compare_with_heads(offline)
@@ -266,10 +267,10 @@ class Checks:
         self._on_heads(compare)
 
     def _on_heads(self, check: Callable[[Database], None], *, spoils: bool = False) -> None:
-        """Make a check on a database at the heads: that on which all revisions were tried, if it is there.
+        """Run a check on a database at the heads: first on the one on which all revisions were tried, if it exists.
 
-        What it finds there counts only if it is found on one that ``upgrade heads`` has made, too. spoils: the
-        database is another afterwards.
+        A failure there counts only if the check also fails on a database that ``upgrade heads`` has made. spoils: the
+        check changes the database.
         """
         with self._ground.at_heads(spoils) as database:
             if database is not None:

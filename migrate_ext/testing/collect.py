@@ -1,7 +1,7 @@
 """Pytest items of the checks in :mod:`migrate_ext.testing.checks`: one for each revision, one for each other check.
 
-They hang on a file of the project's tests, ``conftest.py`` as a rule, so that fixtures which the project overrides there
-hold for them, and so that pytest finds each by its name: ``pytest 'tests/conftest.py::revision[1a2b3c]'``.
+They belong to a file of the project's tests, usually ``conftest.py``. So fixtures that the project overrides there
+apply to them, and pytest finds each by its name: ``pytest 'tests/conftest.py::revision[1a2b3c]'``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Migrations(pytest.Module):
             revisions = project.history.revisions
         except Exception as error:
             if "files" in chosen:
-                return  # that check says what is wrong
+                return  # that check reports the error
             raise self.CollectError(str(error)) from error
         if "heads" in chosen:
             yield self._item("heads", _check_without_database("check_heads"))
@@ -45,7 +45,7 @@ class Migrations(pytest.Module):
         if "revision" in chosen:
             for revision in revisions:
                 yield self._item(f"revision[{revision.id}]", _check_of_revision(revision.id))
-        # The last of these spoils the database that they may share.
+        # The last of these changes the database that they may share.
         for name in ("models", "offline", "base"):
             if name in chosen:
                 yield self._item(name, _check(name))
@@ -57,7 +57,7 @@ class Migrations(pytest.Module):
 
 
 class Check(pytest.Function):
-    """One check, which fails with its text and no traceback."""
+    """One check. It fails with its text, without a traceback."""
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         return self.path, None, f"migrations: {self.name}"
@@ -102,7 +102,7 @@ def _check(name: str) -> Callable[..., None]:
 
 
 def chosen_names(config: pytest.Config) -> tuple[str, ...]:
-    """The checks that are wanted. Raises ``UsageError`` for a name that is none."""
+    """The names of the selected checks. Raises ``UsageError`` for an unknown name."""
     named = config.getini("migrate_ext_tests")
     if not named or named == ["all"]:
         return NAMES

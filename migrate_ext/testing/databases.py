@@ -1,12 +1,12 @@
 """Databases on one server: created, cloned and dropped, with nothing left behind if a process is killed.
 
-Every name tells its kind: ``migrate_ext_t_<key>`` is a template, ``migrate_ext_c_<place>_<owner>_<n>`` a database of
-one process (a clone, or a template that is being built). An owner holds an advisory lock on its number for as long as it is
-connected, so whoever can take that lock may drop what the owner left. Advisory locks belong to one database of the server:
-``place`` is the oid of the database in which they are taken.
+The name shows the kind of a database: ``migrate_ext_t_<key>`` is a template, ``migrate_ext_c_<place>_<owner>_<n>`` a
+database of one process (a clone, or a template that is being built). ``owner`` is a number of the process, on which it
+holds an advisory lock as long as it is connected; a process that can take that lock may drop the owner's databases.
+Advisory locks belong to one database of the server: ``place`` is the oid of the database in which they are taken.
 
-A template becomes one in one transaction: renamed, closed to connections, and described by a comment. So there is no
-half-made template, whenever a run dies.
+A database becomes a template in one transaction: it is renamed, closed to connections, and described by a comment. So
+there is no incomplete template, whenever a run dies.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from migrate_ext.errors import CommandError
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-# The first of an advisory lock's two numbers: ours, for owners and for builders.
+# The first of the two numbers of our advisory locks, for owners and for builders.
 _OWNER_LOCK, _BUILD_LOCK = 0x6D5F6F77, 0x6D5F6275
 TEMPLATE_PREFIX, CLONE_PREFIX = "migrate_ext_t_", "migrate_ext_c_"
 _STRATEGIES = ("wal_log", "file_copy")  # since PostgreSQL 15
-_DOOMED = 8  # databases that may wait for being dropped, per process
-_REFRESH = 3600  # seconds after which a template's use is written down again
+_DOOMED = 8  # databases per process that may be waiting to be dropped
+_REFRESH = 3600  # seconds after which a template's last use is recorded again
 
 
 class TemplateGone(Exception):
-    """The template was dropped by somebody else after it was looked up."""
+    """Another process has dropped the template after it was looked up."""
 
 
 class Template(NamedTuple):
-    """A finished template: its database, and what its comment says.
+    """A finished template: the name of its database, and the data in its comment.
 
-    made, used: seconds since the epoch. strategy: the fastest way to clone it, None where the server has one only.
-    size: in bytes. settings: what ``ALTER DATABASE ... SET`` left, which clones do not inherit,
-    as (role or "", setting). run: the run that built it.
+    made, used: seconds since the epoch. strategy: the fastest way to clone it; None if the server has only one. size:
+    in bytes. settings: those of ``ALTER DATABASE ... SET``, which clones do not inherit, as (role or "", setting). run:
+    the run that built it.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Template(NamedTuple):
 
 
 class Database:
-    """A database of a test's own.
+    """A database for one test.
 
     ``name``; ``url``: for SQLAlchemy, with the project's driver; ``dsn``: the same for libpq (psycopg, ``psql``).
     """
@@ -92,25 +92,25 @@ class Database:
         return connection
 
     def execute(self, statement: str, parameters: Any = None) -> list[tuple[Any, ...]]:
-        """Run one statement, committed, and give the rows of its answer, if it has any."""
+        """Run and commit one statement, and return its rows, if any."""
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             cursor = connection.execute(statement, parameters)
             return cursor.fetchall() if cursor.description is not None else []
 
     def close(self) -> None:
-        """Close what was opened here."""
+        """Close the connections and the engine that were opened here."""
         for connection in self._connections:
             connection.close()
         if "engine" in self.__dict__:
             self.engine.dispose()
 
 
-# Options of asyncpg that say nothing of where the server is.
+# Options of asyncpg that libpq does not have and does not need to connect.
 _OF_ASYNCPG = ("prepared_statement_cache_size", "statement_cache_size", "command_timeout")
 
 
 def _for_libpq(url: URL) -> URL:
-    """`url` with the names that libpq has for asyncpg's options."""
+    """`url` with asyncpg's options under libpq's names."""
     if url.drivername != "postgresql+asyncpg":
         return url
     query = {key: value for key, value in url.query.items() if key not in _OF_ASYNCPG}
@@ -124,18 +124,18 @@ def _bare(url: URL) -> str:
 
 
 class Databases:
-    """One server. Connects when it is first needed, and again when the server was restarted.
+    """The databases on one server. Connects when first needed, and again after a restart of the server.
 
-    url: of any database on it (forms as SQLAlchemy takes them); its user must be allowed to create databases.
-    Connections to the databases made here use the driver that `url` names. base: the database that empty ones are
-    made from. keep: drop nothing.
+    url: of any database on it, as SQLAlchemy accepts it; its user must be allowed to create databases. Connections to
+    the databases created here use the driver that `url` names. base: the database that empty ones are copied from.
+    keep: drop nothing.
     """
 
     def __init__(self, url: str, *, base: str = "template0", keep: bool = False) -> None:
         try:
             self._url = make_url(url.replace("postgres://", "postgresql://", 1))
         except Exception as error:
-            # The library's text may quote the URL, and with it the password.
+            # SQLAlchemy's message may quote the URL and its password.
             raise CommandError(
                 "the test server's URL is not a URL that SQLAlchemy takes"
             ) from error
@@ -147,15 +147,13 @@ class Databases:
         self._number = 0
         self._admin: psycopg.Connection[Any] | None = None
         self._broom: psycopg.Connection[Any] | None = None
-        self._sweeping = (
-            False  # an answer of the broom's is outstanding, to the drop of the first of
-        )
+        self._sweeping = False  # the result of dropping _doomed[0] is outstanding
         self._doomed: list[str] = []
 
     # connections
 
     def query(self, statement: sql.Composed | str, parameters: Any = None) -> list[tuple[Any, ...]]:
-        """Run one statement of the administration; once more if the connection turns out to be dead."""
+        """Run one statement on the administrative connection; repeat it once if the connection was lost."""
         for attempt in (0, 1):
             connection = self.admin
             try:
@@ -168,7 +166,7 @@ class Databases:
 
     @property
     def admin(self) -> psycopg.Connection[Any]:
-        """The connection that owns the databases made here."""
+        """The administrative connection, which holds the lock of the owner of the databases created here."""
         if self._admin is None or self._admin.closed:
             self._admin = self._connect()
             self._place = _one(
@@ -181,7 +179,7 @@ class Databases:
         return self._admin
 
     def _connect(self) -> psycopg.Connection[Any]:
-        """To ``postgres``, so that all runs take their locks in one place; else to the URL's own database."""
+        """Connect to ``postgres``, so that all runs take their locks in one database; else to the URL's database."""
         options: dict[str, Any] = {"autocommit": True, "prepare_threshold": None}
         try:
             return psycopg.connect(_bare(self._url.set(database="postgres")), **options)
@@ -192,7 +190,7 @@ class Databases:
 
     @cached_property
     def facts(self) -> str:
-        """What of the server decides what a migrated database looks like, or who may use it."""
+        """Properties of the server that determine what a migrated database contains, or who may use it."""
         row = self.query("SELECT current_setting('server_version_num'), current_user::text")[0]
         return repr((*row, self.base))
 
@@ -204,12 +202,12 @@ class Databases:
     # databases
 
     def create(self, template: str | None = None, strategy: str | None = None) -> str:
-        """Make a database of our own, and return its name.
+        """Create a database of this process, and return its name.
 
-        template: the name of another to copy; None: an empty one. Raises :class:`TemplateGone`.
+        template: the name of the database to copy; None: an empty one. Raises :class:`TemplateGone`.
         """
         self._number += 1
-        _ = self.admin  # decides owner and place
+        _ = self.admin  # sets owner and place
         name = f"{CLONE_PREFIX}{self._place}_{self._owner:08x}_{self._number}"
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
             sql.Identifier(name), sql.Identifier(template or self.base)
@@ -227,14 +225,14 @@ class Databases:
         return name
 
     def clone(self, template: Template) -> str:
-        """Make a copy of a template. Raises :class:`TemplateGone`."""
+        """Create a copy of a template, and return its name. Raises :class:`TemplateGone`."""
         name = self.create(template.name, template.strategy)
         for role, setting in template.settings:
             variable, _, value = setting.partition("=")
             who = sql.SQL("ROLE {} IN DATABASE {}" if role else "DATABASE {}").format(
                 *([sql.Identifier(role)] if role else []), sql.Identifier(name)
             )
-            # As pg_dump writes it: a list (search_path) is not one quoted string.
+            # As in pg_dump: the elements of a list (search_path) are quoted one by one.
             parts = value.split(", ") if variable in _LISTS else [value]
             values = sql.SQL(", ").join(sql.Literal(part.strip('"')) for part in parts)
             self.query(
@@ -245,15 +243,15 @@ class Databases:
         return name
 
     def url(self, name: str) -> URL:
-        """The URL of a database here."""
+        """The URL of a database on this server."""
         return self._url.set(database=name)
 
     def database(self, name: str) -> Database:
-        """How a test sees a database."""
+        """The :class:`Database` object of a database."""
         return Database(self.url(name))
 
     def drop(self, name: str) -> None:
-        """Drop a database of our own, while we go on: the server works through what is to be dropped."""
+        """Have the server drop a database of this process in the background."""
         if self.keep:
             self.kept.append(name)
             return
@@ -261,9 +259,9 @@ class Databases:
         self.sweep(leave=_DOOMED)
 
     def sweep(self, leave: int = 0) -> None:
-        """Have doomed databases dropped, and wait until no more than `leave` are left.
+        """Have the server drop the databases that are waiting for it, and wait until at most `leave` are left.
 
-        One that cannot be dropped is a warning; the next run tries again.
+        Warns of a database that cannot be dropped; the next run tries again.
         """
         while self._doomed:
             if self.version < 130000:
@@ -282,7 +280,7 @@ class Databases:
             failed = _answer(pgconn)
             self._sweeping = False
             if pgconn.status != psycopg.pq.ConnStatus.OK:
-                self._broom.close()  # the server was restarted: once more
+                self._broom.close()  # the server was restarted: try again
                 continue
             dropped = self._doomed.pop(0)
             if failed:
@@ -294,14 +292,14 @@ class Databases:
         self.query(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(sql.Identifier(name)))
 
     def disconnect(self, name: str) -> None:
-        """End all sessions on a database: engines of ``env.py`` often keep one open in their pool."""
+        """End all sessions on a database: an engine of ``env.py`` often keeps one open in its pool."""
         self.query(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
         )
 
     def drop_orphans(self) -> list[str]:
-        """Drop the databases of owners that are gone, and return their names."""
-        _ = self.admin  # decides the place
+        """Drop the databases of owners that are no longer connected, and return their names."""
+        _ = self.admin  # sets the place
         place = f"{CLONE_PREFIX}{self._place}_"
         names = self.query(
             "SELECT datname::text FROM pg_database WHERE starts_with(datname::text, %s)", [place]
@@ -320,7 +318,7 @@ class Databases:
         return dropped
 
     def close(self) -> None:
-        """Wait for what is being dropped, and disconnect."""
+        """Wait until all waiting databases are dropped, and disconnect."""
         self.sweep()
         for connection in (self._broom, self._admin):
             if connection is not None:
@@ -329,7 +327,7 @@ class Databases:
     # templates
 
     def templates(self, names: Iterable[str] | None = None) -> dict[str, Template]:
-        """The finished templates, all or those of these names."""
+        """The finished templates by name; all of them, or those in `names`."""
         found = self.query(
             "SELECT datname::text, shobj_description(oid, 'pg_database') FROM pg_database "
             "WHERE starts_with(datname::text, %s) AND (%s::text[] IS NULL OR datname = ANY(%s))",
@@ -341,7 +339,7 @@ class Databases:
 
     @contextmanager
     def building(self, key: str) -> Iterator[None]:
-        """Only one process of all that use this server is in this block with this key."""
+        """A block that only one process at a time can be in, of all that use this server with this key."""
         number = int(key[:8], 16) - 2**31
         self.query("SELECT pg_advisory_lock(%s, %s)", [_BUILD_LOCK, number])
         try:
@@ -351,9 +349,9 @@ class Databases:
                 self.query("SELECT pg_advisory_unlock(%s, %s)", [_BUILD_LOCK, number])
 
     def publish(self, build: str, name: str, run: str, *, measure: bool = False) -> Template:
-        """Make a database that is ready the template `name`.
+        """Turn a finished database into the template `name`.
 
-        build: its name so far. measure: how to clone it best, even if that is known for one of about its size.
+        build: its present name. measure: find the fastest way to clone it, even if known for a template of its size.
         """
         self.disconnect(build)
         size = int(self.query("SELECT pg_database_size(%s::text)", [build])[0][0])
@@ -390,7 +388,7 @@ class Databases:
         )
 
     def touch(self, template: Template) -> Template:
-        """Write down that a template is in use, if that was not done lately."""
+        """Record the use of a template, unless that was done recently."""
         now = time.time()
         if now - template.used < _REFRESH:
             return template
@@ -401,7 +399,7 @@ class Databases:
         return template
 
     def drop_template(self, name: str) -> None:
-        """Drop a template; if it is gone already, nothing."""
+        """Drop a template, if it exists."""
         try:
             self.query(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(sql.Identifier(name)))
         except psycopg.errors.InvalidCatalogName:
@@ -409,9 +407,9 @@ class Databases:
         self._drop_now(name)
 
     def prune(self, *, days: float, number: int) -> list[str]:
-        """Drop templates that nobody has used for `days`, and the oldest beyond `number`; return their names.
+        """Drop templates that were not used for `days`, and the least recently used ones beyond `number`.
 
-        What was used within the last hour stays.
+        Templates whose use was recorded within the last two hours stay. Returns the names of those dropped.
         """
         now = time.time()
         by_use = sorted(self.templates().values(), key=lambda template: -template.used)
@@ -426,7 +424,7 @@ class Databases:
         return old
 
     def _fastest_strategy(self, build: str) -> str | None:
-        """Which way of copying is faster here for this database: each is tried, twice if they are close."""
+        """The faster way to copy this database on this server: each is tried, twice if they are close."""
         if self.version < 150000:
             return None
         best: dict[str, float] = {}
@@ -443,7 +441,7 @@ class Databases:
         return min(best, key=lambda strategy: best[strategy])
 
 
-# Settings whose value is a list of names: each element is quoted by itself.
+# Settings whose value is a list of names, which are quoted one by one.
 _LISTS = frozenset(
     ("search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries")
 )
@@ -452,13 +450,13 @@ _LISTS = frozenset(
 def _is_busy(pgconn: Any) -> bool:
     try:
         pgconn.consume_input()
-    except psycopg.OperationalError:  # lost; the answer says so
+    except psycopg.OperationalError:  # the connection is lost, as its result will show
         return False
     return bool(pgconn.is_busy())
 
 
 def _answer(pgconn: Any) -> str | None:
-    """Wait for the answer to one command; what went wrong, if anything."""
+    """Wait for the result of one command. Returns the error message, or None."""
     failed = None
     while (result := pgconn.get_result()) is not None:
         if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
@@ -472,7 +470,7 @@ def _one(connection: psycopg.Connection[Any], statement: str, *parameters: objec
 
 
 def _described(name: str, comment: str | None) -> Template | None:
-    """What a template's comment says; None for a database that is none of ours."""
+    """A template as its comment describes it; None if the database is not a template of ours."""
     try:
         found: Mapping[str, Any] = json.loads(comment or "")
         settings = tuple((str(role), str(setting)) for role, setting in found["settings"])

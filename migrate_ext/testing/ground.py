@@ -1,4 +1,4 @@
-"""The database on which checks move through the history, and the ways in which a check fails."""
+"""The database on which checks move through the history, and the exceptions of a check."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _MAY_CHANGE_ROWS = re.compile(rb"execute|bulk_insert|get_bind|run_sync")
 
 
 class Failed(Exception):
-    """A check has found a defect; the text is for people."""
+    """A check has found a defect; the text is for the user."""
 
 
 class Skipped(Exception):
-    """A check cannot be made, because of a defect that another check reports."""
+    """A check cannot be run, because of its settings or of a defect that another check reports."""
 
 
 class BorrowedDatabase:
-    """A database in the state of a target, for the length of a block."""
+    """A database in the state of a target, dropped at the end of the block."""
 
     def __init__(self, templates: Templates, target: str) -> None:
         self.templates = templates
@@ -64,14 +64,14 @@ class BorrowedDatabase:
 
 
 class NotReversible(Exception):
-    """A revision has no downgrade, and says so; the text is how."""
+    """A revision has no downgrade, as its file shows; the text says how."""
 
 
 class Ground:
     """A database on which revisions are tried one after the other, in the order of ``upgrade heads``.
 
-    It begins on a clone of the newest template there is for the state it needs. Whatever goes wrong is undone by
-    beginning anew; from the first time on, a copy is kept to begin from.
+    It starts as a clone of the template of the longest prefix of the state that is needed. After a failure it starts
+    again, on a new database; from the first failure on, a copy is kept to start from.
     """
 
     def __init__(self, project: Project, templates: Templates) -> None:
@@ -83,13 +83,11 @@ class Ground:
         self.position = 0
         self.database: Database = None  # type: ignore[assignment]  # until reach()
         self._steps: Steps | None = None
-        self._one_run: bool | None = (
-            None  # env.py commits after each step; not known before the first
-        )
+        self._one_run: bool | None = None  # env.py commits after each step; None: unknown
         self._runs = 0  # how often env.py calls run_migrations(); not known before the first step
         self._catalogue: Catalogue | None = None
         self._schema: State | None = None
-        self.base: State | None = None  # what it held before the first revision, if it began there
+        self.base: State | None = None  # the schema before the first revision, if it started there
         self._trunk: tuple[str, int] | None = None
         self._failures = 0
         self._stopped_by: str | None = None
@@ -100,7 +98,7 @@ class Ground:
         return f"{id_} ({os.path.relpath(path)})"
 
     def reach(self, id_: str) -> None:
-        """Go to the state before a revision. Raises :class:`Skipped` if a revision on the way cannot be run."""
+        """Move to the state before a revision. Raises :class:`Skipped` if an earlier revision cannot be run."""
         index = self.index[id_]
         if self._stopped_by is not None and index > self.index[self._stopped_by]:
             raise Skipped(f"its history cannot be run: {self.where(self._stopped_by)} fails")
@@ -139,7 +137,9 @@ class Ground:
             self.base = self.schema()
 
     def _nearest(self, index: int) -> tuple[str, int]:
-        """A new database as far on the way to a state as there is a template for; and how far that is."""
+        """A new database in the state before revision number `index`, or as near to it as a template exists; and the
+        number of its revisions.
+        """
         whole = self.project.state("heads", self.databases.facts)
         state = whole._replace(revisions=whole.revisions[:index], keys=whole.keys[: index + 1])
         count, template = self.templates.newest_prefix(state)
@@ -155,7 +155,7 @@ class Ground:
         self._schema = None
 
     def schema(self) -> State:
-        """What the database holds now."""
+        """The present schema of the database."""
         if self._schema is None:
             self._schema = self._read()
         return self._schema
@@ -167,7 +167,7 @@ class Ground:
     def go(self, id_: str, *, up: bool, again: bool = False) -> None:
         """Run one revision up or down. Raises :class:`Failed`, :class:`NotReversible`.
 
-        again: it is known to work the first time.
+        again: it has already succeeded once.
         """
         from migrate_ext.testing.walk import Steps, Walk
 
@@ -233,7 +233,7 @@ class Ground:
         )
 
     def changes_only_schema(self, id_: str) -> bool:
-        """Whether a revision surely leaves the rows alone. Doubt is a no."""
+        """Whether a revision certainly changes no rows. False if in doubt."""
         with open(self.project.history.revisions[self.index[id_]].path, "rb") as file:
             source = file.read()
         if _MAY_CHANGE_ROWS.search(source):
@@ -245,17 +245,17 @@ class Ground:
         return all(reason is None or "no function" in reason for reason in reasons)
 
     def _functions(self, id_: str) -> list[Any] | None:
-        """``upgrade`` and ``downgrade`` of a revision, where a run is there that has them."""
+        """``upgrade`` and ``downgrade`` of a revision, if a run is open that can load it; else None."""
         if self._steps is None:
             return None
         try:
             module = self._steps.module(id_)
         except Exception:
-            return None  # running it will say why
+            return None  # running the revision will report the error
         return [vars(module)[name] for name in ("upgrade", "downgrade") if hasattr(module, name)]
 
     def copy(self) -> Ground:
-        """Another ground with a copy of this database in the same state, for the length of a block."""
+        """Another ground, with a copy of this database in the same state; dropped at the end of a block."""
         self._end_run()
         other = Ground(self.project, self.templates)
         other.position = self.position
@@ -266,7 +266,7 @@ class Ground:
         return other
 
     def _copy_of(self, name: str) -> str:
-        self.databases.disconnect(name)  # an engine of env.py keeps its connection in a pool
+        self.databases.disconnect(name)  # an engine of env.py may keep its connection in a pool
         return self.databases.create(name)
 
     def __enter__(self) -> Ground:
@@ -287,12 +287,12 @@ class Ground:
 
     @contextmanager
     def at_heads(self, spoils: bool) -> Iterator[Database | None]:
-        """This database, if all revisions were tried. spoils: not to be used afterwards."""
+        """This database, if all revisions were tried, else None. spoils: drop it after the block."""
         if self.database is not None and self.position == len(self.order) - 1:
             try:
-                self._climb(len(self.order))  # the last was tried on a copy
+                self._climb(len(self.order))  # the last revision was tried on a copy
             except Skipped:
-                pass  # that drops the database
+                pass  # this has dropped the database
         if self.database is None or self.position < len(self.order):
             yield None
             return
@@ -305,7 +305,7 @@ class Ground:
                 self._drop()
 
     def leave(self) -> None:
-        """Drop this database: it is not in a state of the history. The next step begins on another."""
+        """Drop this database, which is in no state of the history. The next step starts on another one."""
         if self.database is not None:
             self._failures += 1
             self._drop()
@@ -317,7 +317,7 @@ class Ground:
         self.database = None  # type: ignore[assignment]
 
     def close(self) -> None:
-        """Drop what is there."""
+        """Drop the databases."""
         if self.database is not None:
             self._drop()
         if self._trunk is not None:
@@ -326,7 +326,7 @@ class Ground:
 
 
 class Statements(io.StringIO):
-    """Takes the SQL of offline mode apart: Alembic writes one statement at a time."""
+    """Collects the statements of offline mode: Alembic writes one at a time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -338,7 +338,9 @@ class Statements(io.StringIO):
         return len(text)
 
     def made_at_once(self, database: Database) -> State | None:
-        """What they make, sent as one; None if that fails, which some do that could be sent by themselves."""
+        """The schema that they create when sent as one string; None if that fails, as it may although they can be sent
+        one by one.
+        """
         try:
             database.connect(autocommit=True).execute("".join(self.statements))
         except psycopg.Error:
@@ -346,7 +348,7 @@ class Statements(io.StringIO):
         return catalogue.read(database.dsn)
 
     def made_one_by_one(self, database: Database) -> State:
-        """What they make, sent one by one. Raises :class:`Failed`."""
+        """The schema that they create when sent one by one. Raises :class:`Failed`."""
         connection = database.connect(autocommit=True)
         for statement in self.statements:
             try:
@@ -368,7 +370,7 @@ def insert(database: Database, data: rows.Data) -> None:
 
 
 def not_reversible(error: BaseException) -> str | None:
-    """How a downgrade says that there is none; None for an error."""
+    """How a downgrade shows that it is not implemented; None for any other error."""
     if isinstance(error, NotImplementedError):
         return "NotImplementedError"
     if isinstance(
@@ -379,7 +381,7 @@ def not_reversible(error: BaseException) -> str | None:
 
 
 def told(error: BaseException) -> str:
-    """An error of a migration: what, in which file and line, and the statement."""
+    """A text about an error of a migration, with its file, its line and the statement."""
     lines = []
     place = getattr(error, "migration_step", None)
     path, line = errors.blamed_line(error)
@@ -405,5 +407,5 @@ _ROLES_STAY = (
 
 
 def up_to_minimum(project: Project, minimum: str | None) -> frozenset[str]:
-    """Revisions that are never downgraded."""
+    """The revisions that are not downgraded: up to `minimum`."""
     return frozenset(project.history.up_to(minimum)) if minimum else frozenset()

@@ -1,4 +1,4 @@
-"""What pytest's options and settings say to the plugin."""
+"""Values that the plugin derives from pytest's options and settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 
 def run_name(config: pytest.Config) -> str:
-    """One name for all processes of this run."""
+    """A name of this run, the same in all its processes."""
     worker: dict[str, Any] | None = getattr(config, "workerinput", None)
     if worker is not None:
         return str(worker["testrunuid"])
@@ -18,7 +18,9 @@ def run_name(config: pytest.Config) -> str:
 
 
 def configuration_files(config: pytest.Config) -> tuple[Path, Path]:
-    """``alembic.ini`` and ``pyproject.toml``, as the option, ``ALEMBIC_CONFIG``, or their usual place says."""
+    """The paths of ``alembic.ini`` and ``pyproject.toml``: from the ini option, ``ALEMBIC_CONFIG``, or in the root
+    folder.
+    """
     named = config.getini("migrate_ext_config") or os.environ.get("ALEMBIC_CONFIG")
     path = config.rootpath / (named or "alembic.ini")
     if path.name == "pyproject.toml":

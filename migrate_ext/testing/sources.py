@@ -1,13 +1,12 @@
-"""Which files decide what a migrated database looks like: what goes into a template's key.
+"""Finds the files that determine what a migrated database contains: their contents are part of a template's key.
 
-A revision file may import the project's own code, and that code may import more; all of it decides what the migration
-does. ``env.py`` usually imports the models, but a migration does not depend on them: only on what changes how SQL is
-rendered (a naming convention, a listener, a compiler of one's own). So of what ``env.py`` imports those files count that
-speak of such things.
+A revision file may import the project's own code, and that code may import more; all of it determines what the
+migration does. ``env.py`` usually imports the models, but a migration does not depend on them, only on code that
+changes how SQL is rendered (a naming convention, a listener, a custom compiler). So of the files that ``env.py``
+imports, only those that mention such things count.
 
-Nothing is imported to find that out: import statements are read, and followed into files that lie outside of
-``site-packages`` and the standard library. Imports made by other means are not seen; the ini option
-``migrate_ext_watch`` names such files.
+Nothing is imported: import statements are read and followed, except into ``site-packages`` and the standard library.
+Imports made in another way are not found; such files can be named with the ini option ``migrate_ext_watch``.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 
-# "import a.b as c, d", "from .a import (b, c)"; and what a thin env.py names.
+# "import a.b as c, d", "from .a import (b, c)"; and the modules that a thin env.py names.
 _IMPORT = re.compile(
     rb"^[ \t]*(?:from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]*(\([^)]*\)|[^\n#;]+)|import[ \t]+([\w., \t]+))",
     re.M,
@@ -34,7 +33,7 @@ _STANDARD = os.path.dirname(os.__file__) + os.sep
 
 
 def read(path: str) -> bytes:
-    """The bytes of a file; none where it cannot be read (it is then as if it were empty)."""
+    """The bytes of a file; empty if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return file.read()
@@ -43,9 +42,9 @@ def read(path: str) -> bytes:
 
 
 class Imports:
-    """Follows import statements through the project's own files; each is read once.
+    """Follows import statements through the project's own files, and reads each file once.
 
-    The folders to look in are those of ``sys.path`` at the time.
+    Modules are looked up in the present ``sys.path``.
     """
 
     def __init__(self) -> None:
@@ -59,7 +58,7 @@ class Imports:
         return self._contents[path]
 
     def closure(self, paths: Iterable[str]) -> set[str]:
-        """The project's files that these import, and those that they import, without these."""
+        """The project's files that `paths` import, directly or not, without `paths` themselves."""
         starts = set(paths)
         seen, waiting = set(starts), list(starts)
         while waiting:
@@ -69,11 +68,11 @@ class Imports:
         return seen - starts
 
     def that_render(self, paths: Iterable[str]) -> set[str]:
-        """Those that may change the SQL of a migration they are not imported by."""
+        """Those of `paths` that may change the SQL of a migration that does not import them."""
         return {path for path in paths if _RENDERS.search(self.content(path))}
 
     def digest(self, paths: Iterable[str]) -> bytes:
-        """One hash of the contents, whatever the folder is called in which they lie."""
+        """One hash of the files' contents, independent of their paths."""
         digests = sorted(hashlib.sha256(self.content(path)).digest() for path in paths)
         return hashlib.sha256(b"".join(digests)).digest()
 
@@ -99,7 +98,7 @@ class Imports:
             yield name.decode()
 
     def _files(self, module: str, importer: str) -> Iterator[str]:
-        """The files that importing `module` runs: its own, and the ``__init__`` of each package on the way."""
+        """The files that are executed when `module` is imported: its own, and ``__init__.py`` of its packages."""
         if module.startswith("."):
             level = len(module) - len(module.lstrip("."))
             folder = os.path.dirname(importer)
@@ -129,7 +128,7 @@ class Imports:
             folders = deeper
 
     def _top(self, name: str) -> list[str]:
-        """The file, or the folders, of a module of the project; nothing for anybody else's."""
+        """The file, or the folders, of a top-level module of the project; empty for other modules."""
         if name not in self._tops:
             self._tops[name] = [] if name in _VERSIONED else _locate(name)
         return self._tops[name]
@@ -138,7 +137,7 @@ class Imports:
 def _locate(name: str) -> list[str]:
     try:
         spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):  # a module that hides where it comes from
+    except (ImportError, ValueError):  # a module without a usable __spec__
         return []
     if spec is None:
         return []

@@ -1,8 +1,8 @@
-"""Migrated databases from templates: built once for each state of the history, and cloned from then on.
+"""Migrated databases from templates: built once for each state of the history, and then cloned.
 
-A template's name holds the key of its state (:class:`~migrate_ext.testing.project.State`), so that looking one up is
-looking up a name, and a template whose history is a prefix of another's is found among the keys of the longer one. Who
-finds none builds it, under an advisory lock: on a clone of the newest prefix there is, or on an empty database.
+A template's name contains the key of its state (:class:`~migrate_ext.testing.project.State`), so that it is found by
+name. A template for a prefix of a history is found by the keys of the longer history. If there is no template, it is
+built under an advisory lock: on a clone of the template of the longest prefix, or on an empty database.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from migrate_ext.testing.project import Project, State
 
 
 class Seeds:
-    """What a project adds to migrated databases: functions that take a :class:`Database`.
+    """Functions of the project that add data to migrated databases; they take a :class:`Database`.
 
-    key: a text that differs if they would leave other data.
+    key: a text that changes if the functions may add other data.
     """
 
     def __init__(self, functions: Sequence[Callable[[Database], object]], key: str) -> None:
@@ -35,14 +35,14 @@ class Seeds:
 
 
 class AgainBroken(CommandError):
-    """A state that could not be made before; its error was raised then."""
+    """A state that could not be built before in this run; its error was raised then."""
 
 
 class Templates:
     """The templates of one project on one server.
 
-    run: a name that all processes of one test run have in common. rebuild: use only what this run has built. seeds:
-    for the databases that tests get. days, number: how long, and how many, templates are kept.
+    run: a name that all processes of one test run share. rebuild: use only templates that this run has built. seeds:
+    for seeded databases. days, number: how long templates are kept unused, and how many.
     """
 
     def __init__(
@@ -65,12 +65,13 @@ class Templates:
         self._found: dict[str, Template] = {}
         self._swept = False
         self.built: list[str] = []  # names, for the report
-        self.broken: set[str] = set()  # keys of states that could not be made
+        self.broken: set[str] = set()  # keys of states that could not be built
 
     def clone(self, target: str, *, seeded: bool) -> str:
-        """Make a database in the state that ``upgrade TARGET`` leads to; its name.
+        """Create a database in the state that ``upgrade TARGET`` leads to, and return its name.
 
-        seeded: with what the project's seed hook adds.
+        seeded: with the data that the project's seed hook adds. Raises :class:`AgainBroken`, and what a migration
+        raises.
         """
         state = self.project.state(target, self.databases.facts)
         if state.key in self.broken:
@@ -78,14 +79,14 @@ class Templates:
         while True:
             try:
                 return self.databases.clone(self.template(state, seeded=seeded))
-            except TemplateGone as gone:  # dropped under us: make it again
+            except TemplateGone as gone:  # dropped by another process: build it again
                 self._found.pop(str(gone), None)
-            except Exception:  # a migration's, of any kind
+            except Exception:  # a migration may raise anything
                 self.broken.add(state.key)
                 raise
 
     def template(self, state: State, *, seeded: bool = False) -> Template:
-        """The template of a state, built if it is not there."""
+        """The template of a state, built if it does not exist."""
         seeds = self.seeds if seeded and self.seeds is not None and self.seeds.functions else None
         key = state.key
         if seeds is not None:
@@ -104,7 +105,7 @@ class Templates:
         return found
 
     def newest_prefix(self, state: State) -> tuple[int, Template | None]:
-        """The template with the longest history that `state` begins with: its number of revisions, and it."""
+        """The template of the longest prefix of `state`'s history: (number of its revisions, template)."""
         names = [TEMPLATE_PREFIX + key for key in state.keys[1:]]
         usable = {n: t for n, t in self.databases.templates(names).items() if self._is_usable(t)}
         for count in range(len(names), 0, -1):
@@ -114,7 +115,7 @@ class Templates:
         return 0, None
 
     def empty(self) -> str:
-        """Make an empty database; its name."""
+        """Create an empty database, and return its name."""
         self._drop_orphans()
         return self.databases.create()
 
@@ -130,7 +131,9 @@ class Templates:
         return not self.rebuild or template.run == self.run
 
     def _drop_orphans(self) -> None:
-        """Once: what killed runs have left. A run that keeps its databases would take those of its own workers."""
+        """Once per process, drop the databases of killed runs. Not in a run that keeps its databases: it would drop
+        those of its own workers that have ended.
+        """
         if not self._swept:
             self._swept = True
             if self.databases.keep:
@@ -173,9 +176,7 @@ class Templates:
             raise
 
     def _publish(self, build: str, name: str) -> Template:
-        if name in self.databases.templates(
-            [name]
-        ):  # one that may not be used: --migrate-ext-rebuild
+        if name in self.databases.templates([name]):  # built by another run: --migrate-ext-rebuild
             self.databases.drop_template(name)
         template = self.databases.publish(build, name, self.run, measure=self.rebuild)
         self._found[name] = template

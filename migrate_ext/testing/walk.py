@@ -1,9 +1,9 @@
 """Single steps of a history: up one revision, down one revision, on one database.
 
-Alembic runs ``env.py`` once for a command, and ``env.py`` opens a connection. A :class:`Walk` makes one such run last: it
-goes on in a thread of its own, which stands still between the steps, each of which is one transaction. An ``env.py`` that
-keeps all of a run in one transaction of its own cannot be watched from outside, so it gets a run for each step
-(:class:`Steps`), as typing one command after the other would.
+Alembic runs ``env.py`` once per command, and ``env.py`` opens a connection. A :class:`Walk` uses one such run for all
+steps: it runs in a thread, which blocks between the steps, and each step is one transaction. If ``env.py`` does a whole
+run in one transaction of its own, other connections cannot see its steps; then each step gets a run of its own
+(:class:`Steps`), like one command after the other.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from migrate_ext.testing.project import Project
 if TYPE_CHECKING:
     from alembic.config import Config
 
-_END_SECONDS = 60.0  # for env.py to come to its end
+_END_SECONDS = 60.0  # how long to wait for the end of env.py
 
 
 def _run(config: Config, scripts: revisions.ScriptDirectory, steps: Any) -> None:
@@ -43,7 +43,7 @@ class Steps:
         with project.around(database.url):
             self.scripts = revisions.ScriptDirectory.from_config(project.config(database.url))
         self.runs = 0  # how often env.py has called run_migrations() in one run
-        self.version_table = ""  # as SQL; of the last of them
+        self.version_table = ""  # as SQL; that of the last call
 
     def _note(self, context: Any) -> None:
         self.runs += 1
@@ -52,7 +52,7 @@ class Steps:
         self.version_table = ".".join(quote(name) for name in names if name)
 
     def version_rows(self) -> set[str] | None:
-        """What can be seen from outside in the version table; None where there is no such table."""
+        """The committed rows of the version table; None if it does not exist."""
         table = self.version_table.replace("'", "''")
         if not self.database.execute(f"SELECT to_regclass('{table}') IS NOT NULL")[0][0]:
             return None
@@ -74,7 +74,7 @@ class Steps:
         )
 
     def module(self, id_: str) -> Any:
-        """A revision's file, executed. Raises what that raises."""
+        """The module of a revision, executed. Raises what that raises."""
         script = self.scripts.get_revision(id_)
         if "module" in vars(script):
             return script.module
@@ -86,14 +86,14 @@ class Steps:
         return revisions.RevisionStep(self.scripts.revision_map, script, up)
 
     def close(self) -> None:
-        """Nothing is open between steps."""
+        """Does nothing: between steps nothing is open."""
 
 
 class Walk(Steps):
     """One run of ``env.py`` for all steps.
 
-    Only while a step is taken does the run's surrounding hold (environment variables, working folder): between steps
-    the process is as if there were no run.
+    The environment variables and the working folder of the run are set only during a step: between steps the process
+    is unchanged.
     """
 
     def __init__(self, project: Project, database: Database) -> None:
@@ -112,23 +112,23 @@ class Walk(Steps):
     def _work(self) -> None:
         try:
             _run(self._config, self.scripts, self._steps)
-        except BaseException as error:  # handed over to the thread that asked
+        except BaseException as error:  # raised in the thread that waits
             self._done.put(error)
         else:
             self._done.put(None)
 
     def _steps(self, heads: Any, context: Any) -> Iterator[Any]:
-        """What Alembic takes for its plan. It may ask anew for a plan whose first step it has not run."""
+        """The steps that Alembic runs. It may call this again if it has not run the first step."""
         self._note(context)
         if self._thread is None:
             return  # the run is over, and env.py calls run_migrations() once more
         while True:
             if self._asked is None:
-                self._done.put(None)  # the step before is committed: Alembic asks for the next
+                self._done.put(None)  # Alembic requests the next step: the one before is committed
                 self._asked = self._todo.get()
             if self._asked is None:
                 return
-            context.impl.memo.clear()  # the types that this run has made: another command would not know
+            context.impl.memo.clear()  # types that this run has created: a new command would not know them
             yield self._step(*self._asked)
             self._asked = None
 
@@ -151,14 +151,14 @@ class Walk(Steps):
             self._wait()
 
     def is_committed(self) -> bool:
-        """Whether what was done can be seen from outside."""
+        """Whether the steps done so far are committed: no other session is in a transaction."""
         return not self.database.execute(
             "SELECT FROM pg_stat_activity WHERE datname = current_database() "
             "AND pid <> pg_backend_pid() AND xact_start IS NOT NULL AND backend_type = 'client backend'"
         )
 
     def close(self) -> None:
-        """End the run; its connection is closed."""
+        """End the run, which closes its connection."""
         thread, self._thread = self._thread, None
         if thread is None:
             return

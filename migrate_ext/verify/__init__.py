@@ -1,15 +1,15 @@
-"""``migrate-ext verify``: runs a project's history with Alembic alone and with the runtime, and compares all there is to see.
+"""``migrate-ext verify``: runs a project's history with Alembic alone and with the runtime, and compares the results.
 
-places.py finds where the project gets its URL from; child.py runs one command, kept to scratch databases; sides.py
-runs the commands of one side; snapshot.py reads what a database holds; texts.py says what texts may differ in;
-compare.py compares; run.py does all of it in turn; report.py prints it. This file is the command line.
+places.py finds where the project gets its URL from; child.py runs one command, on scratch databases only; sides.py runs
+the commands of one side; snapshot.py reads the contents of a database; texts.py has the rules for differences between
+texts; compare.py compares; run.py does the whole comparison; report.py prints it. This file is the command line.
 """
 
 from __future__ import annotations
 
 import sys
 
-TYPE_CHECKING = False  # typing's own costs its import
+TYPE_CHECKING = False  # saves the import of typing
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
@@ -47,9 +47,9 @@ def _options(arguments: Sequence[str], prog: str) -> argparse.Namespace:
 
 
 def main(before: Sequence[str], arguments: Sequence[str], prog: str) -> int:
-    """Run the command; returns the exit code.
+    """Run the command, and return the exit code.
 
-    before: Alembic's global options, which stand before it. arguments: what stands behind it.
+    before: Alembic's global options, before the command's name. arguments: the words after it.
     """
     options = _options(arguments, prog)
     try:
@@ -100,7 +100,7 @@ def main(before: Sequence[str], arguments: Sequence[str], prog: str) -> int:
 
 
 def _project(arguments: Sequence[str], options: argparse.Namespace) -> Project:
-    """The project that Alembic's global options, `arguments`, name."""
+    """The project that Alembic's global options, `arguments`, select."""
     from alembic.config import CommandLine
 
     from migrate_ext.project.config import default_files
@@ -113,7 +113,7 @@ def _project(arguments: Sequence[str], options: argparse.Namespace) -> Project:
 
 
 def _databases(project: Project, options: argparse.Namespace, stack: ExitStack) -> Databases:
-    """The server on which scratch databases are made."""
+    """The server for scratch databases."""
     from migrate_ext.testing import embedded
     from migrate_ext.testing.databases import Databases
     from migrate_ext.verify.places import Cannot
@@ -138,7 +138,7 @@ def _databases(project: Project, options: argparse.Namespace, stack: ExitStack) 
 
 
 def _ended_by_sigterm() -> AbstractContextManager[None]:
-    """SIGTERM ends the program as Ctrl-C does, with what it has made dropped."""
+    """Within this block SIGTERM ends the program as Ctrl-C does: scratch databases are dropped."""
     import signal
     from contextlib import contextmanager
 

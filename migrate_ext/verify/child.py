@@ -1,10 +1,10 @@
-"""One command of a comparison: ``alembic`` or ``migrate-ext``, kept to scratch databases.
+"""Runs one command of a comparison: ``alembic`` or ``migrate-ext``, on scratch databases only.
 
-Run as a script by :mod:`migrate_ext.verify.sides`: ``child.py FOLDER PROGRAM NAMES REPORT OPTIONS ARGUMENT...``.
-FOLDER is the first entry of ``sys.path``. PROGRAM: ``alembic``, ``drop-in`` (the same with the runtime),
-``migrate-ext``. NAMES: the databases that may be used, with commas. REPORT: the file in which a refused connection
-is written down, since the project may swallow the exception. OPTIONS: a JSON file with what the ini file's options
-are instead, by file and section.
+Run as a script by :mod:`migrate_ext.verify.sides`: ``child.py FOLDER PROGRAM NAMES REPORT OPTIONS ARGUMENT...``. FOLDER
+is the first entry of ``sys.path``. PROGRAM: ``alembic``, ``drop-in`` (the same with the runtime), ``migrate-ext``.
+NAMES: the databases that may be used, separated by commas. REPORT: a file to which refused connections are written,
+because the project may swallow the exception. OPTIONS: a JSON file with other values for options of the ini file, by
+file and section.
 
 The guards are put in place when the module they guard has been imported, and nothing is imported for them: a command
 must cost what it costs. Names here have an underscore: in ``__main__`` of ``alembic`` there are none but ``sys``.
@@ -13,7 +13,7 @@ must cost what it costs. Names here have an underscore: in ``__main__`` of ``ale
 import os as _os
 import sys
 
-TYPE_CHECKING = False  # typing's own costs its import
+TYPE_CHECKING = False  # saves the import of typing
 if TYPE_CHECKING:
     import typing as _t
 del TYPE_CHECKING
@@ -27,7 +27,7 @@ class _OtherDatabase(Exception):
 
 
 def _check(name: "str | None") -> None:
-    """Let only connections to scratch databases be used. name: None where it cannot be told yet."""
+    """Raise _OtherDatabase unless `name` is a scratch database. name: None if it is not known yet."""
     if name is not None and name not in _ALLOWED:
         with open(_REPORT, "a", encoding="utf-8") as file:
             file.write(f"{name}\n")
@@ -35,7 +35,7 @@ def _check(name: "str | None") -> None:
 
 
 def _database_of(connection: "_t.Any") -> "str | None":
-    """The database of a driver's connection, or of SQLAlchemy's adapter for one; None: not known."""
+    """The database of a driver's connection, or of SQLAlchemy's adapter around one; None if unknown."""
     connection = getattr(connection, "driver_connection", connection)
     found = getattr(getattr(connection, "info", None), "dbname", None)
     if found is None:  # asyncpg
@@ -44,7 +44,7 @@ def _database_of(connection: "_t.Any") -> "str | None":
 
 
 def _told(arguments: "_t.Any", options: "_t.Any") -> "str | None":
-    """The database that the arguments of a driver's connect() name, as far as that is plain to see."""
+    """The database that the arguments of a driver's connect() name; None if it is not obvious."""
     named = options.get("database") or options.get("dbname")
     texts = [options.get("dsn"), options.get("conninfo"), *arguments]
     for text in () if named else filter(None, texts):
@@ -62,7 +62,7 @@ def _told(arguments: "_t.Any", options: "_t.Any") -> "str | None":
 def _checked(
     connect: "_t.Any", is_postgresql: "_t.Callable[..., bool]" = lambda *arguments: True
 ) -> "_t.Any":
-    """A function `connect` that refuses other databases: before it connects, where it is told which."""
+    """`connect`, wrapped to refuse other databases: before it connects, if the arguments name one, and after."""
 
     def connect_to_scratch(*arguments: "_t.Any", **options: "_t.Any") -> "_t.Any":
         if not is_postgresql(*arguments):
@@ -107,7 +107,7 @@ def _guard_psycopg(module: "_t.Any") -> None:
 
 
 def _guard_environment(module: "_t.Any") -> None:
-    """``context.configure`` takes connections of scratch databases only, wherever they come from."""
+    """Have ``context.configure`` accept only connections to scratch databases, wherever they come from."""
     from alembic.runtime.environment import EnvironmentContext
 
     configure = EnvironmentContext.configure
@@ -120,12 +120,12 @@ def _guard_environment(module: "_t.Any") -> None:
         if connection.dialect.name == "postgresql":
             _check(_database_of(connection.connection.dbapi_connection))
 
-    # Not by way of its metaclass, which would compile the proxies of `alembic.context` anew.
+    # type.__setattr__ bypasses Alembic's metaclass, which would compile the proxies of `alembic.context` again.
     type.__setattr__(EnvironmentContext, "configure", guarded)
 
 
 def _guard_url(module: "_t.Any") -> None:
-    """The sessions of ``migrate-ext`` itself, and the engine of a thin ``env.py``."""
+    """Guard the sessions of ``migrate-ext`` itself, and the engine of a thin ``env.py``."""
     database_url = module.database_url
 
     def guarded(settings: "_t.Any") -> str:
@@ -137,7 +137,7 @@ def _guard_url(module: "_t.Any") -> None:
 
 
 def _change_options(module: "_t.Any") -> None:
-    """An ini file that is read has the scratch database's URL where the project's stands."""
+    """In an ini file that is read, replace the project's URLs by those of scratch databases."""
     parser = module.RawConfigParser
     read = parser.read
 
@@ -160,7 +160,7 @@ def _change_options(module: "_t.Any") -> None:
 
 
 class _AfterImport:
-    """A finder that lets the others find, and guards some modules when they have been executed."""
+    """A finder that leaves the search to the other finders, and guards some modules after their execution."""
 
     guards: "_t.ClassVar[dict[str, _t.Callable[[_t.Any], None]]]" = {
         "configparser": _change_options,
@@ -168,7 +168,7 @@ class _AfterImport:
         "psycopg": _guard_psycopg,
         "psycopg2": _guard_driver,
         "asyncpg": _guard_driver,
-        # By now `alembic.context` has its proxies, and the runtime is installed.
+        # After its import `alembic.context` has its proxies, and the runtime is installed.
         "alembic.command": _guard_environment,
         "migrate_ext.project.environment": _guard_url,
     }
@@ -189,7 +189,7 @@ class _AfterImport:
 
         def execute_and_guard(module: "_t.Any") -> None:
             execute(module)
-            if module.__name__ == name:  # an archive has one loader for all
+            if module.__name__ == name:  # all modules of an archive share a loader
                 guard(module)
 
         spec.loader.exec_module = execute_and_guard
@@ -209,7 +209,7 @@ def _run() -> None:
         if _PROGRAM == "drop-in":
             import migrate_ext
 
-            migrate_ext.install()  # where Alembic is too old to have done it by itself
+            migrate_ext.install()  # for an Alembic that is too old to load the plugin
     sys.exit(main())
 
 

@@ -1,7 +1,8 @@
-"""Comparing what the sides showed and left. Nothing here runs anything.
+"""Compares the outcomes of the sides. Runs nothing itself.
 
-In doubt two outcomes are different. What may differ is listed (:mod:`migrate_ext.verify.texts`); besides, a value
-that differs between runs of Alembic itself, a time or a random key, says nothing: ``again`` are such further runs.
+In case of doubt two outcomes are different. Permitted differences are listed (:mod:`migrate_ext.verify.texts`). Values
+that differ between runs of Alembic itself, such as a time or a random key, are not compared: ``again`` are such further
+runs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from migrate_ext.verify.snapshot import Rows, Snapshot
 
 
 class Verdict(NamedTuple):
-    """Of one step and one way in: what differs, and how, both "" where nothing does. notes: what was not comparable."""
+    """The result for one step and one program: what differs, and how, both empty if nothing does. notes: what was not
+    comparable.
+    """
 
     what: str = ""
     how: str = ""
@@ -24,14 +27,14 @@ class Verdict(NamedTuple):
 
     @property
     def in_doubt(self) -> bool:
-        """Whether another run of Alembic may show that this differs in any case."""
+        """Whether further runs of Alembic may show that this differs between them, too."""
         return self.what in ("stdout", "stderr", "catalogue", "rows")
 
 
 def compare(
     step: Step, program: str, stock: Outcome, ours: Outcome, again: Sequence[Outcome] = ()
 ) -> Verdict:
-    """Compare one step's outcomes, `ours` by way of `program`."""
+    """Compare the outcomes of one step. ours: that of `program`. again: those of further runs of Alembic."""
     if stock.code != ours.code:
         told = texts.excerpt(*(texts.frames(x.stdout + x.stderr) for x in (stock, ours)))
         return Verdict(
@@ -109,24 +112,24 @@ def _rows_text(table: str, stock: Rows, ours: Rows, columns: set[str]) -> str:
 
 
 # -------------------------------------------------------------------------------------------------
-# Failures: Alembic's traceback, and the few lines of migrate-ext (docs/differences.md)
+# Errors: Alembic's traceback, and the message of migrate-ext (docs/differences.md)
 
 _TRACEBACK, _FAILED = "Traceback (most recent call last)", "FAILED: "
-_SUGGESTION = re.compile(r"\. Did you mean: .*\?$")  # Python's, not the error's
+_SUGGESTION = re.compile(r"\. Did you mean: .*\?$")  # added by Python's traceback
 _RAISED = re.compile(r"^([\w.]+)(?:: (?:\([\w.]+\) )?(.*))?$")
 
 
 def _before(text: str, mark: str) -> str:
-    """`text` up to the line that has `mark` in it."""
+    """`text` up to the line that contains `mark`."""
     return text.partition(mark)[0].rpartition("\n")[0] + "\n" if mark in text else text
 
 
 def _error_told_otherwise(stock: str, ours: str) -> str:
-    """What of the error behind Alembic's traceback the message of migrate-ext leaves out; "" if nothing."""
+    """A text if the message of migrate-ext does not contain the error of Alembic's traceback; "" if it does."""
     last = stock[stock.rindex(_TRACEBACK) :].splitlines()
     raised = next((m for line in last[1:] if line[:1].strip() and (m := _RAISED.match(line))), None)
     wanted = (raised[2] or raised[1].rpartition(".")[2]) if raised else ""
     wanted = _SUGGESTION.sub("", wanted)
     if _FAILED not in ours or wanted not in ours:
-        return f"Alembic's error is not told: {wanted}\n{texts.excerpt(texts.frames(stock), ours)}"
+        return f"Alembic's error is missing: {wanted}\n{texts.excerpt(texts.frames(stock), ours)}"
     return ""

@@ -1,8 +1,9 @@
-"""Where a project gets the URL of its database from, and the same places with a scratch database in them.
+"""Finds the places from which a project gets the URL of its database, and the values that name a scratch database
+there.
 
-Looked at: environment variables (``DATABASE_URL``, the one that a thin ``env.py`` names, those of ``--url-variable``),
-the options of the ini file, and ``-x name=URL``. Each database that they name becomes a *target*, which has a scratch
-database of its own; the first one decides the server.
+These are environment variables (``DATABASE_URL``, the one that a thin ``env.py`` names, those of ``--url-variable``),
+options of the ini file, and ``-x name=URL``. Each database that they name is a *target* with its own scratch database;
+the first one determines the server.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ if TYPE_CHECKING:
 
 _THIN_VARIABLE = re.compile(r"\burl_variable\s*=\s*[\"'](\w+)[\"']")
 _VARIABLE = "DATABASE_URL"
-_OPTION, _PLACEHOLDER = "sqlalchemy.url", "driver"  # as `alembic init` leaves it
+_OPTION, _PLACEHOLDER = "sqlalchemy.url", "driver"  # the scheme that `alembic init` writes
 
 
 class Cannot(Exception):
-    """The comparison could not be made; the text says why, and what to do."""
+    """The comparison is not possible; the text says why, and what to do."""
 
 
 class Place(NamedTuple):
     """One place that names a database.
 
-    kind: ``variable``, ``option`` or ``argument``; name: its name, ``section/option``, or which of the arguments.
-    url: what stands there, None where it is nothing that PostgreSQL takes. form: what to write there instead.
-    target: which database it is; None: whichever the others name.
+    kind: ``variable``, ``option`` or ``argument``; name: its name, ``section/option``, or the argument's index. url:
+    its value; None if that is no URL of PostgreSQL. form: the form of the new value. target: the database that it
+    names; None: the one that the others name.
     """
 
     kind: str
@@ -54,7 +55,7 @@ def _place(kind: str, name: str, url: URL | None, form: str = "{url}") -> Place:
 
 
 class Setting(NamedTuple):
-    """What a command is given so that it finds scratch databases: variables, options of the ini file, arguments."""
+    """Settings with which a command uses scratch databases: variables, options of the ini file, arguments."""
 
     variables: dict[str, str]
     options: dict[str, dict[str, str]]
@@ -62,11 +63,11 @@ class Setting(NamedTuple):
 
 
 class Project:
-    """A project as its command line names it.
+    """A project as the command line selects it.
 
-    arguments: Alembic's global options. ini, toml, section: the configuration that they choose. variables:
-    ``NAME`` or ``NAME=FORM`` each, of ``--url-variable``. embedded: whatever database the project names, one of
-    another server takes its place. Raises :class:`Cannot` where there is no such project, or it is not for PostgreSQL.
+    arguments: Alembic's global options. ini, toml, section: the configuration that they select. variables: the values
+    of ``--url-variable``, ``NAME`` or ``NAME=FORM``. embedded: use databases of another server than the project's.
+    Raises :class:`Cannot` if there is no such project, or it is not for PostgreSQL.
     """
 
     def __init__(
@@ -85,16 +86,16 @@ class Project:
         self.env = env_file(_config(ini, toml, section))
         self.thin = _is_thin(self.env)
         self.places = self._find(variables)
-        # The database that decides the server, if one is named, is the first.
+        # The first URL, if there is one, determines the server.
         self.url = next((place.url for place in self.places if place.url is not None), None)
         self.embedded = embedded or self.url is None
         targets = dict.fromkeys(p.target for p in self.places if p.target is not None)
         self.targets: list[object] = [*targets] or [None]
 
     def setting(self, names: Sequence[str], server: URL) -> Setting:
-        """All places with the databases `names`, one for each target.
+        """The values of all places for the databases `names`, one for each target.
 
-        server: a URL of the server on which they are.
+        server: a URL of the server of these databases.
         """
         found = Setting({}, {}, list(self.arguments))
         for place in self.places:
@@ -112,7 +113,7 @@ class Project:
         return found
 
     def _find(self, named: Sequence[str]) -> list[Place]:
-        """The places, the one that decides first."""
+        """The places; the one that determines the server is the first."""
         forms = dict(word.partition("=")[::2] for word in named)
         names = [*forms]
         if self.thin:
@@ -139,7 +140,7 @@ class Project:
             url = postgresql_url(value)
             if name not in seen and url is not None and _key(url) in known:
                 places.append(_place("variable", name, url))
-        # A place that names a database decides before one that is only offered it.
+        # Places that name a database come before those that do not.
         return sorted(places, key=lambda place: place.url is None)
 
     def _of_variable(self, name: str, form: str) -> Place:
@@ -163,7 +164,7 @@ class Project:
             )
 
     def _options(self) -> Iterator[Place]:
-        """What names a database in the ini file; its ``sqlalchemy.url`` in any case."""
+        """The options of the ini file that name a database; ``sqlalchemy.url`` in any case."""
         yield from (
             _place("option", f"{section}/{option}", url)
             for (section, option), value in self._values()
@@ -173,7 +174,7 @@ class Project:
         if postgresql_url(values.get((self.section, _OPTION), "")) is None:
             yield _place("option", f"{self.section}/{_OPTION}", None)
         for (section, option), value in values.items():
-            # A second database of Alembic's template for several, not filled in yet.
+            # From Alembic's template for several databases: a further one that is not filled in yet.
             if section != self.section and value.startswith(f"{_PLACEHOLDER}://"):
                 yield Place("option", f"{section}/{option}", None, target=section)
 
@@ -185,7 +186,7 @@ class Project:
             raise Cannot(f"{self.ini}: {error}") from error
         for section in parser.sections():
             for option in parser.options(section):
-                with suppress(configparser.InterpolationError):  # used by nobody, then
+                with suppress(configparser.InterpolationError):  # then no program can use it
                     yield (section, option), parser.get(section, option)
 
 
@@ -198,7 +199,7 @@ def _config(ini: str, toml: str, section: str) -> Config:
 
 
 def env_file(config: Config) -> str:
-    """The path of the project's ``env.py``. Raises :class:`Cannot` where Alembic finds none."""
+    """The path of the project's ``env.py``. Raises :class:`Cannot` if Alembic finds none."""
     from alembic.script import ScriptDirectory
     from alembic.util import CommandError as AlembicError
 
@@ -220,7 +221,7 @@ def _is_thin(env: str) -> bool:
 
 
 def postgresql_url(text: str) -> URL | None:
-    """`text` as a URL of PostgreSQL; None if it is none."""
+    """`text` as a URL of PostgreSQL, or None."""
     scheme, separator, rest = text.strip().partition("://")
     name, plus, driver = scheme.partition("+")
     if not separator or name not in ("postgresql", "postgres"):
@@ -232,7 +233,7 @@ def postgresql_url(text: str) -> URL | None:
 
 
 def _key(url: URL) -> tuple[object, ...]:
-    """What makes two URLs name the same database."""
+    """A key that is equal for two URLs of the same database: ((host, port), name)."""
     host, port = url.host or url.query.get("host"), url.port or url.query.get("port")
     return (host or os.environ.get("PGHOST"), str(port or os.environ.get("PGPORT", 5432))), (
         url.database or os.environ.get("PGDATABASE") or url.username
@@ -240,10 +241,10 @@ def _key(url: URL) -> tuple[object, ...]:
 
 
 def _text(place: Place, database: str, server: URL, *, same: bool) -> str:
-    """What to write into a place so that it names `database`. same: the server is the project's own."""
+    """The value for a place that makes it name `database`. same: the server is the project's own."""
     url = server
     if place.url is not None:
-        # Options in the URL are its driver's, and its server's.
+        # The options of a URL are valid for its own driver and server only.
         same = same and _key(place.url)[0] == _key(server)[0]
         url = place.url if same else server.set(drivername=place.url.drivername)
     url = url.set(database=database)
@@ -261,6 +262,6 @@ def _text(place: Place, database: str, server: URL, *, same: bool) -> str:
         return place.form.format(**fields)
     except (KeyError, ValueError, IndexError) as error:
         raise Cannot(
-            f"--url-variable {place.name}={place.form}: in the form stand "
+            f"--url-variable {place.name}={place.form}: the form may contain "
             "{url} {database} {host} {port} {user} {password}"
         ) from error

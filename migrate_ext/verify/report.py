@@ -1,4 +1,4 @@
-"""What ``migrate-ext verify`` prints: a table, or JSON."""
+"""The output of ``migrate-ext verify``: a table, or JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TITLES = {"drop-in": "alembic", "migrate-ext": "migrate-ext"}
 
 
 def versions() -> dict[str, str]:
-    """The versions that decide."""
+    """The versions that a result is valid for."""
     return {
         "migrate_ext": __version__,
         "Python": platform.python_version(),
@@ -26,7 +26,7 @@ def versions() -> dict[str, str]:
 
 
 def without(secrets: Iterable[str | None], text: str) -> str:
-    """`text` without passwords, as they are and as URLs have them."""
+    """`text` without passwords, both in plain and in URL-encoded form."""
     for secret in secrets:
         for form in {secret, quote(secret, safe="")} if secret else ():
             text = text.replace(f":{form}@", ":***@").replace(f"'{form}'", "'***'")
@@ -34,7 +34,7 @@ def without(secrets: Iterable[str | None], text: str) -> str:
 
 
 def table(result: Result) -> Iterator[str]:
-    """The lines of the table, what went in batches, and the verdict."""
+    """The lines of the table, the numbers of batches, and the verdict."""
     ways = list(result.counters)[1:]
     head = ["step", "result", "Alembic alone"]
     for way in ways:
@@ -52,7 +52,7 @@ def table(result: Result) -> Iterator[str]:
         yield f"The history changed what all databases of the server share: {', '.join(result.shared)}"
     notes = list(_notes(result))
     if notes:
-        yield f"Not comparable, for Alembic's own {result.again + 1} runs differ in it:"
+        yield f"Not comparable, because Alembic's own {result.again + 1} runs differ in it:"
         yield from (f"  {note}" for note in notes)
     yield ""
     yield from verdict(result)
@@ -71,12 +71,12 @@ def _row(compared: Compared) -> list[str]:
 
 def _batches(way: str, counters: dict[str, Any]) -> Iterator[str]:
     batched, alone = (int(str(counters.get(x, 0))) for x in ("statements", "plain_statements"))
-    sent = f"{batched} of {batched + alone} statements went in {counters.get('batches', 0)} batches"
+    sent = f"{batched} of {batched + alone} statements sent in {counters.get('batches', 0)} batches"
     waits = f"{counters.get('waits', 0)} waits for the server"
-    yield f"{way}: {sent if batched + alone else 'nothing went in batches'}; {waits}"
+    yield f"{way}: {sent if batched + alone else 'nothing sent in batches'}; {waits}"
     reasons = counters.get("plain_reasons")
     if isinstance(reasons, dict) and reasons:
-        yield "  Alembic's own way was taken for:"
+        yield "  Left to Alembic's own code, with the reason:"
         for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
             yield f"  {count:6}  {reason}"
 
@@ -93,14 +93,14 @@ def _notes(result: Result) -> Iterator[str]:
 
 
 def verdict(result: Result) -> Iterator[str]:
-    """The lines that say what was found."""
+    """The lines with the result of the comparison."""
     if result.first_difference is not None:
         compared, way = result.first_difference
         outcome, found = compared.ways[way]
         yield f"DIFFERENT: '{compared.step}' under {_TITLES[way]}, in: {found.what}"
         yield found.how
         if result.shared:
-            yield "Not proven: the sides see what each other changed of the server, as told above."
+            yield "Not proven: each side sees what the others changed on the server (see above)."
         else:
             yield "This is a defect of migrate_ext: please report it. MIGRATE_EXT=0 switches it off."
     elif result.failed is not None:
@@ -115,7 +115,7 @@ def verdict(result: Result) -> Iterator[str]:
 
 
 def document(result: Result | None, code: int, reason: str, kept: list[str]) -> str:
-    """All of it as JSON. reason: why nothing could be compared."""
+    """The whole result as JSON. reason: why nothing could be compared, or empty."""
     steps = []
     for compared in result.compared if result else ():
         ways = {

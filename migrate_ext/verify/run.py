@@ -1,4 +1,6 @@
-"""A whole comparison: the sides are run in turn, step by step, and compared; in doubt Alembic runs again beside itself."""
+"""A whole comparison: runs the sides in turn, step by step, and compares them. If they differ, it runs Alembic again,
+to find out what differs between Alembic's own runs.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,12 @@ from migrate_ext.verify.compare import Verdict, compare
 from migrate_ext.verify.places import Cannot, Project
 from migrate_ext.verify.sides import DROP_IN, OURS, STOCK, Outcome, Side, Step, add, steps
 
-# What the runtime cannot be active without: graphs of revisions built, or SQL sent by the executor.
+# Counters of which at least one is not zero if the runtime is active: graphs built, or SQL sent by the executor.
 _ACTIVE = ("graph_builds", "statements", "plain_statements")
 
 
 class Compared(NamedTuple):
-    """One step: Alembic's outcome, and by way in the runtime's, with the verdict."""
+    """One step: Alembic's outcome; and for each program with the runtime its outcome and the verdict."""
 
     step: Step
     stock: Outcome
@@ -28,8 +30,8 @@ class Compared(NamedTuple):
 class Result(NamedTuple):
     """A comparison.
 
-    again: how often Alembic ran beside itself, to tell what is never the same. shared: what the history changed
-    that all databases of the server share.
+    again: the number of further runs of Alembic. shared: what the history changed in objects that all databases of the
+    server share.
     """
 
     compared: list[Compared]
@@ -41,8 +43,8 @@ class Result(NamedTuple):
     def code(self) -> int:
         """0: the same; 1: different; 2: nothing is proven.
 
-        Alembic itself cannot run the history; or what it has changed for all databases of the server may be why the
-        other sides are different.
+        2: Alembic itself cannot run the history, or the other sides may be different because of what it has changed for
+        all databases of the server.
         """
         if self.first_difference is not None:
             return 2 if self.shared else 1
@@ -50,7 +52,7 @@ class Result(NamedTuple):
 
     @property
     def first_difference(self) -> tuple[Compared, str] | None:
-        """The first step that differs, and the way in."""
+        """The first step that differs, and the program with which it does."""
         for compared in self.compared:
             for way, (_, verdict) in compared.ways.items():
                 if verdict.what:
@@ -76,9 +78,9 @@ def verify(
 ) -> Result:
     """Run the project's history on each side, and compare.
 
-    start: the revision to which Alembic brings each database before. history: the steps, other than all. again: how
-    often Alembic may run beside itself. prepare: called with the URL of each scratch database while it is empty.
-    say: is told how it goes. Raises :class:`Cannot`.
+    start: the revision to which Alembic upgrades each database first. history: the steps, instead of the usual ones.
+    again: the maximum number of further runs of Alembic. prepare: called with the URL of each scratch database while it
+    is empty. say: called with messages about the progress. Raises :class:`Cannot`.
     """
     todo = steps(start) if history is None else list(history)
 
@@ -94,7 +96,8 @@ def verify(
         programs = (STOCK, DROP_IN, *([OURS] if project.thin else []))
         sides = {program: begin(program, stack) for program in programs}
         before = _shared(databases)
-        if history is None:  # bytecode of the project's files is written now, and charged to none
+        # Writes the bytecode of the project's files before any time is measured.
+        if history is None:
             sides[STOCK].run(Step(("heads",), looks=False))
         outcomes = []
         for step in todo:
@@ -117,13 +120,13 @@ def verify(
             different, way = result.first_difference
             if not different.ways[way][1].in_doubt:
                 return result
-            say(f"{different.step}: not the same; Alembic runs again, to tell what never is")
+            say(f"{different.step}: different; running Alembic again, to compare its own runs")
             side = begin(STOCK, stack, seed=len(others) + 1)
             others.append([side.run(step) for step in todo])
 
 
 def _shared(databases: Databases) -> set[str]:
-    """What the databases of a server share, and a history may make."""
+    """Objects that all databases of a server share, and that a history may create."""
     found = databases.query(
         "SELECT 'role ' || rolname FROM pg_roles UNION ALL SELECT 'tablespace ' || spcname FROM pg_tablespace"
     )
@@ -150,12 +153,12 @@ def _bring(side: Side, start: str) -> None:
 
 
 def tail(outcome: Outcome) -> str:
-    """The end of what a command showed."""
+    """The last lines of a command's output."""
     return "\n".join((outcome.stdout + outcome.stderr).strip().splitlines()[-8:])
 
 
 def _check_who_ran(counters: dict[str, dict[str, Any]]) -> None:
-    """No comparison may be one of Alembic with Alembic, or of ours with ours."""
+    """Check that the runtime was active on its sides, and on no other. Raises :class:`Cannot`."""
     for way, counted in counters.items():
         active = any(counted.get(name) for name in _ACTIVE)
         if active and way == STOCK:

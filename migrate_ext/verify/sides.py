@@ -1,4 +1,6 @@
-"""One side of a comparison: the project's history, run one way, command by command, on scratch databases of its own."""
+"""One side of a comparison: runs the project's history with one program, command by command, on its own scratch
+databases.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,13 @@ from migrate_ext.verify.places import Cannot, Project
 from migrate_ext.verify.snapshot import Snapshot, take
 
 STOCK, DROP_IN, OURS = "alembic", "drop-in", "migrate-ext"
-_KEPT = {STOCK: "alembic_alone", DROP_IN: "alembic", OURS: "migrate_ext"}  # in names of databases
+# In names of kept databases.
+_KEPT = {STOCK: "alembic_alone", DROP_IN: "alembic", OURS: "migrate_ext"}
 _CHILD = str(Path(__file__).with_name("child.py"))
 
 
 class Step(NamedTuple):
-    """One command of the history. looks: the databases are looked at after it."""
+    """One command of the history. looks: whether to read the databases after it."""
 
     words: tuple[str, ...]
     looks: bool = True
@@ -37,7 +40,7 @@ class Step(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a command showed and left. counters: of the runtime, {} where it did nothing; databases: in their order."""
+    """The output of a command, and the databases after it. counters: the runtime's; empty if it did nothing."""
 
     code: int
     stdout: str
@@ -48,7 +51,7 @@ class Outcome(NamedTuple):
 
 
 def steps(start: str | None) -> list[Step]:
-    """The history of a project, from `start` or the very beginning."""
+    """The commands that are compared, from the revision `start` or the beginning of the history."""
     return [
         Step(("history", "-v"), looks=False),
         Step(("heads",), looks=False),
@@ -63,9 +66,9 @@ def steps(start: str | None) -> list[Step]:
 
 
 class Side:
-    """program: one of the three ways in. seed: of Python's hashes, which decide the order of Alembic's sets.
+    """One side. program: ``STOCK``, ``DROP_IN`` or ``OURS``. seed: of Python's hashes, and so of the order of sets.
 
-    Makes its databases. Raises :class:`Cannot` when the server refuses.
+    Creates its databases. Raises :class:`Cannot` if the server does not allow that.
     """
 
     def __init__(self, program: str, project: Project, databases: Databases, seed: int = 0) -> None:
@@ -98,7 +101,7 @@ class Side:
             found |= {"PGUSER": str(url.username), "PGPASSWORD": str(url.password)}
         found |= self._setting.variables
         found |= {
-            "PGDATABASE": self.names[0],  # what a URL without a name means
+            "PGDATABASE": self.names[0],  # the database of a URL without a name
             "PYTHONHASHSEED": str(seed),
             "COLUMNS": "100",
             "MIGRATE_EXT_STATS": str(self._stats),
@@ -107,9 +110,9 @@ class Side:
         return found
 
     def run(self, step: Step, program: str | None = None) -> Outcome:
-        """Run a command, and look at what is there after it.
+        """Run a command, and read the databases after it.
 
-        program: instead of the side's own. Raises :class:`Cannot` if it went for another database.
+        program: instead of the side's own. Raises :class:`Cannot` if it tried to connect to another database.
         """
         program = program or self.program
         command = [sys.executable, _CHILD, sys.path[0], program, ",".join(self.names)]
@@ -145,7 +148,7 @@ class Side:
         return {}
 
     def _same(self, text: str) -> str:
-        """`text` with the scratch databases called the same on all sides."""
+        """`text` with the names of the scratch databases replaced by the same text on all sides."""
         for number, name in enumerate(self.names, 1):
             text = text.replace(name, f"<database {number}>")
         return text
@@ -154,7 +157,7 @@ class Side:
         """Drop the databases, unless they are to be kept."""
         for number, name in enumerate(self.names, 1):
             if self._databases.keep:
-                # By its first name the next run of verify would drop it, as one that has no owner.
+                # Under its present name the next run of verify would drop it, because it has no owner.
                 kept = f"migrate_ext_verify_{secrets.token_hex(3)}_{_KEPT[self.program]}_{number}"
                 self._databases.disconnect(name)
                 statement = sql.SQL("ALTER DATABASE {} RENAME TO {}")
@@ -165,7 +168,7 @@ class Side:
 
 
 def add(counted: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Counters of several processes, together."""
+    """The sums of the counters of several processes."""
     total: dict[str, Any] = {}
     for counters in counted:
         for name, value in counters.items():
@@ -177,11 +180,11 @@ def add(counted: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def connected(databases: Databases) -> None:
-    """Connect, and drop what a killed run has left. Raises :class:`Cannot` when the server cannot be used."""
+    """Connect, and drop the databases of killed runs. Raises :class:`Cannot` if the server cannot be used."""
     try:
         databases.drop_orphans()
     except psycopg.errors.InsufficientPrivilege:
-        pass  # left by another role, which can drop them
+        pass  # they belong to another role, which can drop them
     except psycopg.OperationalError as error:
         raise Cannot(
             f"the server of the project's URL cannot be used: {str(error).strip()}\n"
@@ -202,7 +205,7 @@ def _created(databases: Databases) -> str:
 
 def _refusal(name: str, step: Step) -> str:
     return (
-        f"'{step}' went for the database {name!r}, which is none of the scratch ones; the connection was "
+        f"'{step}' tried to use the database {name!r}, which is not a scratch database; the connection was "
         "refused, and nothing was sent there. The project gets its URL from a place that verify does not know: "
         "name the environment variable that it reads with --url-variable NAME (or NAME=FORM, with {url}, "
         "{database}, {host}, {port}, {user}, {password} in the form)"

@@ -1,4 +1,4 @@
-"""What a database holds: its catalogue as lines, and of each table the rows as numbers that a change of a value changes."""
+"""Reads the contents of a database: its catalogue as lines, and for each table hashes of its rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from psycopg import sql
 
 from migrate_ext.testing import catalogue
 
-# Beside testing/catalogue.py, which leaves these out for its own ends.
+# In addition to testing/catalogue.py, which leaves these out.
 _MORE = r"""
 SELECT format('-- columns of %s: %s', c.oid::regclass,
   string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum))
@@ -37,10 +37,10 @@ GROUP BY n.nspname, c.relname, c.relkind ORDER BY 1, 2
 
 
 class Rows(NamedTuple):
-    """The rows of a table: their number, and a sum of hashes of the rows, and of each column's values.
+    """The rows of a table: their number, and the sums of hashes of whole rows and of each column's values.
 
-    In sums the order of the rows is no part. ``columns`` has the rows as a whole under ``*``; unreadable: why they
-    cannot be read.
+    The sums do not depend on the order of the rows. ``columns``: sums by column; ``*``: whole rows. ``unreadable``: why
+    the rows cannot be read, or empty.
     """
 
     number: int
@@ -56,7 +56,7 @@ class Snapshot(NamedTuple):
 
 
 def take(dsn: str) -> Snapshot:
-    """Read the database of `dsn`, which libpq takes."""
+    """Read a database. dsn: as libpq accepts it."""
     lines = [line for owned in catalogue.read(dsn).values() for line in owned]
     with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
         connection.execute(
@@ -76,7 +76,7 @@ def _rows(
 ) -> Rows:
     parts = [sql.SQL("migrate_ext_row.*"), *(sql.Identifier(column) for column in columns)]
     if columns == ["last_value", "is_called"]:
-        # A sequence's third column counts what is left before it writes to the log.
+        # A sequence's third column, log_cnt, is WAL bookkeeping, not part of its value.
         parts[0] = sql.SQL("last_value, is_called")
     whole = sql.SQL("ROW({})::text").format(parts[0])
     texts = [whole, *(sql.SQL("{}::text").format(part) for part in parts[1:])]

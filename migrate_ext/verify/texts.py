@@ -1,4 +1,4 @@
-"""What two texts of one command may differ in: the rows of docs/differences.md, each as a rule, and nothing else."""
+"""The permitted differences between two outputs of a command: the rows of docs/differences.md, each as a rule."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _sorted_lines(match: re.Match[str]) -> str:
 
 
 _CHILDREN = re.compile(r"(?:^ +-> .*\n)+", re.M)
-# The rows that the undoing of a merge leaves, in --sql: which one is inserted and which one updated to.
+# In --sql, the downgrade of a merge inserts one version row and updates another: which one is which varies.
 _UNMERGED = re.compile(
     r"(INSERT INTO \w+ \(version_num\) VALUES \(')(\w+)('\).*\n\nUPDATE \w+ SET version_num=')(\w+)(')"
 )
@@ -31,7 +31,7 @@ def _sorted_rows(match: re.Match[str]) -> str:
 
 
 def sets(text: str) -> str:
-    """Order of labels, of a branch point's children, of the rows that undoing a merge leaves: a set's in Alembic."""
+    """The order of labels, of a branch point's children, of a downgraded merge's version rows: a set in Alembic."""
     text = re.sub(r"\((\w+(?:, \w+)+)\)", _sorted, text)
     text = re.sub(r"(Branch names: )(.*),?", _sorted, text)
     text = re.sub(r"(Branches into: )(.*)", _sorted, text)
@@ -40,7 +40,7 @@ def sets(text: str) -> str:
 
 
 def heads(text: str) -> str:
-    """Several current heads: a set's order; with ``-v`` a paragraph each."""
+    """The order of several current heads, a set in Alembic; with ``-v`` each is a paragraph."""
     parts = re.split(r"^(?=Current revision\(s\) for |Rev: )", text, flags=re.M)
     return "".join(sorted(parts if len(parts) > 1 else text.splitlines(True)))
 
@@ -50,7 +50,7 @@ _INDEXES = re.compile(_INDEX % r"(\S+)" + "(?:" + _INDEX % r"\1" + ")+", re.M)
 
 
 def indexes(text: str) -> str:
-    """The indexes of a new table, in --sql: a set in SQLAlchemy."""
+    """The order of a new table's indexes in --sql: a set in SQLAlchemy."""
     return _INDEXES.sub(lambda found: "\n\n".join(sorted(found[0].split("\n\n"))), text)
 
 
@@ -59,7 +59,7 @@ def hints(text: str) -> str:
     return re.sub(r"^hint: .*\n", "", text, flags=re.M)
 
 
-# That there is no lock, where a statement failed, what was committed.
+# Messages that there is no lock, where a statement failed, and what was committed.
 _BESIDE = re.compile(
     r"^(INFO .*No lock against other runs on .*|\[migrate_ext: .*"
     r"|ERROR \[alembic\.runtime\.migration\] .* (?:the same command goes on from there|unless it can be done twice)\.)\n",
@@ -68,7 +68,7 @@ _BESIDE = re.compile(
 
 
 def beside(text: str) -> str:
-    """What the runtime says beside Alembic: of the lock, of a failed run."""
+    """Messages that only the runtime writes: about the lock, and a failed run."""
     return _BESIDE.sub("", text)
 
 
@@ -76,7 +76,7 @@ _FRAMES = re.compile(r"^(Traceback .*\n| +File .*\n(?: .*\n)*)", re.M)
 
 
 def frames(text: str) -> str:
-    """Where Python was when something was raised: in our functions, or in a driver that was not called."""
+    """The frames of tracebacks: they include our functions, and not those of a driver that was not called."""
     return _FRAMES.sub("", text)
 
 
@@ -89,7 +89,7 @@ _WARNED = re.compile(r"^.*\.py:\d+: (?:Deprecation|Syntax)Warning: .*\n(?:  .*\n
 
 
 def warned(text: str) -> str:
-    """Deprecation and syntax warnings of revision files: not seen before a file runs."""
+    """Deprecation and syntax warnings of revision files, which Python gives only if it executes a file."""
     return _WARNED.sub("", text)
 
 
@@ -102,28 +102,28 @@ OF_COMMANDS: dict[str, tuple[Rule, ...]] = {
 
 
 def apply(rules: tuple[Rule, ...], text: str) -> str:
-    """`text`, with what the `rules` allow to differ made equal."""
+    """`text`, in a form that is equal for all texts that differ only as the `rules` permit."""
     for rule in rules:
         text = rule(text)
     return text
 
 
 def stdout(words: tuple[str, ...], text: str) -> str:
-    """What a command printed, so that it can be compared."""
+    """The standard output of a command, in a form that can be compared. words: of the command."""
     for word in words:
         text = apply(OF_COMMANDS.get(word, ()), text)
     return apply(STDOUT, text)
 
 
 def stderr(text: str) -> str:
-    """What a command logged, so that it can be compared."""
+    """The standard error of a command, in a form that can be compared."""
     return apply(STDERR, text)
 
 
 # -------------------------------------------------------------------------------------------------
-# What differs between two runs of Alembic itself
+# Differences between two runs of Alembic itself
 
-# What may be different in each run: times, numbers, uuids, long hexadecimal keys. No word, and no revision's id.
+# Values that may be different in each run: times, numbers, uuids, long hexadecimal keys. Not words, nor revision ids.
 _VALUE = (
     r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)?|\d\d:\d\d:\d\d(?:[.,]\d+)?"
     r"|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{16,}\b|\b\d+(?:\.\d+)?\b"
@@ -133,7 +133,7 @@ _IS_VALUE = re.compile(_VALUE).fullmatch
 
 
 def differ(stock: str, ours: str, again: list[str]) -> str:
-    """How `ours` differs from `stock` in anything in which Alembic's own further runs, `again`, do not: "" if in nothing."""
+    """How `ours` differs from `stock`, except where Alembic's own further runs `again` differ; "" if it does not."""
     if stock == ours:
         return ""
     before, after, *others = (text.splitlines() for text in (stock, ours, *again))
@@ -156,7 +156,9 @@ def _agree(
     again: list[list[str]],
     is_same: Callable[[str, str, list[str]], bool],
 ) -> bool:
-    """Whether two lists of one length agree: item by item, or in another order where Alembic's own is another each time."""
+    """Whether two lists of the same length agree: item by item, or in another order at the places where Alembic's own
+    runs differ.
+    """
     again = [other for other in again if len(other) == len(stock)]
     columns = list(zip(stock, ours, *again, strict=True))
     different = [
