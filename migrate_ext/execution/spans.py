@@ -411,10 +411,9 @@ class _Walker(plain.Checker):
             return _OF_KIND.get(self.kind(node.value), {}).get(node.attr)
         if isinstance(node, ast.Call):
             function = node.func
-            if self._is_of_op(function, "get_bind"):
-                return _BIND
-            if self._is_of_op(function, "get_context"):
-                return _CONTEXT
+            name = self._name_in_op(function)
+            if name in ("get_bind", "get_context"):
+                return _BIND if name == "get_bind" else _CONTEXT
             if self._makes_inspector(node):
                 return _INSPECTOR
             if isinstance(function, ast.Name) and function.id in ("list", "dict", "set"):
@@ -424,6 +423,23 @@ class _Walker(plain.Checker):
                 is_text &= self.kind(function.value) == _SCALAR
                 return _SCALAR if is_text else self.kind(function)
         return None
+
+    def _name_in_op(self, function: ast.expr) -> str:
+        """Which function of ``alembic.op`` an expression names, or of ``alembic.context`` if it gives the
+        connection or the context; empty if it is neither.
+        """
+        if isinstance(function, ast.Attribute):
+            module = self._meaning(function.value)
+            if allowed.is_op(module):
+                return function.attr
+            if _is_context(module) and function.attr in ("get_bind", "get_context"):
+                return function.attr
+        elif isinstance(function, ast.Name):
+            found = self._meaning(function)
+            name = found.__name__ if type(found) is FunctionType else ""
+            if name and vars(sys.modules["alembic.op"]).get(name) is found:
+                return name
+        return ""
 
     def _makes_inspector(self, node: ast.Call) -> bool:
         """``sa.inspect(bind)``, ``Inspector.from_engine(bind)``"""
@@ -748,7 +764,7 @@ class _Walker(plain.Checker):
             return allowed.is_attribute(module, name)
         if allowed.is_module(module):
             return allowed.is_attribute(module, name)
-        if module.__name__ == "alembic.context":
+        if _is_context(module):
             return name == "is_offline_mode"
         if "__getattr__" in vars(module):
             return False
@@ -764,14 +780,18 @@ class _Walker(plain.Checker):
 
     def _call_before(self, node: ast.Call, after: int, is_thrown_away: bool) -> int:
         function = node.func
-        if isinstance(function, ast.Attribute) and function.attr in allowed.DIRECTIVES:
-            if allowed.is_op(self._meaning(function.value)):
+        name = self._name_in_op(function)
+        if name and isinstance(function, ast.Name) and function.id not in self.locals:
+            self._uses_name(self.function_.__globals__, function.id, self.names[function.id])
+        if name in allowed.DIRECTIVES:
+            base = NEXT
+            if isinstance(function, ast.Attribute):
                 base = self.expression_before(function.value, NEXT)
-                return max(base, self._site(node, after))
+            return max(base, self._site(node, after))
         if is_thrown_away and self._is_thrown_away_execute(node):
             assert isinstance(function, ast.Attribute)
             return self.expression_before(function.value, self._site(node, after))
-        if self._is_of_op(function, "get_bind") or self._is_of_op(function, "get_context"):
+        if name in ("get_bind", "get_context"):
             return after if not (node.args or node.keywords) else self._is_loud(node, "arguments")
         if self._makes_inspector(node):
             return after
@@ -925,6 +945,10 @@ class _Walker(plain.Checker):
 _BATCH = "batch"
 _AUGMENTED, _ITEM = object(), object()  # how a local is bound
 _QUIET_BUILTINS = (bytes, isinstance, any, all, repr, next, iter)
+
+
+def _is_context(value: Any) -> bool:
+    return type(value) is ModuleType and value is sys.modules.get("alembic.context")
 
 
 def _builtins_of(function: Any) -> Any:

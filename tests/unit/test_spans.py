@@ -20,6 +20,7 @@ import sqlalchemy as sa
 import application
 from application import PlainType, RenderedType, SETTINGS
 from alembic import context, op
+from alembic.op import drop_table, get_bind
 from sqlalchemy.dialects import postgresql
 
 NAMES = ["a", "b"]
@@ -248,6 +249,11 @@ CASES = {
         {2: "loud", 4: "end"},
     ),
     "a directive under another name": ("do = op.execute\nop.execute('2')\ndo('3')", {2: "end"}),
+    "a directive imported by its name": (
+        "if context.get_context().dialect.name == 'postgresql':\n    drop_table('2')\n"
+        "    get_bind().execute(sa.text('3'))\ndrop_table(SETTINGS.x)\ndrop_table('5')",
+        {2: "next", 3: "loud", 5: "end"},
+    ),
     "a while loop": (
         "n = 0\nwhile n < 3:\n    op.execute('3')\n    n += 1\nprint()\nop.execute('6')",
         {3: "loud", 6: "end"},
