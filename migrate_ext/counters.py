@@ -15,6 +15,8 @@ files_executed = 0
 planned = 0
 plain_statements = 0
 plain_waits = 0
+batches = 0  # beside those of the core: asyncpg's
+statements = 0
 plain_reasons: dict[str, int] = {}
 
 
@@ -43,6 +45,8 @@ def stats() -> dict[str, object]:
     """
     counted: dict[str, object] = dict(_core.counters())
     counted["waits"] = _core.counters()["waits"] + plain_waits
+    counted["batches"] = _core.counters()["batches"] + batches
+    counted["statements"] = _core.counters()["statements"] + statements
     counted["files_executed"] = files_executed
     counted["planned"] = planned
     counted["plain_statements"] = plain_statements

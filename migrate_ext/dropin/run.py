@@ -324,8 +324,9 @@ class _Run:
             rows = f"Online migration expected to match one row when {rows}; {{rows}} found"
         for name, version in zip(_STAND_INS, versions, strict=False):
             rendered = rendered.replace(name, version)
+        self.executor.ledger.rendered += 1
         taken = self.executor.submit(rendered, None, rows, is_last=True)
-        self.executor.ledger.rendered += taken  # else exec_directive() counts it
+        self.executor.ledger.rendered -= not taken  # exec_directive() counts it
         return taken
 
     def _known_version_statement(self, method: str, count: int) -> str | None:
@@ -414,7 +415,10 @@ def _executor_for(context: MigrationContext) -> tuple[ConnectionLease, Executor]
         borrowed = drivers.borrow(connection.connection.dbapi_connection)
         if not isinstance(borrowed, str):
             lease = ConnectionLease(connection)
-            lease.executor = Executor(connection, borrowed, lease)
+            kind = Executor
+            if isinstance(borrowed, drivers.Asyncpg):
+                from migrate_ext.execution.savepoints import SavepointExecutor as kind
+            lease.executor = kind(connection, borrowed, lease)
             return lease, lease.executor
         found = borrowed
     counters.plain(found)

@@ -87,6 +87,7 @@ class BorrowedConnection:
     """
 
     is_async = False
+    doubles_percent_signs = True  # SQLAlchemy does, for the driver, which undoes it
 
     def __init__(self, connection: Any, pointer: int, library: str) -> None:
         self.connection = connection
@@ -181,11 +182,35 @@ class Psycopg2(BorrowedConnection):
             self.connection.notices.clear()
 
 
+class Asyncpg:
+    """asyncpg's connection, behind SQLAlchemy's adapter: as :class:`BorrowedConnection`, without a
+    ``PGconn``. Waits are those of :class:`~migrate_ext.execution.savepoints.SavepointSession`.
+    """
+
+    is_async = False
+    doubles_percent_signs = False
+    notices_are_heard = False
+
+    def __init__(self, adapter: Any) -> None:
+        self.adapter = adapter
+        self.connection = adapter.driver_connection
+
+    def sends_as_utf8(self, sql: str) -> bool:
+        return True
+
+    def begin(self) -> str | None:
+        return None
+
+    def after_batch(self, discards_plans: bool) -> None:
+        """The dialect's caches of prepared statements and types are older than the batch."""
+
+
 # Methods of connections and cursors (and of their bases) that statements pass through.
 _SENDING = frozenset(
     "_commit_gen _exec_command _execute_gen _execute_send _executemany_gen_no_pipeline "
     "_executemany_gen_pipeline _get_tx_start_command _maybe_prepare_gen _rollback_gen _start_copy_gen "
-    "_start_query _stream_send_gen commit cursor execute executemany rollback stream wait".split()
+    "_start_query _stream_send_gen commit cursor execute executemany rollback stream wait "
+    "_do_execute _execute _get_statement _prepare fetch fetchrow fetchval prepare run_async".split()
 )
 
 
@@ -204,6 +229,8 @@ def foreign(connection: Any) -> str | None:
             return f"driver: connections are {kind.__qualname__}"
         cursor = connection.cursor_factory
         return None if cursor in (None, own.cursor) else f"driver: cursors are {cursor!r:.60}"
+    if driver.__name__ == "asyncpg":
+        return _foreign_to_asyncpg(connection, driver)
     if kind not in (driver.Connection, driver.AsyncConnection):
         return f"driver: connections are {kind.__qualname__}"
     cursor = connection.cursor_factory
@@ -220,6 +247,17 @@ def foreign(connection: Any) -> str | None:
     return reason
 
 
+def _foreign_to_asyncpg(connection: Any, driver: Any) -> str | None:
+    if type(connection) is not driver.Connection:
+        return f"driver: connections are {type(connection).__qualname__}"
+    if connection._log_listeners or getattr(connection, "_query_loggers", ()):
+        return "driver: asyncpg with listeners"
+    adapters = sys.modules[_ASYNCPG_ADAPTERS]
+    classes = (adapters.AsyncAdapt_asyncpg_connection, adapters.AsyncAdapt_asyncpg_cursor)
+    return _replaced(_bases(type(connection)), driver) or _replaced(_bases(*classes), sqlalchemy)
+
+
+_ASYNCPG_ADAPTERS = "sqlalchemy.dialects.postgresql.asyncpg"
 # The module of SQLAlchemy's adapters for psycopg's async connections and cursors.
 _ADAPTERS = "sqlalchemy.dialects.postgresql.psycopg"
 
@@ -259,12 +297,18 @@ def is_own(function: Any, folder: str) -> bool:
     return type(function) is FunctionType and function.__code__.co_filename.startswith(folder)
 
 
-def borrow(connection: Any) -> BorrowedConnection | str:
+def borrow(connection: Any) -> BorrowedConnection | Asyncpg | str:
     """An open DBAPI connection as the executor uses it; a string if it cannot: the reason."""
     name = type(connection).__module__.partition(".")[0]
     if name == "sqlalchemy":  # an adapter around an async driver's connection
-        adapter, connection = type(connection), connection.driver_connection
+        dbapi: Any = connection
+        adapter, connection = type(dbapi), dbapi.driver_connection
         name = type(connection).__module__.partition(".")[0]
+        if name == "asyncpg":
+            known = sys.modules[_ASYNCPG_ADAPTERS].AsyncAdapt_asyncpg_connection
+            if adapter is not known or dbapi._cursor_cls is not known._cursor_cls:
+                return "driver: an adapter around asyncpg that is not SQLAlchemy's"
+            return foreign(connection) or Asyncpg(dbapi)
         if name != "psycopg" or (
             adapter is not sys.modules[_ADAPTERS].AsyncAdapt_psycopg_connection
         ):
@@ -338,7 +382,7 @@ def wrapped(
     dialect = connection.dialect
     raised: sqlalchemy.exc.DBAPIError = sqlalchemy.exc.DBAPIError.instance(
         statement,
-        {},
+        () if dialect.positional else {},
         original,
         dialect.loaded_dbapi.Error,
         hide_parameters=connection.engine.hide_parameters,

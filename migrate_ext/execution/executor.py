@@ -61,13 +61,16 @@ class Executor(logging.Filter):
     """
 
     def __init__(
-        self, connection: Connection, borrowed: drivers.BorrowedConnection, lease: Lease
+        self,
+        connection: Connection,
+        borrowed: drivers.BorrowedConnection | drivers.Asyncpg,
+        lease: Lease,
     ) -> None:
         super().__init__()
         self.connection = connection
         self.driver = borrowed
         self.lease = lease
-        self.session = _core.Session.borrow(borrowed.pointer, borrowed.library, borrowed.owner)
+        self.session: Any = self._session_on(borrowed)
         self.ledger = Ledger()
         self.place: SourceLocation | None = None
         # True: send nothing before sync(). A run that waits for each migration then needs one wait
@@ -84,6 +87,9 @@ class Executor(logging.Filter):
         self._emitting = False
         self.confirmed = ""  # the last revision whose statements are all confirmed
         self._announces = _LOGGER.isEnabledFor(logging.INFO)
+
+    def _session_on(self, borrowed: Any) -> Any:
+        return _core.Session.borrow(borrowed.pointer, borrowed.library, borrowed.owner)
 
     # while Alembic runs its loop
 
@@ -134,7 +140,7 @@ class Executor(logging.Filter):
         # SQLAlchemy doubles percent signs, and the driver halves them. A single one does not come
         # from SQLAlchemy.
         sql = rendered
-        if "%" in rendered:
+        if "%" in rendered and self.driver.doubles_percent_signs:
             sql = rendered.replace("%%", "%")
             if sql.count("%") * 2 != rendered.count("%"):
                 counters.plain("statement: a single percent sign")
@@ -146,8 +152,9 @@ class Executor(logging.Filter):
 
         Returns and raises as :meth:`submit` does.
         """
+        self.ledger.rendered += 1
         taken = self._submit(Statement(sql, None, None, lost), sql)
-        self.ledger.rendered += taken
+        self.ledger.rendered -= not taken
         return taken
 
     def _submit(self, statement: Statement, sql: str) -> bool:
