@@ -16,7 +16,7 @@ from project import ROOT
 SANITIZERS = {
     name: value
     for name, value in os.environ.items()
-    if name in ("LD_PRELOAD", "ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS")
+    if name in ("LD_PRELOAD", "ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS", "PYTHONMALLOC")
 }
 
 
