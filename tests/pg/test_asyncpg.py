@@ -146,6 +146,10 @@ def test_a_version_row_that_the_server_refuses_is_its_own_error(
     assert "violates check constraint" in str(lab.agree().error)
 
 
+@pytest.mark.skipif(
+    "asan" in os.environ.get("LD_PRELOAD", ""),
+    reason="asyncpg reads freed memory where a parameter is a str of another class",
+)
 @EXAMPLES
 @given(bodies=st.lists(spanned(), min_size=1, max_size=3), apart=st.booleans())
 def test_random_functions(
