@@ -84,7 +84,8 @@ _DEEPEST = 5  # levels of nested containers that are checked
 
 def _is_modules_own(value: Any) -> bool:
     """Whether a class or function is the one that SQLAlchemy's module has under its name."""
-    if not isinstance(value, (type, FunctionType, BuiltinFunctionType)):
+    # Never isinstance(), which may call the value's own `__class__`.
+    if not issubclass(type(value), (type, FunctionType, BuiltinFunctionType)):
         return False
     module = value.__module__ or ""
     if module.partition(".")[0] not in ("sqlalchemy", "sqlmodel"):
@@ -146,10 +147,10 @@ def is_allowed(value: Any, depth: int = 0) -> bool:
     types = sys.modules.get("sqlalchemy.sql.sqltypes")
     if sql is None or schema is None or types is None:
         return False
-    if isinstance(value, type):
+    if issubclass(kind, type):
         return issubclass(value, types.TypeEngine) and _is_modules_own(value)
     described = (sql.ClauseElement, schema.SchemaItem, types.TypeEngine)
-    return _is_modules_own(kind) and isinstance(value, described) and not _is_listened_to(value)
+    return _is_modules_own(kind) and issubclass(kind, described) and not _is_listened_to(value)
 
 
 def _is_listened_to(value: Any) -> bool:
