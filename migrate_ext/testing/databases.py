@@ -1,24 +1,18 @@
 """Databases on one server: created, cloned and dropped, with nothing left behind if a process is killed.
 
-Every name tells its kind: ``migrate_ext_t_<key>`` is a template, ``migrate_ext_c_<place>_<owner>_<n>`` a database of
-one process (a clone, or a template that is being built). An owner holds an advisory lock on its number for as long as it is
-connected, so whoever can take that lock may drop what the owner left. Advisory locks belong to one database of the server:
-``place`` is the oid of the database in which they are taken.
-
-A template becomes one in one transaction: renamed, closed to connections, and described by a comment. So there is no
-half-made template, whenever a run dies.
+Every name tells its kind: ``migrate_ext_t_<key>`` is a template (template_store.py),
+``migrate_ext_c_<place>_<owner>_<n>`` a database of one process (a clone, or a template that is being built). An owner
+holds an advisory lock on its number for as long as it is connected, so whoever can take that lock may drop what the
+owner left. Advisory locks belong to one database of the server: ``place`` is the oid of the database in which they are
+taken.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
-import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import sql
@@ -29,33 +23,13 @@ from migrate_ext.errors import CommandError
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-# The first of an advisory lock's two numbers: ours, for owners and for builders.
-_OWNER_LOCK, _BUILD_LOCK = 0x6D5F6F77, 0x6D5F6275
-TEMPLATE_PREFIX, CLONE_PREFIX = "migrate_ext_t_", "migrate_ext_c_"
-_STRATEGIES = ("wal_log", "file_copy")  # since PostgreSQL 15
-_DOOMED = 8  # databases that may wait for being dropped, per process
-_REFRESH = 3600  # seconds after which a template's use is written down again
+_OWNER_LOCK = 0x6D5F6F77  # the first of an advisory lock's two numbers
+CLONE_PREFIX = "migrate_ext_c_"
+MAX_DOOMED = 8  # databases that may wait for being dropped, per process
 
 
 class TemplateGone(Exception):
     """The template was dropped by somebody else after it was looked up."""
-
-
-class Template(NamedTuple):
-    """A finished template: its database, and what its comment says.
-
-    made, used: seconds since the epoch. strategy: the fastest way to clone it, None where the server has one only.
-    size: in bytes. settings: what ``ALTER DATABASE ... SET`` left, which clones do not inherit,
-    as (role or "", setting). run: the run that built it.
-    """
-
-    name: str
-    made: float
-    used: float
-    strategy: str | None
-    size: int
-    settings: tuple[tuple[str, str], ...]
-    run: str
 
 
 class Database:
@@ -226,24 +200,6 @@ class Databases:
             raise TemplateGone(template) from error
         return name
 
-    def clone(self, template: Template) -> str:
-        """Make a copy of a template. Raises :class:`TemplateGone`."""
-        name = self.create(template.name, template.strategy)
-        for role, setting in template.settings:
-            variable, _, value = setting.partition("=")
-            who = sql.SQL("ROLE {} IN DATABASE {}" if role else "DATABASE {}").format(
-                *([sql.Identifier(role)] if role else []), sql.Identifier(name)
-            )
-            # As pg_dump writes it: a list (search_path) is not one quoted string.
-            parts = value.split(", ") if variable in _LISTS else [value]
-            values = sql.SQL(", ").join(sql.Literal(part.strip('"')) for part in parts)
-            self.query(
-                sql.SQL("ALTER {} SET {} TO {}").format(
-                    who, sql.Identifier(*variable.split(".")), values
-                )
-            )
-        return name
-
     def url(self, name: str) -> URL:
         """The URL of a database here."""
         return self._url.set(database=name)
@@ -257,8 +213,12 @@ class Databases:
         if self.keep:
             self.kept.append(name)
             return
+        self.doom(name)
+        self.sweep(leave=MAX_DOOMED)
+
+    def doom(self, name: str) -> None:
+        """Have a database of our own dropped by the next :meth:`sweep`."""
         self._doomed.append(name)
-        self.sweep(leave=_DOOMED)
 
     def sweep(self, leave: int = 0) -> None:
         """Have doomed databases dropped, and wait until no more than `leave` are left.
@@ -267,7 +227,7 @@ class Databases:
         """
         while self._doomed:
             if self.version < 130000:
-                self._drop_now(self._doomed.pop(0))
+                self.drop_now(self._doomed.pop(0))
                 continue
             if self._broom is None or self._broom.closed:
                 self._broom, self._sweeping = self._connect(), False
@@ -288,7 +248,8 @@ class Databases:
             if failed:
                 warnings.warn(f"migrate_ext: {dropped} was not dropped: {failed}", stacklevel=2)
 
-    def _drop_now(self, name: str) -> None:
+    def drop_now(self, name: str) -> None:
+        """Drop a database, and wait until that is done."""
         self.disconnect(name)
         force = " WITH (FORCE)" if self.version >= 130000 else ""
         self.query(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(sql.Identifier(name)))
@@ -313,7 +274,7 @@ class Databases:
                 continue
             if self.query("SELECT pg_try_advisory_lock(%s, %s)", [_OWNER_LOCK, owner])[0][0]:
                 try:
-                    self._drop_now(name)
+                    self.drop_now(name)
                     dropped.append(name)
                 finally:
                     self.query("SELECT pg_advisory_unlock(%s, %s)", [_OWNER_LOCK, owner])
@@ -325,128 +286,6 @@ class Databases:
         for connection in (self._broom, self._admin):
             if connection is not None:
                 connection.close()
-
-    # templates
-
-    def templates(self, names: Iterable[str] | None = None) -> dict[str, Template]:
-        """The finished templates, all or those of these names."""
-        found = self.query(
-            "SELECT datname::text, shobj_description(oid, 'pg_database') FROM pg_database "
-            "WHERE starts_with(datname::text, %s) AND (%s::text[] IS NULL OR datname = ANY(%s))",
-            [TEMPLATE_PREFIX, *[list(names) if names is not None else None] * 2],
-        )
-        return {
-            name: template for name, comment in found if (template := _described(name, comment))
-        }
-
-    @contextmanager
-    def building(self, key: str) -> Iterator[None]:
-        """Only one process of all that use this server is in this block with this key."""
-        number = int(key[:8], 16) - 2**31
-        self.query("SELECT pg_advisory_lock(%s, %s)", [_BUILD_LOCK, number])
-        try:
-            yield
-        finally:
-            if not self.admin.closed:
-                self.query("SELECT pg_advisory_unlock(%s, %s)", [_BUILD_LOCK, number])
-
-    def publish(self, build: str, name: str, run: str, *, measure: bool = False) -> Template:
-        """Make a database that is ready the template `name`.
-
-        build: its name so far. measure: how to clone it best, even if that is known for one of about its size.
-        """
-        self.disconnect(build)
-        size = int(self.query("SELECT pg_database_size(%s::text)", [build])[0][0])
-        known = [t for t in self.templates().values() if size / 2 < t.size < size * 2]
-        if known and not measure:
-            strategy = max(known, key=lambda template: template.made).strategy
-        else:
-            strategy = self._fastest_strategy(build)
-        settings = self.query(
-            "SELECT coalesce(r.rolname::text, ''), unnest(s.setconfig) FROM pg_db_role_setting s "
-            "JOIN pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole "
-            "WHERE d.datname = %s",
-            [build],
-        )
-        now = time.time()
-        template = Template(name, now, now, strategy, size, tuple(settings), run)
-        with self.admin.transaction():
-            for statement in (
-                sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
-                    sql.Identifier(build), sql.Identifier(name)
-                ),
-                sql.SQL("ALTER DATABASE {} IS_TEMPLATE true ALLOW_CONNECTIONS false").format(
-                    sql.Identifier(name)
-                ),
-                self._comment(template),
-            ):
-                self.admin.execute(statement)
-        return template
-
-    def _comment(self, template: Template) -> sql.Composed:
-        text = json.dumps({**template._asdict(), "by": "migrate_ext"})
-        return sql.SQL("COMMENT ON DATABASE {} IS {}").format(
-            sql.Identifier(template.name), sql.Literal(text)
-        )
-
-    def touch(self, template: Template) -> Template:
-        """Write down that a template is in use, if that was not done lately."""
-        now = time.time()
-        if now - template.used < _REFRESH:
-            return template
-        template = template._replace(used=now)
-        with self.building(template.name[len(TEMPLATE_PREFIX) :]):
-            if template.name in self.templates([template.name]):
-                self.query(self._comment(template))
-        return template
-
-    def drop_template(self, name: str) -> None:
-        """Drop a template; if it is gone already, nothing."""
-        try:
-            self.query(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(sql.Identifier(name)))
-        except psycopg.errors.InvalidCatalogName:
-            return
-        self._drop_now(name)
-
-    def prune(self, *, days: float, number: int) -> list[str]:
-        """Drop templates that nobody has used for `days`, and the oldest beyond `number`; return their names.
-
-        What was used within the last hour stays.
-        """
-        now = time.time()
-        by_use = sorted(self.templates().values(), key=lambda template: -template.used)
-        old = [
-            template.name
-            for index, template in enumerate(by_use)
-            if now - template.used
-            > (_REFRESH * 2 if index >= number else max(days * 86400, _REFRESH * 2))
-        ]
-        for name in old:
-            self.drop_template(name)
-        return old
-
-    def _fastest_strategy(self, build: str) -> str | None:
-        """Which way of copying is faster here for this database: each is tried, twice if they are close."""
-        if self.version < 150000:
-            return None
-        best: dict[str, float] = {}
-        for _ in range(2):
-            for strategy in _STRATEGIES:
-                begin = time.perf_counter()
-                name = self.create(build, strategy)
-                taken = time.perf_counter() - begin
-                self._doomed.append(name)
-                best[strategy] = min(taken, best.get(strategy, taken))
-            if max(best.values()) > 1.3 * min(best.values()):
-                break
-        self.sweep(leave=_DOOMED)
-        return min(best, key=lambda strategy: best[strategy])
-
-
-# Settings whose value is a list of names: each element is quoted by itself.
-_LISTS = frozenset(
-    ("search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries")
-)
 
 
 def _is_busy(pgconn: Any) -> bool:
@@ -469,21 +308,3 @@ def _answer(pgconn: Any) -> str | None:
 def _one(connection: psycopg.Connection[Any], statement: str, *parameters: object) -> Any:
     row = connection.execute(statement, parameters or None).fetchone()
     return row and row[0]
-
-
-def _described(name: str, comment: str | None) -> Template | None:
-    """What a template's comment says; None for a database that is none of ours."""
-    try:
-        found: Mapping[str, Any] = json.loads(comment or "")
-        settings = tuple((str(role), str(setting)) for role, setting in found["settings"])
-        return Template(
-            name,
-            float(found["made"]),
-            float(found["used"]),
-            found["strategy"],
-            int(found["size"]),
-            settings,
-            str(found["run"]),
-        )
-    except (ValueError, KeyError, TypeError):
-        return None
