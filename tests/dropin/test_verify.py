@@ -17,9 +17,9 @@ import psycopg
 import pytest
 from alembic import command
 from alembic.config import Config
-from field import Field
-from project import ROOT, copy_project
 from psycopg import sql
+from recording_project import RecordingProject
+from sample_project import ROOT, copy_project
 from sqlalchemy.engine import URL, make_url
 
 from migrate_ext.cli.command_line import CommandLine, main
@@ -56,9 +56,9 @@ def connect(url: str) -> psycopg.Connection[tuple[object, ...]]:
     return psycopg.connect(bare.render_as_string(hide_password=False), autocommit=True)
 
 
-def project(folder: Path, monkeypatch: pytest.MonkeyPatch, **options: object) -> Field:
-    """A project of tests/field.py, in which we stand."""
-    made = Field(folder / "project", os.environ["DATABASE_URL"], **options)  # type: ignore[arg-type]
+def project(folder: Path, monkeypatch: pytest.MonkeyPatch, **options: object) -> RecordingProject:
+    """A project of tests/support/recording_project.py, in which we stand."""
+    made = RecordingProject(folder / "project", os.environ["DATABASE_URL"], **options)  # type: ignore[arg-type]
     monkeypatch.chdir(made.folder)
     monkeypatch.setenv("PYTHONPATH", f"{made.folder}{os.pathsep}{ROOT}")
     return made

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from project import ROOT
+from sample_project import ROOT
 from sqlalchemy.engine import make_url
 
 SYNC = ("psycopg", "psycopg2")

@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
-from project import ROOT, run_forked
+from sample_project import ROOT, run_forked
 
 from migrate_ext.dropin import hooks
 

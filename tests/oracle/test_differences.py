@@ -25,9 +25,9 @@ import sqlalchemy
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.script.revision import Revision, RevisionMap
-from field import ALL_WAYS, WAYS, Command, Field, wait_until, with_driver
-from lab import Lab
-from project import ROOT, Done, Project, run_forked
+from in_process_project import InProcessProject
+from recording_project import ALL_WAYS, WAYS, Command, RecordingProject, wait_until, with_driver
+from sample_project import ROOT, Done, SampleProject, run_forked
 from sqlalchemy.engine import make_url
 
 import migrate_ext
@@ -80,12 +80,12 @@ class Sides:
         self.make()
 
     def make(self, ways: tuple[str, str] = WAYS, driver: str = "psycopg", **options: Any) -> Sides:
-        """The project anew, with the `options` of :class:`Field`."""
+        """The project anew, with the `options` of :class:`RecordingProject`."""
         if self.folder.exists():
             self.folder = self.folder.with_name(self.folder.name + "x")
         self.folder.mkdir()
         self.projects = [
-            Field(
+            RecordingProject(
                 self.folder / name,
                 with_driver(self.make_database(), driver),
                 way=way,
@@ -100,7 +100,7 @@ class Sides:
             (project.folder / name).write_text(text)
 
     def run(self, *command: str, ours: str = "migrate_ext", **variables: str) -> tuple[Done, Done]:
-        """A command on both sides. ours: the program of the second, as zygote.py has them."""
+        """A command on both sides. ours: the program of the second, as fork_server.py has them."""
         done = []
         for program, project in zip(("alembic", ours), self.projects, strict=True):
             url = {"DATABASE_URL": project.url, "COLUMNS": "100"}
@@ -167,7 +167,7 @@ def test_a_set_of_alembics(sides: Sides) -> None:
     )
     commands = ["history", "branches", "current", "downgrade zz:c1 --sql"]
 
-    def told(project: Field, module: str, seed: int, commands: list[str]) -> list[str]:
+    def told(project: RecordingProject, module: str, seed: int, commands: list[str]) -> list[str]:
         switch = STOCK if module.startswith("alembic") else {}
         variables = {**os.environ, "DATABASE_URL": project.url, **switch}
         done = subprocess.run(
@@ -359,7 +359,7 @@ def test_a_module_that_nobody_imports(tmp_path: Path, make_database: Callable[[]
     """Of the sample project."""
     warned = {}
     for program, way in ("alembic", "classic"), ("alembic", "thin"), ("migrate_ext", "thin"):
-        project = Project(tmp_path / f"{program} {way}", make_database(), way)
+        project = SampleProject(tmp_path / f"{program} {way}", make_database(), way)
         (project.folder / "models" / "orm" / "gadgets.py").touch()
         for command in ("upgrade", "head"), ("check",), ("revision", "--autogenerate", "-m", "x"):
             done = Done(*run_forked(program, project.folder, command, project.variables))
@@ -592,7 +592,7 @@ GATE = '    op.execute("INSERT INTO gate VALUES (1)")'
 
 
 @contextlib.contextmanager
-def gate(project: Field) -> Iterator[Callable[[int], bool]]:
+def gate(project: RecordingProject) -> Iterator[Callable[[int], bool]]:
     """Within this block a migration that writes into `gate` waits. Gives a function: do so many?"""
     count = (
         "SELECT count(*) FROM pg_stat_activity "
@@ -770,8 +770,8 @@ def test_keep_alives(sides: Sides) -> None:
 @proves("the time in a log record of a batched run")
 def test_the_time_of_a_log_record(tmp_path: Path, database_url: str) -> None:
     """Seen by a factory, which is called when Alembic logs."""
-    lab = Lab(tmp_path / "lab", database_url)
-    lab.write(["op.execute('CREATE TABLE a ()')", "op.execute('SELECT pg_sleep(0.2)')", ""])
+    project = InProcessProject(tmp_path / "project", database_url)
+    project.write(["op.execute('CREATE TABLE a ()')", "op.execute('SELECT pg_sleep(0.2)')", ""])
     factory = logging.getLogRecordFactory()
 
     def make(*args: Any, **kw: Any) -> logging.LogRecord:
@@ -790,8 +790,8 @@ def test_the_time_of_a_log_record(tmp_path: Path, database_url: str) -> None:
     logging.setLogRecordFactory(make)
     logger.addHandler(handler)
     try:
-        assert lab.run(False).raised == [] and late == []
-        assert lab.run(True).raised == []
+        assert project.run(False).raised == [] and late == []
+        assert project.run(True).raised == []
         assert "Running upgrade r0002 -> r0003" in late
     finally:
         logger.removeHandler(handler)

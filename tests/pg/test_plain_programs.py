@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from lab import Lab
+from in_process_project import InProcessProject
 
 from migrate_ext.execution import plain, plain_bytecode
 
@@ -209,8 +209,8 @@ class World(ModuleType):
 
 
 @pytest.fixture
-def lab(tmp_path: Path, database_url: str) -> Iterator[Lab]:
-    yield Lab(tmp_path / "lab", database_url)
+def project(tmp_path: Path, database_url: str) -> Iterator[InProcessProject]:
+    yield InProcessProject(tmp_path / "project", database_url)
     sys.modules.pop("world", None)
 
 
@@ -218,8 +218,8 @@ def lab(tmp_path: Path, database_url: str) -> Iterator[Lab]:
 _ADDRESS = re.compile(r"0x[0-9a-f]+|(?<=%\()\d{9,}")
 
 
-class Watched(Lab):
-    """A lab whose outcomes also tell what was done to the world."""
+class Watched(InProcessProject):
+    """A project whose outcomes also tell what was done to the world."""
 
     def run(self, batched: bool, target: str = "head") -> Any:
         import sqlalchemy
@@ -251,17 +251,17 @@ class Watched(Lab):
 def test_nothing_is_done_that_alembic_would_not_have_done(
     tmp_path: Path, database_url: str, bodies: list[str], driver: str, apart: bool
 ) -> None:
-    lab = Watched(tmp_path / "lab", database_url.replace("://", f"+{driver}://"))
-    lab.configure = {"transaction_per_migration": apart}
+    project = Watched(tmp_path / "project", database_url.replace("://", f"+{driver}://"))
+    project.configure = {"transaction_per_migration": apart}
     first = "op.execute('CREATE TABLE t0 (a int, b text)')"
     try:
-        lab.write([first, *bodies], TOP)
-        for path in sorted((lab.folder / "versions").glob("*.py")):
+        project.write([first, *bodies], TOP)
+        for path in sorted((project.folder / "versions").glob("*.py")):
             compile(path.read_text(), str(path), "exec", dont_inherit=True)
     except SyntaxError:
         event("not Python")
         return
-    functions = _functions(lab)
+    functions = _functions(project)
     for path, function in functions:
         fast, reason = (
             plain_bytecode.looks_plain(function),
@@ -269,15 +269,15 @@ def test_nothing_is_done_that_alembic_would_not_have_done(
         )
         assert not (fast and reason is not None), reason
         event("fast" if fast else "tree" if reason is None else "not plain")
-    lab.agree()
+    project.agree()
 
 
-def _functions(lab: Lab) -> list[tuple[str, Any]]:
+def _functions(project: InProcessProject) -> list[tuple[str, Any]]:
     """The ``upgrade`` of each file, executed as Alembic would, in a world of its own."""
     found = []
     sys.modules["world"] = World()
     try:
-        for path in sorted((lab.folder / "versions").glob("*.py")):
+        for path in sorted((project.folder / "versions").glob("*.py")):
             names: dict[str, Any] = {"__name__": path.stem}
             exec(compile(path.read_text(), str(path), "exec", dont_inherit=True), names)
             found.append((str(path), names["upgrade"]))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import field
 import pytest
+from recording_project import WAYS, RecordingProject
 
 sys.path.append(str(Path(__file__).parents[1] / "soak"))
 import soak
@@ -33,7 +33,7 @@ CREATE CONSTRAINT TRIGGER fails AFTER INSERT ON checked
 """
 
 
-@pytest.mark.parametrize("way", field.WAYS)
+@pytest.mark.parametrize("way", WAYS)
 def test_a_commit_that_was_refused_and_repeated_is_no_reason_of_a_later_failure(
     tmp_path: Path, database_url: str, way: str
 ) -> None:
@@ -41,7 +41,9 @@ def test_a_commit_that_was_refused_and_repeated_is_no_reason_of_a_later_failure(
         2: "    op.execute('INSERT INTO checked VALUES (1)')",
         4: "    op.execute('SELECT 1 / 0')",
     }
-    project = field.Field(tmp_path / "it", database_url, way=way, mode="each", count=4, body=body)
+    project = RecordingProject(
+        tmp_path / "it", database_url, way=way, mode="each", count=4, body=body
+    )
     with project.connect() as connection:
         connection.execute(ONCE)
     done = project.run("upgrade", "head", MIGRATE_EXT_RETRIES="1")

@@ -50,7 +50,7 @@ class Outcome:
         return {k: v for k, v in vars(self).items() if k != "error"}
 
 
-class Lab:
+class InProcessProject:
     """Revisions in `folder`, run against the database of `url` (any driver of SQLAlchemy's)."""
 
     def __init__(self, folder: Path, url: str) -> None:

@@ -1,9 +1,9 @@
-"""Installs the runtime for a suite of others (``-p active_plugin``), which Alembic >= 1.18 has done already."""
+"""Installs the runtime for a suite of others (``-p install_runtime``), which Alembic >= 1.18 has done already."""
 
 import alembic.config  # noqa: F401
-import ours
+from alembic_patches import patched_attributes
 
 import migrate_ext
 
 migrate_ext.install()
-assert ours.in_alembic(), "the runtime is not active"
+assert patched_attributes(), "the runtime is not active"

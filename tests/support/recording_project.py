@@ -119,11 +119,11 @@ EVERY = 10  # in mode "autocommit", each so many migrations make an index
 
 
 def upgrade_of(mode: str, n: int) -> str:
-    """The body of the `n`-th upgrade, as :class:`Field` has it."""
+    """The body of the `n`-th upgrade, as :class:`RecordingProject` has it."""
     return INDEX_UP if mode == "autocommit" and n % EVERY == 0 else TABLE_UP
 
 
-class Field:
+class RecordingProject:
     """A project with `count` migrations in a new folder, and its database.
 
     way: ``alembic`` with a classic env.py, ``migrate_ext`` with a thin one, or that ``compiled``. mode: ``one`` transaction,
@@ -179,7 +179,7 @@ class Field:
         return self.start(*command, url=url, **variables).wait()
 
     def connect(self) -> psycopg.Connection[tuple[object, ...]]:
-        return psycopg.connect(bare(self.url), autocommit=True)
+        return psycopg.connect(libpq_url(self.url), autocommit=True)
 
     def state(self) -> int:
         """The number of the database's revision. Asserts that the schema is that of this revision."""
@@ -218,7 +218,7 @@ class Field:
         return at
 
 
-def bare(url: str) -> str:
+def libpq_url(url: str) -> str:
     """As libpq takes it."""
     return "postgresql" + url[url.index("://") :]
 
@@ -348,7 +348,7 @@ def wait_until(happened: Callable[[], bool], *commands: Command) -> None:
         time.sleep(0.01)
 
 
-def told(command: Command, start: int, at: int) -> None:
+def check_report(command: Command, start: int, at: int) -> None:
     """Assert that what a failed command says of what was committed is so. start, at: where it began and ended."""
     undoing = command.arguments[0] == "downgrade"
     committed = re.search(r"Committed: ([^.]*)\.", command.said)
@@ -602,7 +602,7 @@ class Pooler:
             admin.execute("RESUME")
 
     def _admin(self) -> psycopg.Connection[dict[str, Any]]:
-        url = with_port(bare(self.url), self.port).rpartition("/")[0] + "/pgbouncer"
+        url = with_port(libpq_url(self.url), self.port).rpartition("/")[0] + "/pgbouncer"
         rows = psycopg.rows.dict_row
         return psycopg.connect(url, autocommit=True, prepare_threshold=None, row_factory=rows)
 
@@ -613,7 +613,7 @@ class Pooler:
 
 
 @contextlib.contextmanager
-def pooler(url: str, *, mode: str = "transaction", size: int = 4) -> Iterator[int]:
+def run_pooler(url: str, *, mode: str = "transaction", size: int = 4) -> Iterator[int]:
     """A pgbouncer before the server of `url`, for as long as the block: its port."""
     with contextlib.closing(Pooler(url, mode, size)) as found:
         yield found.port

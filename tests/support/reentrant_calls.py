@@ -1,4 +1,4 @@
-"""A call into ``_core`` with Python code in the middle of it: ``meddling.py NAME [URL]``.
+"""A call into ``_core`` with Python code in the middle of it: ``reentrant_calls.py NAME [URL]``.
 
 That code comes from callbacks of the collector (which an allocation starts before Python 3.12) and
 from hooks of the arguments: ``__iter__``, ``__eq__``, ``__index__``, ``__bool__``, ``__fspath__``,

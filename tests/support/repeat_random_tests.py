@@ -1,6 +1,6 @@
 """``make properties``: the tests that run random programs under Alembic and here, over and over, each time with other programs.
 
-    python tests/properties.py SECONDS [TEST ...]
+    python tests/support/repeat_random_tests.py SECONDS [TEST ...]
 
 SECONDS: for each test. Prints, for each round, the seed (``pytest --hypothesis-seed`` repeats the round) and how many
 programs there were; ends with exit code 1 at the first difference, which pytest has shown then.
@@ -31,7 +31,7 @@ def main(seconds: float, tests: tuple[str, ...]) -> int:
             command = ("-m", "pytest", "-q", "-n", "0", f"--hypothesis-seed={seed}", test)
             done = subprocess.run(
                 [sys.executable, *command],
-                cwd=Path(__file__).resolve().parent.parent,
+                cwd=Path(__file__).resolve().parents[2],
                 env=variables,
                 capture_output=True,
                 text=True,

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 import pytest
-from project import ROOT
+from sample_project import ROOT
 
 # Folder of csrc -> prefixes that its files may not include.
 FORBIDDEN = {

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import render_python_code
 from alembic.operations import ops
-from project import ROOT
+from sample_project import ROOT
 from sqlalchemy.sql.elements import conv
 
 from migrate_ext.execution.plain import reason_not_plain, reason_not_plain_in

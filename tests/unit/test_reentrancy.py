@@ -1,6 +1,6 @@
 """Python code that runs in the middle of a call into C finds no half-made object, and takes none away.
 
-tests/meddling.py has the calls, and the code that runs meanwhile; those of a Session are in tests/pg.
+tests/support/reentrant_calls.py has the calls, and the code that runs meanwhile; those of a Session are in tests/pg.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import meddling
 import pytest
+import reentrant_calls
 
 from migrate_ext import _core
 
-CALLS = meddling.calls_of()
+CALLS = reentrant_calls.calls_of()
 
 
 def public_names() -> set[str]:
@@ -36,13 +36,13 @@ def test_every_public_name_of_the_core_is_meddled_with() -> None:
 
 @pytest.mark.parametrize("name", [n for n in CALLS if not n.startswith("Session.")])
 def test_a_call_with_python_code_in_its_middle(name: str, tmp_path: Path) -> None:
-    meddling.run(name, tmp_path)
+    reentrant_calls.run(name, tmp_path)
 
 
 def run(code: str) -> str:
-    """What a program prints that has the graph and the calls of tests/meddling.py."""
-    prelude = f"import gc, sys\nsys.path.append({str(Path(meddling.__file__).parent)!r})\n"
-    prelude += "from meddling import *\nfrom meddling import _core\n"
+    """What a program prints that has the graph and the calls of tests/support/reentrant_calls.py."""
+    prelude = f"import gc, sys\nsys.path.append({str(Path(reentrant_calls.__file__).parent)!r})\n"
+    prelude += "from reentrant_calls import *\nfrom reentrant_calls import _core\n"
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-c", prelude + code],
         capture_output=True,

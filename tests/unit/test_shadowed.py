@@ -10,7 +10,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from project import ROOT
+from sample_project import ROOT
 
 LIBRARIES = sysconfig.get_path("purelib")
 SAID = "shadows the installed package, and its C core is not built: build it in place with `make build`"
