@@ -25,7 +25,9 @@ from migrate_ext.testing import embedded as server
 
 # Started in the background, a shell has SIGINT ignored, and so would every program of the tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-pytest.register_assert_rewrite("sample_project", "recording_project", "paired_projects")
+pytest.register_assert_rewrite(
+    "sample_project", "recording_project", "paired_projects", "forked_command", "connection_pooler"
+)
 pytest_plugins = ["pytester"]
 
 # In this process Alembic is what ours is compared with. A test of the installed runtime installs it, and takes it out.

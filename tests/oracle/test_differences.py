@@ -25,8 +25,10 @@ import sqlalchemy
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.script.revision import Revision, RevisionMap
+from database_urls import with_driver
+from forked_command import Command, wait_until
 from in_process_project import InProcessProject
-from recording_project import ALL_WAYS, WAYS, Command, RecordingProject, wait_until, with_driver
+from recording_project import ALL_WAYS, WAYS, RecordingProject
 from sample_project import ROOT, Done, SampleProject, run_forked
 from sqlalchemy.engine import make_url
 

@@ -14,21 +14,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from recording_project import (
-    ALL_WAYS,
-    CLASSIC,
-    COMMIT,
-    THIN,
-    WAYS,
-    Command,
-    Proxy,
-    RecordingProject,
-    check_report,
-    libpq_url,
-    wait_until,
-    with_driver,
-    with_port,
-)
+from cutting_proxy import COMMIT, Proxy
+from database_urls import libpq_url, with_driver, with_port
+from forked_command import Command, check_report, wait_until
+from recording_project import ALL_WAYS, CLASSIC, THIN, WAYS, RecordingProject
 from sqlalchemy.engine import make_url
 
 from migrate_ext.testing import embedded

@@ -11,18 +11,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from recording_project import (
-    WAYS,
-    Command,
-    Proxy,
-    RecordingProject,
-    find_pooler,
-    libpq_url,
-    run_pooler,
-    wait_until,
-    with_driver,
-    with_port,
-)
+from connection_pooler import find_pooler, run_pooler
+from cutting_proxy import Proxy
+from database_urls import libpq_url, with_driver, with_port
+from forked_command import Command, wait_until
+from recording_project import WAYS, RecordingProject
 from sqlalchemy.engine import make_url
 
 from migrate_ext import _core

@@ -18,14 +18,10 @@ import sqlalchemy
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from recording_project import (
-    POOLED_ASYNCPG,
-    WAYS,
-    RecordingProject,
-    wait_until,
-    with_driver,
-    with_port,
-)
+from connection_pooler import POOLED_ASYNCPG
+from database_urls import with_driver, with_port
+from forked_command import wait_until
+from recording_project import WAYS, RecordingProject
 from sqlalchemy.engine import make_url
 from test_lock import closed_gate, environment, held, no_lock_is_left, pooler_port, waits_in_server
 

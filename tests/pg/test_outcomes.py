@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recording_project import WAYS, Command, Proxy, RecordingProject, with_driver, with_port
+from cutting_proxy import Proxy
+from database_urls import with_driver, with_port
+from forked_command import Command
+from recording_project import WAYS, RecordingProject
 from sqlalchemy.engine import make_url
 
 from migrate_ext import errors

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from recording_project import WAYS, RecordingProject, with_driver
+from database_urls import with_driver
+from recording_project import WAYS, RecordingProject
 from test_lock import environment
 
 ALEMBIC, _ = WAYS

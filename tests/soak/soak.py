@@ -33,24 +33,11 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT)]
 
 import psycopg  # noqa: E402
-from recording_project import (  # noqa: E402
-    ALL_WAYS,
-    COMMIT,
-    MODES,
-    POOLED_ASYNCPG,
-    WAYS,
-    Command,
-    Pooler,
-    Proxy,
-    RecordingProject,
-    check_report,
-    find_pooler,
-    libpq_url,
-    run_pooler,
-    upgrade_of,
-    with_driver,
-    with_port,
-)
+from connection_pooler import POOLED_ASYNCPG, Pooler, find_pooler, run_pooler  # noqa: E402
+from cutting_proxy import COMMIT, Proxy  # noqa: E402
+from database_urls import libpq_url, with_driver, with_port  # noqa: E402
+from forked_command import Command, check_report  # noqa: E402
+from recording_project import ALL_WAYS, MODES, WAYS, RecordingProject, upgrade_of  # noqa: E402
 
 from migrate_ext.locking import lock  # noqa: E402
 from migrate_ext.testing import embedded as server  # noqa: E402
