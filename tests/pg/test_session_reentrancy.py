@@ -12,12 +12,13 @@ from typing import Any
 import psycopg
 import pytest
 import reentrant_calls
+from core_calls import calls_of
 
 from migrate_ext import _core, errors
 from migrate_ext._core import Session
 from migrate_ext.execution import libpq
 
-CALLS = [name for name in reentrant_calls.calls_of() if name.startswith("Session.")]
+CALLS = [name for name in calls_of() if name.startswith("Session.")]
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Python code that runs in the middle of a call into C finds no half-made object, and takes none away.
 
-tests/support/reentrant_calls.py has the calls, and the code that runs meanwhile; those of a Session are in tests/pg.
+tests/support/core_calls.py has the calls, hooked_arguments.py the code that runs meanwhile; those of a Session are in tests/pg.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 import reentrant_calls
+from core_calls import calls_of
 
 from migrate_ext import _core
 
-CALLS = reentrant_calls.calls_of()
+CALLS = calls_of()
 
 
 def public_names() -> set[str]:
@@ -40,9 +41,10 @@ def test_a_call_with_python_code_in_its_middle(name: str, tmp_path: Path) -> Non
 
 
 def run(code: str) -> str:
-    """What a program prints that has the graph and the calls of tests/support/reentrant_calls.py."""
+    """What a program prints that has the graph and the calls of tests/support/core_calls.py."""
     prelude = f"import gc, sys\nsys.path.append({str(Path(reentrant_calls.__file__).parent)!r})\n"
-    prelude += "from reentrant_calls import *\nfrom reentrant_calls import _core\n"
+    prelude += "from core_calls import *\nfrom hooked_arguments import ALLOWED, outcome\n"
+    prelude += "from migrate_ext import _core, errors\n"
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-c", prelude + code],
         capture_output=True,
