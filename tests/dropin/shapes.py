@@ -1,4 +1,4 @@
-"""A project twice, under ``alembic`` and under ``alembic`` with the runtime, and what each left to see."""
+"""A project twice, run by ``alembic`` without and with the runtime, and what can be seen of each run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`import alembic` never fails because of us: it is faster, or it is as it was and there is one warning."""
+"""`import alembic` never fails because migrate_ext is installed: the runtime is active, or there is one warning."""
 
 from __future__ import annotations
 

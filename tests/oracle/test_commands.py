@@ -1,4 +1,4 @@
-"""Every command on the sample: what alembic shows and leaves behind, and what we do, must be the same."""
+"""Every command on the sample prints and leaves what alembic prints and leaves."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def crashed(done: Done, *words: str) -> None:
 @proves(
     "order of several labels, of several current heads, of a branch point's children, of the rows that undoing a merge leaves"
 )
-def test_a_set_of_alembics(sides: Sides) -> None:
+def test_orders_that_alembic_takes_from_sets_are_the_same_in_every_run(sides: Sides) -> None:
     """Six seeds of Python's hash: six runs of Alembic that do not agree, six of ours that do."""
     labels = ("north", "east", "south", "west", "middle")
     ids = ("c1", "d1", "e1", "f1", "g1")
@@ -201,7 +201,7 @@ def test_a_set_of_alembics(sides: Sides) -> None:
 
 
 @proves("a mistake in the body of a revision file")
-def test_a_mistake_in_a_body(sides: Sides) -> None:
+def test_an_error_in_a_revision_file_stops_only_the_runs_that_execute_it(sides: Sides) -> None:
     for mistake, error in ("nosuchname", "NameError"), ("x = = 1", "SyntaxError"):
         sides.make()
         for project in sides.projects:
@@ -373,7 +373,7 @@ def test_a_module_that_nobody_imports(tmp_path: Path, make_database: Callable[[]
 
 
 @proves("a `pyproject.toml` that is not TOML")
-def test_toml_that_is_none(sides: Sides) -> None:
+def test_a_pyproject_that_is_not_toml(sides: Sides) -> None:
     for text, ours_too in ("x = = 1\n", False), ("x = = 1\n[tool.alembic]\n", True):
         sides.write("pyproject.toml", text)
         stock, ours = sides.run("heads")
@@ -414,7 +414,7 @@ def test_commands_of_our_own(sides: Sides) -> None:
 
 
 @proves("a revision file and the server, both broken, with a thin `env.py`")
-def test_all_broken_at_once(sides: Sides) -> None:
+def test_a_broken_revision_file_and_an_unreachable_server(sides: Sides) -> None:
     """Alembic meets a revision file before the server where `env.py` does; ours the server, with a thin one."""
     for project in sides.projects:
         (project.folder / "versions" / "r0002.py").write_text("revision = =\n")
@@ -608,7 +608,7 @@ def gate(project: RecordingProject) -> Iterator[Callable[[int], bool]]:
 
 
 @proves('the time at which "Running upgrade ..." appears, when a plan is used')
-def test_when_a_planned_migration_is_announced(sides: Sides) -> None:
+def test_migrations_of_a_plan_are_announced_together(sides: Sides) -> None:
     """The second of three waits for a table; a plan's statements go to the server together."""
     sides.make((WAYS[0], ALL_WAYS[2]), body={2: GATE}, count=3)
     told = []
@@ -844,7 +844,7 @@ def test_indexes_of_a_new_table(sides: Sides) -> None:
 
 proves(
     "a walk over a cycle (of dependencies, say) in which two revisions wait for each other",
-    by="tests/oracle/test_graph.py::test_a_history_for_alembics_own_graph_is_walked_as_by_alembic_or_refused_where_it_never_ends",
+    by="tests/oracle/test_graph.py::test_a_history_left_to_alembics_graph_is_walked_as_alembic_walks_it_or_refused_where_alembic_never_ends",
 )
 proves(
     "a batch whose connection the server ends, with psycopg2",

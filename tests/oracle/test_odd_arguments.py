@@ -1,4 +1,4 @@
-"""Arguments that are not UTF-8 and output that cannot be written: what alembic says and does, ours says and does, once."""
+"""Arguments that are not UTF-8 and output that cannot be written give alembic's error, and the command runs once."""
 
 from __future__ import annotations
 

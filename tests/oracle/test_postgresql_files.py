@@ -1,4 +1,4 @@
-"""The SQL lexer on PostgreSQL's own test files, which pglast's sdist has: it counts statements as PostgreSQL's parser does."""
+"""The SQL lexer counts statements as PostgreSQL's parser does, on PostgreSQL's own test files (from pglast's sdist)."""
 
 from __future__ import annotations
 

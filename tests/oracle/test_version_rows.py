@@ -1,4 +1,4 @@
-"""Version rows that no run leaves: what Alembic makes of them, and says of them, ours does and says, by both ways in."""
+"""Version rows that no run leaves: both programs, with the runtime, do and print what Alembic does and prints."""
 
 from __future__ import annotations
 

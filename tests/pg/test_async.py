@@ -1,4 +1,4 @@
-"""Migrations under ``run_sync``: batched as elsewhere, and the event loop goes on while the server works."""
+"""Migrations under ``run_sync`` are batched too, and the event loop runs while the server works."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_async_psycopgs_errors_are_its_own(project: InProcessProject, bad: str) 
     assert "revision r0002" in outcome.error.__dict__["migration_step"]
 
 
-def test_the_loop_runs_while_the_server_works(project: InProcessProject) -> None:
+def test_the_event_loop_runs_while_the_server_works(project: InProcessProject) -> None:
     project.write([create(1), "op.execute('SELECT pg_sleep(1)')", create(2)])
     assert project.run(True).raised == []
     assert len(project.configure["user_module_prefix"]) > 20

@@ -1,4 +1,4 @@
-"""A full disk, the server's or ours: it is said, what was committed stays, and the same command goes on when there is room."""
+"""A full disk, of the server or of the client, is named; what was committed stays, and the same command goes on later."""
 
 from __future__ import annotations
 

@@ -251,7 +251,7 @@ WAYS: dict[str, tuple[str, Callable[[InProcessProject, pytest.MonkeyPatch], None
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_whoever_looks_at_statements_sees_each_of_them(
+def test_classes_that_intercept_statements_see_each_of_them(
     way: str, tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver, prepare = WAYS[way]
@@ -300,7 +300,7 @@ def test_a_patch_that_a_migration_makes_is_seen_from_then_on(
         {"connection_factory": psycopg2.extras.MinTimeLoggingConnection},
     ],
 )
-def test_psycopg2s_own_extras_lend_nothing(
+def test_connections_and_cursors_of_psycopg2_extras_are_not_borrowed(
     tmp_path: Path, database_url: str, arguments: dict[str, Any]
 ) -> None:
     project = InProcessProject(tmp_path / "project", database_url.replace("://", "+psycopg2://"))

@@ -1,4 +1,4 @@
-"""Schema and data after an upgrade, and after a downgrade, are what Alembic alone leaves: every driver, build of a driver and way in."""
+"""Schema and data after an upgrade and a downgrade are those that Alembic alone leaves, for every driver and program."""
 
 from __future__ import annotations
 

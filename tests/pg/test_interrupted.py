@@ -61,7 +61,9 @@ def test_sigterm_says_what_was_committed_and_leaves_nothing_running(
 
 
 @pytest.mark.parametrize("way", ALL_WAYS)
-def test_the_server_stops_working_for_the_dead(tmp_path: Path, database_url: str, way: str) -> None:
+def test_the_server_cancels_the_statement_of_a_killed_run(
+    tmp_path: Path, database_url: str, way: str
+) -> None:
     project = RecordingProject(tmp_path / "p", database_url, way=way, count=1, body={1: SLEEP})
     with project.connect() as connection:
         if connection.info.server_version < 140000:
@@ -185,7 +187,9 @@ def test_what_a_migration_committed_itself_is_told(
         assert "Committed: r0002, r0003. All else" in done.said, done.said
 
 
-def test_what_was_half_done_is_not_repeated(tmp_path: Path, database_url: str) -> None:
+def test_a_run_is_not_repeated_after_a_migration_that_was_left_half_done(
+    tmp_path: Path, database_url: str
+) -> None:
     """Though another migration failed with what may be repeated: its transaction had the version row."""
     fails = "    op.execute(\"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '40001'; END $$\")"
     settings = "migrate_ext_retries = 2\n"
@@ -234,7 +238,7 @@ def test_a_string_that_failed_around_its_commit_is_in_doubt(
         ("compiled", "psycopg"),
     ],
 )
-def test_a_commit_in_doubt_is_said_to_be_so_and_is_looked_for(
+def test_a_commit_whose_answer_is_lost_is_reported_as_in_doubt_and_looked_up(
     tmp_path: Path, database_url: str, way: str, driver: str, mode: str, number: int, sent: bool
 ) -> None:
     url = with_driver(database_url, driver)
@@ -271,7 +275,7 @@ def test_a_commit_in_doubt_is_said_to_be_so_and_is_looked_for(
         ("compiled", "psycopg"),
     ],
 )
-def test_a_commit_that_a_signal_comes_into_is_looked_for(
+def test_a_commit_that_a_signal_interrupts_is_looked_up(
     tmp_path: Path,
     database_url: str,
     way: str,
@@ -328,7 +332,9 @@ def test_a_signal_between_the_run_and_its_commit_leaves_nothing(
 
 
 @pytest.mark.parametrize("sent", [True, False], ids=["sent", "not sent"])
-def test_a_stamp_in_doubt_is_looked_for_too(tmp_path: Path, database_url: str, sent: bool) -> None:
+def test_a_stamp_whose_answer_is_lost_is_looked_up(
+    tmp_path: Path, database_url: str, sent: bool
+) -> None:
     project = RecordingProject(tmp_path / "p", database_url, way=DIRECT, count=2)
     port = make_url(database_url).port or 5432
     proxy = Proxy(port, **{"behind" if sent else "before": COMMIT})
@@ -365,7 +371,7 @@ def test_a_commit_that_the_server_refuses_is_not_told_as_committed(
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
-def test_a_line_that_is_lost_between_two_migrations_is_not_called_unreachable(
+def test_a_connection_lost_between_two_migrations_is_not_reported_as_an_unreachable_server(
     tmp_path: Path, database_url: str, driver: str
 ) -> None:
     url = with_driver(database_url, driver)
@@ -422,9 +428,7 @@ def test_a_table_in_use_is_tried_again_within_its_limit(
         assert connection.execute("SELECT n FROM ran ORDER BY n").fetchall() == [(1,), (2,), (3,)]
 
 
-def test_what_has_committed_something_of_its_own_is_not_repeated(
-    tmp_path: Path, database_url: str
-) -> None:
+def test_a_migration_that_has_committed_is_not_repeated(tmp_path: Path, database_url: str) -> None:
     body = UNIQUE + "\n    op.execute('ALTER TABLE busy ADD COLUMN b text')"
     settings = LIMITS + "migrate_ext_retries = 40\n"
     project = RecordingProject(
@@ -518,7 +522,7 @@ def _on_a_network_of_its_own(test: Callable[[], None]) -> None:
 @pytest.mark.parametrize(
     ("way", "mode"), [(ALEMBIC, "one"), (DIRECT, "each"), ("compiled", "each")]
 )
-def test_a_line_that_goes_silent_ends_the_run_on_both_sides(
+def test_a_network_that_drops_all_packets_ends_the_run_and_frees_the_lock(
     tmp_path: Path, way: str, mode: str
 ) -> None:
     """Nothing is closed: no packet arrives any more. Who else waits for the lock may have it when the server has noticed."""

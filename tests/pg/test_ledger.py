@@ -93,7 +93,7 @@ def fails(project: InProcessProject) -> None:
 
 
 @pytest.mark.parametrize("lose", [swallow, invent, repeat, forget])
-def test_what_the_session_loses_or_sends_twice_is_not_committed(
+def test_a_statement_that_the_session_loses_or_sends_twice_stops_the_commit(
     project: InProcessProject, lose: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = executor.Executor.__init__
@@ -106,7 +106,7 @@ def test_what_the_session_loses_or_sends_twice_is_not_committed(
     fails(project)
 
 
-def test_what_the_executor_takes_and_forgets_is_not_committed(
+def test_a_statement_that_the_executor_forgets_stops_the_commit(
     project: InProcessProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit = executor.Executor._submit
@@ -118,7 +118,7 @@ def test_what_the_executor_takes_and_forgets_is_not_committed(
     fails(project)
 
 
-def test_what_is_given_up_without_an_error_is_not_committed(
+def test_a_batch_abandoned_without_an_error_stops_the_commit(
     project: InProcessProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rendered = run._Run._rendered
@@ -132,7 +132,7 @@ def test_what_is_given_up_without_an_error_is_not_committed(
     fails(project)
 
 
-def test_a_directive_that_goes_no_way_at_all_is_not_committed(
+def test_a_directive_that_is_never_queued_stops_the_commit(
     project: InProcessProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = run._Run.__init__
@@ -150,7 +150,7 @@ def test_a_directive_that_goes_no_way_at_all_is_not_committed(
     fails(project)
 
 
-def test_a_result_that_is_not_looked_at_is_not_committed(
+def test_a_result_that_is_never_checked_stops_the_commit(
     project: InProcessProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     confirm = executor.Executor._confirm
@@ -168,7 +168,7 @@ def test_a_result_that_is_not_looked_at_is_not_committed(
     assert dropped
 
 
-def test_nothing_is_lost_where_nothing_is_planted(project: InProcessProject) -> None:
+def test_the_ledger_accepts_a_run_without_a_planted_loss(project: InProcessProject) -> None:
     assert project.agree().raised == []
 
 
@@ -188,7 +188,7 @@ class LeakyPlan:
 
 
 @pytest.mark.parametrize("mode", ["one", "each"])
-def test_what_a_compiled_plan_loses_is_not_committed(
+def test_a_statement_that_a_compiled_plan_loses_stops_the_commit(
     tmp_path: Path, database_url: str, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = RecordingProject(

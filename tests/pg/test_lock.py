@@ -75,7 +75,7 @@ def test_eight_upgrades_at_once_run_each_migration_once(
     each_ran_once(project, all_at_once(project))
 
 
-def test_without_the_lock_they_fail(tmp_path: Path, database_url: str) -> None:
+def test_without_the_lock_two_runs_at_once_fail(tmp_path: Path, database_url: str) -> None:
     """Else the test above would show nothing. The second has read the heads while the first is in the middle."""
     body = {1: '    op.execute("INSERT INTO gate VALUES (1)")'}
     project = RecordingProject(tmp_path / "project", database_url, count=20, body=body)
@@ -91,7 +91,9 @@ def test_without_the_lock_they_fail(tmp_path: Path, database_url: str) -> None:
     assert project.run("upgrade", "head").code == 0
 
 
-def test_a_waiter_says_for_whom_and_gives_up_when_told(tmp_path: Path, database_url: str) -> None:
+def test_a_waiting_run_names_the_session_with_the_lock_and_gives_up_after_its_timeout(
+    tmp_path: Path, database_url: str
+) -> None:
     for way in WAYS:
         project = RecordingProject(tmp_path / way, database_url, way=way, count=2)
         with held(project, "the other one") as other:
@@ -134,7 +136,9 @@ def test_options_say_how_long_and_whether_at_all(tmp_path: Path, database_url: s
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_configuration_says_it_too(tmp_path: Path, database_url: str, way: str) -> None:
+def test_the_locks_settings_may_stand_in_the_ini_file(
+    tmp_path: Path, database_url: str, way: str
+) -> None:
     settings = "migrate_ext_lock_timeout = 0.1\n"
     project = RecordingProject(
         tmp_path / "project", database_url, way=way, count=2, settings=settings
@@ -149,7 +153,7 @@ def test_the_configuration_says_it_too(tmp_path: Path, database_url: str, way: s
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_reading_makes_no_version_table_and_waits_for_no_first_run(
+def test_reading_makes_no_version_table_and_does_not_wait_for_a_first_run(
     tmp_path: Path, database_url: str, way: str
 ) -> None:
     project = RecordingProject(tmp_path / "project", database_url, way=way, count=2)
@@ -167,7 +171,9 @@ def test_reading_makes_no_version_table_and_waits_for_no_first_run(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_reading_waits_for_nobody(tmp_path: Path, database_url: str, way: str) -> None:
+def test_commands_that_only_read_do_not_wait_for_the_lock(
+    tmp_path: Path, database_url: str, way: str
+) -> None:
     project = RecordingProject(tmp_path / "project", database_url, way=way, count=2)
     (project.folder / "script.py.mako").write_text(
         "revision = ${repr(up_revision)}\ndown_revision = ${repr(down_revision)}\n"
@@ -374,7 +380,7 @@ def the_second_waits(project: RecordingProject) -> None:
         (DIRECT, "psycopg_async", "one", "COMMIT"),
     ],
 )
-def test_a_commit_of_its_own_does_not_give_the_lock_away(
+def test_a_migration_that_commits_keeps_the_lock(
     tmp_path: Path, database_url: str, way: str, driver: str, mode: str, ending: str
 ) -> None:
     url = with_driver(database_url, driver)
@@ -393,7 +399,7 @@ RAW = """\
 
 @pytest.mark.parametrize("mode", ["one", "each"])
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg", "psycopg_async"])
-def test_one_of_a_raw_cursor_does_not_if_it_is_noticed_in_time(
+def test_a_commit_on_a_raw_cursor_keeps_the_lock_if_it_is_noticed_in_time(
     tmp_path: Path, database_url: str, driver: str, mode: str
 ) -> None:
     """Its lock is gone; the session has taken one when the next statement goes."""
@@ -429,7 +435,7 @@ CAUGHT = """\
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
-def test_a_rollback_of_its_own_does_not_either(
+def test_a_migration_that_rolls_back_keeps_the_lock(
     tmp_path: Path, database_url: str, driver: str
 ) -> None:
     """Of a transaction that has failed: no question can be asked in it."""
@@ -476,7 +482,7 @@ else:
 
 @pytest.mark.parametrize("mode", ["one", "each"])
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg", "psycopg_async"])
-def test_after_a_commit_of_its_own_the_pool_has_no_lock(
+def test_a_migration_that_commits_leaves_no_lock_in_the_pool(
     tmp_path: Path, database_url: str, driver: str, mode: str
 ) -> None:
     """However the run ends, and in whatever state the transaction is then; and it is told."""
@@ -632,7 +638,7 @@ def test_behind_a_pooler_autocommit_blocks_need_the_servers_own_url(
     assert project.state() == 12
 
 
-def test_behind_a_pooler_a_commit_of_its_own_is_refused_too(
+def test_behind_a_pooler_a_migration_that_commits_is_refused(
     tmp_path: Path, database_url: str, pooler_port: int
 ) -> None:
     body = {2: '    op.execute("COMMIT")'}
@@ -661,7 +667,9 @@ def test_a_pooler_is_recognised_in_a_transaction_that_is_open_already(
     assert no_lock_is_left(project)
 
 
-def test_a_pooler_can_be_told(tmp_path: Path, database_url: str) -> None:
+def test_the_setting_pooler_makes_a_run_treat_the_server_as_a_pooler(
+    tmp_path: Path, database_url: str
+) -> None:
     """One that hands the server's process id on would not be recognised."""
     project = RecordingProject(tmp_path / "project", database_url, mode="autocommit", count=12)
     done = project.run("upgrade", "head", MIGRATE_EXT_POOLER="transaction")
@@ -669,7 +677,7 @@ def test_a_pooler_can_be_told(tmp_path: Path, database_url: str) -> None:
     assert "an autocommit block behind a pooler" in done.said
 
 
-def test_a_pooler_that_is_none_can_be_told_as_well(
+def test_the_setting_pooler_turns_the_check_for_a_pooler_off(
     tmp_path: Path, database_url: str, pooler_port: int
 ) -> None:
     """A pooler in session mode shares nothing, but gives a process id of its own."""
@@ -702,7 +710,7 @@ BAD_TABLES: dict[str, tuple[str, Callable[[str], bool]]] = {
 
 
 @pytest.mark.parametrize("case", BAD_TABLES)
-def test_a_version_table_that_is_none_is_left_alone(
+def test_a_relation_with_the_name_of_the_version_table_is_left_alone(
     tmp_path: Path, database_url: str, case: str
 ) -> None:
     sql, explains = BAD_TABLES[case]

@@ -1,4 +1,4 @@
-"""A lock that a run has lost, that it may not take, or that its own program has on another connection."""
+"""A run that has lost its lock, may not take it, or whose program holds it on another connection, never migrates twice."""
 
 from __future__ import annotations
 

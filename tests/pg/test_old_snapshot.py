@@ -1,4 +1,4 @@
-"""An open REPEATABLE READ transaction whose snapshot is older than what another run has done since."""
+"""A run in a REPEATABLE READ transaction with an old snapshot does not repeat what another run has done since."""
 
 from __future__ import annotations
 

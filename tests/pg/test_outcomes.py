@@ -1,4 +1,4 @@
-"""What a failed run says of the database is compared with the database, for each text that is printed."""
+"""Each text that a failed run prints about the database agrees with the database."""
 
 from __future__ import annotations
 

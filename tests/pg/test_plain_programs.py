@@ -248,7 +248,7 @@ class Watched(InProcessProject):
     driver=st.sampled_from(["psycopg", "psycopg2"]),
     apart=st.booleans(),
 )
-def test_nothing_is_done_that_alembic_would_not_have_done(
+def test_random_migrations_do_what_they_do_under_alembic(
     tmp_path: Path, database_url: str, bodies: list[str], driver: str, apart: bool
 ) -> None:
     project = Watched(tmp_path / "project", database_url.replace("://", f"+{driver}://"))

@@ -1,4 +1,4 @@
-"""A plan is what rendering would have sent, or it is not used."""
+"""A plan sends what rendering would have sent, or it is not used."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_the_sample_by_its_plan(
     assert total >= 12
 
 
-def test_what_a_person_sees_is_the_same(
+def test_a_run_from_a_plan_prints_what_alembic_prints(
     pair: Pair,
 ) -> None:
     ours, theirs = pair(
@@ -203,7 +203,7 @@ def test_an_error_is_told_as_the_rendering_way_tells_it(
 
 
 @pytest.mark.parametrize("driver", ["psycopg2", "asyncpg"])
-def test_beside_others_a_migration_of_the_plan_is_not_executed(
+def test_a_migration_in_the_plan_is_not_executed_when_others_of_the_run_are(
     pair: Pair, driver: str, pg_dump: Callable[..., str]
 ) -> None:
     """asyncpg: without the executor, too."""
@@ -221,7 +221,7 @@ def test_beside_others_a_migration_of_the_plan_is_not_executed(
     assert "executed" in ours.run("downgrade", "base", "--no-plan").stdout
 
 
-def test_beside_one_that_changes_rendering_no_plan_is_used(pair: Pair) -> None:
+def test_a_migration_that_changes_rendering_keeps_the_plan_from_being_used(pair: Pair) -> None:
     ours, _ = pair({"a": 'op.create_table("t", sa.Column("a", sa.Integer))', "b": "op.get_bind()"})
     ours.edit(
         "versions/b.py",
@@ -252,7 +252,9 @@ ENVIRONMENT = {
 }  # fmt: skip
 
 
-def test_whatever_it_was_made_from_is_compared(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_is_not_used_when_anything_it_was_compiled_from_has_changed(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a process for each change: what a command asks before it uses a plan."""
     ours, _ = pair({"a": 'op.create_table("t", sa.Column("a", sa.Integer))'})
     monkeypatch.chdir(ours.folder)

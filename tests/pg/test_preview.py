@@ -45,7 +45,7 @@ def test_executing_what_it_shows_leads_to_the_same(
     assert "downgrade c -> b" in shown.run("downgrade", "-1", "--plan").stdout
 
 
-def test_what_cannot_be_known_is_said_and_nothing_is_kept_of_the_script(
+def test_a_preview_marks_what_is_not_known_before_the_run_and_ends_in_rollback(
     tmp_path: Path, database_url: str
 ) -> None:
     project = SampleProject(tmp_path / "project", database_url, "thin")

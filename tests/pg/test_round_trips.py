@@ -1,4 +1,4 @@
-"""What a command that finds nothing to do asks of the server: each question costs a journey there and back."""
+"""A command that finds nothing to do needs one connection and a bounded number of round trips."""
 
 from __future__ import annotations
 

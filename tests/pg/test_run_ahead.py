@@ -1,4 +1,4 @@
-"""Python runs ahead of the server through plain migrations, and nobody can tell: each test would fail without its rule."""
+"""Python renders plain migrations ahead of the server, and nothing visible differs: each test fails without its rule."""
 
 from __future__ import annotations
 
@@ -159,7 +159,9 @@ def test_a_version_row_that_is_missing_or_doubled_is_found_before_commit(
     assert outcome.database == []
 
 
-def test_python_that_raises_comes_after_the_server(project: InProcessProject) -> None:
+def test_an_error_of_the_server_is_reported_before_a_later_one_of_python(
+    project: InProcessProject,
+) -> None:
     project.write([create(1), "op.execute('SELECT 1/0')\nint('x')", create(2)])
     assert "division by zero" in str(project.agree().error)
     project.write([create(1), "op.execute('SELECT 1')\nint('x')", create(2)])
@@ -308,7 +310,9 @@ def test_autocommit_is_left_to_the_driver(project: InProcessProject) -> None:
     assert _core.counters()["statements"] == before
 
 
-def test_a_transaction_ended_in_sql_ends_where_it_is_ended(project: InProcessProject) -> None:
+def test_a_commit_in_sql_commits_what_is_before_it_and_nothing_else(
+    project: InProcessProject,
+) -> None:
     """Nothing of a batch is before or behind it that was not there; psycopg2 sends no BEGIN then."""
     own = "op.execute('COMMIT')"
     index = "\nop.execute('CREATE INDEX CONCURRENTLY ON t0 (id)')"
@@ -379,7 +383,9 @@ def test_notices_reach_their_handler_in_their_order(project: InProcessProject) -
         assert heard == ["0", "1", "2", "3"]
 
 
-def test_callbacks_find_the_server_where_they_expect_it(project: InProcessProject) -> None:
+def test_callbacks_of_a_migration_see_its_version_row_on_the_server(
+    project: InProcessProject,
+) -> None:
     seen: list[list[object]] = []
 
     def applied(ctx: Any, **_: object) -> None:
@@ -395,7 +401,7 @@ def test_callbacks_find_the_server_where_they_expect_it(project: InProcessProjec
 
 
 @pytest.mark.parametrize("what", ["echo", "engine", "dialect", "options", "impl", "replaced"])
-def test_whoever_looks_at_statements_sees_them_one_by_one(
+def test_listeners_on_statements_see_them_one_by_one(
     project: InProcessProject, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[str]] = []
@@ -516,7 +522,7 @@ SPIES = {
 
 
 @pytest.mark.parametrize("reason", SPIES)
-def test_whoever_looks_at_directives_sees_them_one_by_one(
+def test_listeners_on_directives_see_them_one_by_one(
     project: InProcessProject, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the next migration on: the second one brings the spy, as some projects do."""

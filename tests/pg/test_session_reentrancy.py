@@ -31,7 +31,7 @@ def versions_url(database_url: str) -> str:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_call_with_python_code_in_its_middle(
+def test_python_code_in_the_middle_of_a_call_finds_and_leaves_it_whole(
     name: str, tmp_path: Path, versions_url: str
 ) -> None:
     reentrant_calls.run(name, tmp_path, versions_url)

@@ -12,11 +12,11 @@ sys.path.append(str(Path(__file__).parents[1] / "soak"))
 import soak
 
 
-def test_no_blow_leaves_a_version_that_is_not_the_schemas() -> None:
+def test_a_killed_or_cut_run_leaves_the_version_of_the_schema() -> None:
     assert len(soak.run(0.002, 1, "SIGKILL", "cut", "terminate", "restart")) == 7
 
 
-def test_no_blow_from_inside_or_to_a_pooler_leaves_a_version_that_is_not_the_schemas() -> None:
+def test_a_run_disturbed_by_its_migrations_or_a_pooler_leaves_the_version_of_the_schema() -> None:
     blows = ("cancel", "COMMIT", "lock given", "closed by", "SIGSTOP", "paused", "started again")
     assert len(soak.run(0.002, 1, *blows)) == 9
 

@@ -156,7 +156,7 @@ def test_statements_that_psycopg_has_prepared_survive_a_batch_that_alters(
     assert project.agree().raised == []
 
 
-def test_ascii_is_ascii_in_each_encoding_that_lets_ascii_into_batches() -> None:
+def test_every_encoding_listed_for_batches_encodes_ascii_as_ascii() -> None:
     """The list of csrc/pq/batch_judge.c against the codecs by which the drivers encode."""
     source = (Path(__file__).parents[2] / "csrc/pq/batch_judge.c").read_text()
     listed = source.partition("ASCII_ENCODINGS[] = {")[2].partition("}")[0]

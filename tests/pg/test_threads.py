@@ -1,4 +1,4 @@
-"""Two runs in two threads of one program: each on its own connection, each whole."""
+"""Two runs in two threads of one program do not disturb each other: each has its own connection and outcome."""
 
 from __future__ import annotations
 

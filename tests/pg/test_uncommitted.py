@@ -1,4 +1,4 @@
-"""A run that ends with exit code 0, and of which nothing is kept, is warned of; no other is."""
+"""A run that ends with exit code 0 but is never committed gives a warning; no other run does."""
 
 from __future__ import annotations
 

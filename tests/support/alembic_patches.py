@@ -1,4 +1,4 @@
-"""Finds what of ours stands in Alembic's own classes, so that no comparison becomes one of ours with ours."""
+"""Finds the attributes of Alembic's classes that migrate_ext has replaced: a comparison needs an Alembic without them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs ``alembic``, ``python -m migrate_ext`` and ``python -m pytest`` in forks of a process that has the imports behind it.
+"""A fork server: runs ``alembic``, ``python -m migrate_ext`` and ``python -m pytest`` in forks of a process that has imported Alembic.
 
 Reads one JSON line a command: program (``alembic``: without our runtime; ``drop-in``: with it;
 ``migrate_ext``, ``pytest``), folder, arguments (for the first two, ``FILE.py`` is a program that uses Alembic), environment,

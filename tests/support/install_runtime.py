@@ -1,4 +1,4 @@
-"""Installs the runtime for a suite of others (``-p install_runtime``), which Alembic >= 1.18 has done already."""
+"""A pytest plugin that installs the runtime for another project's suite (``-p install_runtime``); Alembic >= 1.18 has done so already."""
 
 import alembic.config  # noqa: F401
 from alembic_patches import patched_attributes

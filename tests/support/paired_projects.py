@@ -1,4 +1,4 @@
-"""The same project twice, once under ``alembic`` and once under ``migrate-ext``, and what each left to see."""
+"""The same project twice, once run by ``alembic`` and once by ``migrate-ext``, and what can be seen of each run."""
 
 from __future__ import annotations
 

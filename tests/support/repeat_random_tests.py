@@ -16,7 +16,7 @@ from pathlib import Path
 
 TESTS = (
     "tests/pg/test_texts.py::test_random_texts_arrive_as_under_alembic",
-    "tests/pg/test_plain_programs.py::test_nothing_is_done_that_alembic_would_not_have_done",
+    "tests/pg/test_plain_programs.py::test_random_migrations_do_what_they_do_under_alembic",
     "tests/oracle/test_generated_folders.py::test_folders_of_any_kind_are_read_as_alembic_reads_them",
 )
 EXAMPLES = 1_000  # a round

@@ -1,4 +1,4 @@
-"""Copies of the sample project, for tests that change its files, and quick runs of commands in them."""
+"""Copies of the sample project, for tests that change its files, and commands run in them by the fork server."""
 
 from __future__ import annotations
 

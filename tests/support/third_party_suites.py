@@ -1,4 +1,4 @@
-"""Test suites of others, from their sdists, and what becomes of each test with and without the runtime."""
+"""Test suites of other projects, from their sdists, and the outcome of each test with and without the runtime."""
 
 from __future__ import annotations
 

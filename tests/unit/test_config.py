@@ -1,4 +1,4 @@
-"""alembic.ini and pyproject.toml mean to us what they mean to Alembic, or Alembic reads them itself."""
+"""alembic.ini and pyproject.toml are read as Alembic reads them, or are left to Alembic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A module that a command imports is a millisecond that it costs: the whole list, for each hot command."""
+"""Frequent commands import no module beyond their list: each further one costs about a millisecond at start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A layer knows the one below it; commands that only read files pay for nothing else."""
+"""Packages and C layers import only those below them; commands that only read files import neither Alembic nor SQLAlchemy."""
 
 from __future__ import annotations
 

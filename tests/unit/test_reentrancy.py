@@ -31,12 +31,14 @@ def public_names() -> set[str]:
     return names - {"Session", "VersionOperations"}
 
 
-def test_every_public_name_of_the_core_is_meddled_with() -> None:
+def test_the_table_of_calls_has_every_public_name_of_the_core() -> None:
     assert CALLS.keys() == public_names()
 
 
 @pytest.mark.parametrize("name", [n for n in CALLS if not n.startswith("Session.")])
-def test_a_call_with_python_code_in_its_middle(name: str, tmp_path: Path) -> None:
+def test_python_code_in_the_middle_of_a_call_finds_and_leaves_it_whole(
+    name: str, tmp_path: Path
+) -> None:
     reentrant_calls.run(name, tmp_path)
 
 
@@ -126,7 +128,7 @@ print(used == [("r11",)] * 20)
 """
 
 
-def test_a_graph_that_the_collector_takes_away_is_whole_to_its_end() -> None:
+def test_a_graph_is_usable_until_the_collector_has_freed_it() -> None:
     assert run(CLEARED) == "True\n"
 
 

@@ -1,4 +1,4 @@
-"""A source folder in which nothing was built hides the installed package: each way in says so."""
+"""In a source folder without a built extension, which hides the installed package, each program says how to build it."""
 
 from __future__ import annotations
 
