@@ -844,7 +844,7 @@ def test_indexes_of_a_new_table(sides: Sides) -> None:
 
 proves(
     "a walk over a cycle (of dependencies, say) in which two revisions wait for each other",
-    by="tests/oracle/test_graph.py::test_a_history_left_to_alembics_graph_is_walked_as_alembic_walks_it_or_refused_where_alembic_never_ends",
+    by="tests/oracle/test_graph.py::test_a_history_left_to_alembics_graph_is_walked_alike_or_refused_if_endless",
 )
 proves(
     "a batch whose connection the server ends, with psycopg2",
