@@ -139,7 +139,7 @@ PROPERTY_SECONDS ?= 3600
 
 .PHONY: properties
 properties: build ## Random programs under Alembic and here, for PROPERTY_SECONDS each
-	@$(PY) tests/properties.py $(PROPERTY_SECONDS) $(ARGS)
+	@$(PY) tests/support/repeat_random_tests.py $(PROPERTY_SECONDS) $(ARGS)
 
 # A debug build of Python checks each call into it, and there the leak tests count references, not blocks of memory.
 nightly: test fuzz soak properties sanitize compat ## All of it, and the extension's tests on a debug build of Python

@@ -33,9 +33,9 @@ from migrate_ext.testing import embedded
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "compat"
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-import suites  # noqa: E402
+import third_party_suites  # noqa: E402
 
 DRIVERS = ("psycopg[binary]", "psycopg2-binary", "greenlet")
 NEWEST_PYTEST = ("pytest>8,<10",)
@@ -260,7 +260,9 @@ def try_suite(suite: Suite, server: URL) -> tuple[list[str], list[str]]:
             folder = work / "suite"
             shutil.copytree(ROOT / suite.source, folder)
         else:
-            folder = suites.unpack(suites.download(suite.source, FOLDER / "sdists"), work / "suite")
+            folder = third_party_suites.unpack(
+                third_party_suites.download(suite.source, FOLDER / "sdists"), work / "suite"
+            )
         with contextlib.ExitStack() as stack:
             arguments, variables = list(suite.arguments), {}
             variables["PATH"] = os.pathsep.join([str(python.parent), os.environ["PATH"]])
@@ -273,7 +275,7 @@ def try_suite(suite: Suite, server: URL) -> tuple[list[str], list[str]]:
                 variables["COMPAT_DATABASE_URL"] = url
                 if suite.source.startswith("alembic=="):
                     arguments.append(f"--dburi={url}")
-            runs[active] = suites.run(
+            runs[active] = third_party_suites.run(
                 python, folder, "run", *arguments, active=active, variables=variables
             )
             (work.parent / f"{work.name}-{'with' if active else 'without'}.log").write_text(
@@ -281,7 +283,7 @@ def try_suite(suite: Suite, server: URL) -> tuple[list[str], list[str]]:
             )
     theirs, ours = runs[False], runs[True]
 
-    def counted(run: suites.Run) -> str:
+    def counted(run: third_party_suites.Run) -> str:
         failed = run.count("failure", "error")
         return f"{run.count('passed')} / {failed} / {run.count('skipped')}"
 
@@ -291,7 +293,7 @@ def try_suite(suite: Suite, server: URL) -> tuple[list[str], list[str]]:
         if ours.counters[name]
     )
     row = [suite.title, versions(python), counted(theirs), counted(ours), work_done]
-    return row, suites.difference(theirs, ours)
+    return row, third_party_suites.difference(theirs, ours)
 
 
 def try_own(own: Own, server: URL) -> tuple[list[str], list[str]]:

@@ -14,9 +14,9 @@ import subprocess
 from collections.abc import Callable, Iterator
 
 import alembic.config  # noqa: F401  (all of it, and with it our plugin)
-import ours
 import psycopg
 import pytest
+from alembic_patches import patched_attributes
 from psycopg import sql
 from sqlalchemy.engine import URL, make_url
 
@@ -25,7 +25,9 @@ from migrate_ext.testing import embedded as server
 
 # Started in the background, a shell has SIGINT ignored, and so would every program of the tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-pytest.register_assert_rewrite("project", "field", "twins")
+pytest.register_assert_rewrite(
+    "sample_project", "recording_project", "paired_projects", "forked_command", "connection_pooler"
+)
 pytest_plugins = ["pytester"]
 
 # In this process Alembic is what ours is compared with. A test of the installed runtime installs it, and takes it out.
@@ -57,9 +59,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def alembic_is_its_own() -> Iterator[None]:
     """No comparison may become one of ours with ours."""
-    assert ours.in_alembic() == []
+    assert patched_attributes() == []
     yield
-    assert ours.in_alembic() == [], "uninstall() was forgotten"
+    assert patched_attributes() == [], "uninstall() was forgotten"
 
 
 def connect(url: URL) -> psycopg.Connection[tuple[object, ...]]:

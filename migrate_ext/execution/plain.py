@@ -79,7 +79,11 @@ def _segment(source: bytes, function: FunctionType) -> bytes:
     """The lines of a function at the top of a file, in their place; empty where they are not found."""
     lines = source.splitlines(keepends=True)
     first = function.__code__.co_firstlineno - 1
-    if not lines[first : first + 1] or lines[first][:4] != b"def " or _COOKIE.search(*lines[:1]):
+    if (
+        not lines[first : first + 1]
+        or lines[first][:4] != b"def "
+        or any(map(_COOKIE.search, lines[:2]))
+    ):
         return b""
     last = first + 1
     while last < len(lines) and not _BEGINS_STATEMENT.match(lines[last]):

@@ -29,7 +29,8 @@ from migrate_ext.testing.ground import (
     told,
     up_to_minimum,
 )
-from migrate_ext.testing.project import Project, Revision
+from migrate_ext.testing.history import Revision
+from migrate_ext.testing.project import Project
 from migrate_ext.testing.templates import Templates
 
 if TYPE_CHECKING:

@@ -1,24 +1,18 @@
 """Databases on one server: created, cloned and dropped, with nothing left behind if a process is killed.
 
-The name shows the kind of a database: ``migrate_ext_t_<key>`` is a template, ``migrate_ext_c_<place>_<owner>_<n>`` a
-database of one process (a clone, or a template that is being built). ``owner`` is a number of the process, on which it
-holds an advisory lock as long as it is connected; a process that can take that lock may drop the owner's databases.
-Advisory locks belong to one database of the server: ``place`` is the oid of the database in which they are taken.
-
-A database becomes a template in one transaction: it is renamed, closed to connections, and described by a comment. So
-there is no incomplete template, whenever a run dies.
+The name shows the kind of a database: ``migrate_ext_t_<key>`` is a template (template_store.py),
+``migrate_ext_c_<place>_<owner>_<n>`` a database of one process (a clone, or a template that is being built). ``owner``
+is a number of the process, on which it holds an advisory lock as long as it is connected; a process that can take that
+lock may drop the owner's databases. Advisory locks belong to one database of the server: ``place`` is the oid of the
+database in which they are taken.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
-import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import sql
@@ -29,33 +23,13 @@ from migrate_ext.errors import CommandError
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-# The first of the two numbers of our advisory locks, for owners and for builders.
-_OWNER_LOCK, _BUILD_LOCK = 0x6D5F6F77, 0x6D5F6275
-TEMPLATE_PREFIX, CLONE_PREFIX = "migrate_ext_t_", "migrate_ext_c_"
-_STRATEGIES = ("wal_log", "file_copy")  # since PostgreSQL 15
-_DOOMED = 8  # databases per process that may be waiting to be dropped
-_REFRESH = 3600  # seconds after which a template's last use is recorded again
+_OWNER_LOCK = 0x6D5F6F77  # the first of the two numbers of our advisory locks
+CLONE_PREFIX = "migrate_ext_c_"
+MAX_DOOMED = 8  # databases per process that may be waiting to be dropped
 
 
 class TemplateGone(Exception):
     """Another process has dropped the template after it was looked up."""
-
-
-class Template(NamedTuple):
-    """A finished template: the name of its database, and the data in its comment.
-
-    made, used: seconds since the epoch. strategy: the fastest way to clone it; None if the server has only one. size:
-    in bytes. settings: those of ``ALTER DATABASE ... SET``, which clones do not inherit, as (role or "", setting). run:
-    the run that built it.
-    """
-
-    name: str
-    made: float
-    used: float
-    strategy: str | None
-    size: int
-    settings: tuple[tuple[str, str], ...]
-    run: str
 
 
 class Database:
@@ -224,24 +198,6 @@ class Databases:
             raise TemplateGone(template) from error
         return name
 
-    def clone(self, template: Template) -> str:
-        """Create a copy of a template, and return its name. Raises :class:`TemplateGone`."""
-        name = self.create(template.name, template.strategy)
-        for role, setting in template.settings:
-            variable, _, value = setting.partition("=")
-            who = sql.SQL("ROLE {} IN DATABASE {}" if role else "DATABASE {}").format(
-                *([sql.Identifier(role)] if role else []), sql.Identifier(name)
-            )
-            # As in pg_dump: the elements of a list (search_path) are quoted one by one.
-            parts = value.split(", ") if variable in _LISTS else [value]
-            values = sql.SQL(", ").join(sql.Literal(part.strip('"')) for part in parts)
-            self.query(
-                sql.SQL("ALTER {} SET {} TO {}").format(
-                    who, sql.Identifier(*variable.split(".")), values
-                )
-            )
-        return name
-
     def url(self, name: str) -> URL:
         """The URL of a database on this server."""
         return self._url.set(database=name)
@@ -255,8 +211,12 @@ class Databases:
         if self.keep:
             self.kept.append(name)
             return
+        self.doom(name)
+        self.sweep(leave=MAX_DOOMED)
+
+    def doom(self, name: str) -> None:
+        """Have a database of our own dropped by the next :meth:`sweep`."""
         self._doomed.append(name)
-        self.sweep(leave=_DOOMED)
 
     def sweep(self, leave: int = 0) -> None:
         """Have the server drop the databases that are waiting for it, and wait until at most `leave` are left.
@@ -265,7 +225,7 @@ class Databases:
         """
         while self._doomed:
             if self.version < 130000:
-                self._drop_now(self._doomed.pop(0))
+                self.drop_now(self._doomed.pop(0))
                 continue
             if self._broom is None or self._broom.closed:
                 self._broom, self._sweeping = self._connect(), False
@@ -286,7 +246,8 @@ class Databases:
             if failed:
                 warnings.warn(f"migrate_ext: {dropped} was not dropped: {failed}", stacklevel=2)
 
-    def _drop_now(self, name: str) -> None:
+    def drop_now(self, name: str) -> None:
+        """Drop a database, and wait until that is done."""
         self.disconnect(name)
         force = " WITH (FORCE)" if self.version >= 130000 else ""
         self.query(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(sql.Identifier(name)))
@@ -311,7 +272,7 @@ class Databases:
                 continue
             if self.query("SELECT pg_try_advisory_lock(%s, %s)", [_OWNER_LOCK, owner])[0][0]:
                 try:
-                    self._drop_now(name)
+                    self.drop_now(name)
                     dropped.append(name)
                 finally:
                     self.query("SELECT pg_advisory_unlock(%s, %s)", [_OWNER_LOCK, owner])
@@ -323,128 +284,6 @@ class Databases:
         for connection in (self._broom, self._admin):
             if connection is not None:
                 connection.close()
-
-    # templates
-
-    def templates(self, names: Iterable[str] | None = None) -> dict[str, Template]:
-        """The finished templates by name; all of them, or those in `names`."""
-        found = self.query(
-            "SELECT datname::text, shobj_description(oid, 'pg_database') FROM pg_database "
-            "WHERE starts_with(datname::text, %s) AND (%s::text[] IS NULL OR datname = ANY(%s))",
-            [TEMPLATE_PREFIX, *[list(names) if names is not None else None] * 2],
-        )
-        return {
-            name: template for name, comment in found if (template := _described(name, comment))
-        }
-
-    @contextmanager
-    def building(self, key: str) -> Iterator[None]:
-        """A block that only one process at a time can be in, of all that use this server with this key."""
-        number = int(key[:8], 16) - 2**31
-        self.query("SELECT pg_advisory_lock(%s, %s)", [_BUILD_LOCK, number])
-        try:
-            yield
-        finally:
-            if not self.admin.closed:
-                self.query("SELECT pg_advisory_unlock(%s, %s)", [_BUILD_LOCK, number])
-
-    def publish(self, build: str, name: str, run: str, *, measure: bool = False) -> Template:
-        """Turn a finished database into the template `name`.
-
-        build: its present name. measure: find the fastest way to clone it, even if known for a template of its size.
-        """
-        self.disconnect(build)
-        size = int(self.query("SELECT pg_database_size(%s::text)", [build])[0][0])
-        known = [t for t in self.templates().values() if size / 2 < t.size < size * 2]
-        if known and not measure:
-            strategy = max(known, key=lambda template: template.made).strategy
-        else:
-            strategy = self._fastest_strategy(build)
-        settings = self.query(
-            "SELECT coalesce(r.rolname::text, ''), unnest(s.setconfig) FROM pg_db_role_setting s "
-            "JOIN pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole "
-            "WHERE d.datname = %s",
-            [build],
-        )
-        now = time.time()
-        template = Template(name, now, now, strategy, size, tuple(settings), run)
-        with self.admin.transaction():
-            for statement in (
-                sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
-                    sql.Identifier(build), sql.Identifier(name)
-                ),
-                sql.SQL("ALTER DATABASE {} IS_TEMPLATE true ALLOW_CONNECTIONS false").format(
-                    sql.Identifier(name)
-                ),
-                self._comment(template),
-            ):
-                self.admin.execute(statement)
-        return template
-
-    def _comment(self, template: Template) -> sql.Composed:
-        text = json.dumps({**template._asdict(), "by": "migrate_ext"})
-        return sql.SQL("COMMENT ON DATABASE {} IS {}").format(
-            sql.Identifier(template.name), sql.Literal(text)
-        )
-
-    def touch(self, template: Template) -> Template:
-        """Record the use of a template, unless that was done recently."""
-        now = time.time()
-        if now - template.used < _REFRESH:
-            return template
-        template = template._replace(used=now)
-        with self.building(template.name[len(TEMPLATE_PREFIX) :]):
-            if template.name in self.templates([template.name]):
-                self.query(self._comment(template))
-        return template
-
-    def drop_template(self, name: str) -> None:
-        """Drop a template, if it exists."""
-        try:
-            self.query(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(sql.Identifier(name)))
-        except psycopg.errors.InvalidCatalogName:
-            return
-        self._drop_now(name)
-
-    def prune(self, *, days: float, number: int) -> list[str]:
-        """Drop templates that were not used for `days`, and the least recently used ones beyond `number`.
-
-        Templates whose use was recorded within the last two hours stay. Returns the names of those dropped.
-        """
-        now = time.time()
-        by_use = sorted(self.templates().values(), key=lambda template: -template.used)
-        old = [
-            template.name
-            for index, template in enumerate(by_use)
-            if now - template.used
-            > (_REFRESH * 2 if index >= number else max(days * 86400, _REFRESH * 2))
-        ]
-        for name in old:
-            self.drop_template(name)
-        return old
-
-    def _fastest_strategy(self, build: str) -> str | None:
-        """The faster way to copy this database on this server: each is tried, twice if they are close."""
-        if self.version < 150000:
-            return None
-        best: dict[str, float] = {}
-        for _ in range(2):
-            for strategy in _STRATEGIES:
-                begin = time.perf_counter()
-                name = self.create(build, strategy)
-                taken = time.perf_counter() - begin
-                self._doomed.append(name)
-                best[strategy] = min(taken, best.get(strategy, taken))
-            if max(best.values()) > 1.3 * min(best.values()):
-                break
-        self.sweep(leave=_DOOMED)
-        return min(best, key=lambda strategy: best[strategy])
-
-
-# Settings whose value is a list of names, which are quoted one by one.
-_LISTS = frozenset(
-    ("search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries")
-)
 
 
 def _is_busy(pgconn: Any) -> bool:
@@ -467,21 +306,3 @@ def _answer(pgconn: Any) -> str | None:
 def _one(connection: psycopg.Connection[Any], statement: str, *parameters: object) -> Any:
     row = connection.execute(statement, parameters or None).fetchone()
     return row and row[0]
-
-
-def _described(name: str, comment: str | None) -> Template | None:
-    """A template as its comment describes it; None if the database is not a template of ours."""
-    try:
-        found: Mapping[str, Any] = json.loads(comment or "")
-        settings = tuple((str(role), str(setting)) for role, setting in found["settings"])
-        return Template(
-            name,
-            float(found["made"]),
-            float(found["used"]),
-            found["strategy"],
-            int(found["size"]),
-            settings,
-            str(found["run"]),
-        )
-    except (ValueError, KeyError, TypeError):
-        return None

@@ -147,7 +147,7 @@ class Ground:
             name = self.templates.empty()
             self.project.run(self.databases.database(name).url, command.ensure_version)
             return name, 0
-        return self.databases.clone(template), count
+        return self.templates.store.clone(template), count
 
     def _stand_on(self, name: str) -> None:
         self.database = self.databases.database(name)

@@ -1,11 +1,12 @@
 """A project's migrations for tests: their order, the key of each state, and how to run them on a database.
 
-The C core reads the revision files (:class:`History`); if it declines, Alembic's own classes do. Alembic always runs
-the migrations: ``alembic.command`` with a ``Config``, the project's ``env.py``, and our runtime under it.
+history.py reads the revisions. Alembic always runs the migrations: ``alembic.command`` with a ``Config``, the project's
+``env.py``, and our runtime under it.
 
 ``env.py`` gets its database in the three usual ways: in the environment variables for the URL, in ``sqlalchemy.url`` of
 the configuration and, if a test has its own engine, in ``Config.attributes["connection"]``. An ``env.py`` that connects
-to another database is stopped before it sends a statement (:class:`WrongDatabase`).
+to another database is stopped before it sends a statement
+(:class:`~migrate_ext.testing.surroundings.WrongDatabase`).
 """
 
 from __future__ import annotations
@@ -15,75 +16,31 @@ import hashlib
 import importlib.metadata
 import io
 import json
-import logging.config
 import os
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from migrate_ext import __version__, errors
+from migrate_ext.testing.history import (
+    Files,
+    History,
+    read_folders,
+    read_history,
+    read_with_alembic,
+)
 from migrate_ext.testing.sources import Imports, read
+from migrate_ext.testing.surroundings import outside_of_loops, surroundings
 
 if TYPE_CHECKING:
     from alembic.config import Config as AlembicConfig
 
-    from migrate_ext import _core
-
 _FORMAT = "1"  # of keys and templates; a new number invalidates all templates
 _URL_VARIABLE = re.compile(rb"\burl_variable\s*=\s*[\"'](\w+)[\"']")
-
-
-class WrongDatabase(Exception):
-    """``env.py`` connected to another database than the one that it was given; nothing was run there."""
-
-
-class Revision(NamedTuple):
-    """One revision file: its id, the ids of ``down_revision`` and ``depends_on``, its labels, and its path."""
-
-    id: str
-    down: tuple[str, ...]
-    depends_on: tuple[str, ...]
-    labels: tuple[str, ...]
-    path: str
-
-    @property
-    def parents(self) -> tuple[str, ...]:
-        return (*self.down, *self.depends_on)
-
-
-class Files(NamedTuple):
-    """The files in the version folders, even if they are no valid history: revisions, and (path, problem)."""
-
-    revisions: list[Revision]
-    broken: list[tuple[str, str]]
-
-
-class History:
-    """All revisions in the order in which ``upgrade heads`` runs them, and the heads."""
-
-    def __init__(
-        self,
-        revisions: list[Revision],
-        heads: tuple[str, ...],
-        order: Callable[[str], list[str]],
-        labels: Callable[[str], tuple[str, ...]],
-    ) -> None:
-        self.revisions = revisions
-        self.heads = heads
-        self._order = order
-        self.labels = labels  # of the branch that a revision is on
-
-    def up_to(self, target: str) -> tuple[str, ...]:
-        """The ids that ``upgrade TARGET`` runs on an empty database, in that order.
-
-        target: as for that command. Raises ``CommandError`` (ours or Alembic's) if it does not exist.
-        """
-        return tuple(self._order(target))
 
 
 class State(NamedTuple):
@@ -100,18 +57,6 @@ class State(NamedTuple):
     @property
     def key(self) -> str:
         return self.keys[-1]
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, str) else tuple(value)
-
-
-def _revision(scanned: _core._Scanned, path: str) -> Revision:
-    id_, down, labels, depends_on, _ = scanned
-    assert id_ is not None
-    return Revision(id_, _names(down), _names(depends_on), _names(labels), path)
 
 
 class Project:
@@ -150,68 +95,15 @@ class Project:
         if self._history is None:
             with self._inside():
                 try:
-                    self._history = self._read()
+                    self._history, self._directory = read_history(self.ini, self.toml)
                 except errors.Declined:
-                    self._history = self._read_with_alembic()
+                    self._history, self._directory = read_with_alembic(self.config())
         return self._history
-
-    def _read(self) -> History:
-        from migrate_ext.project.config import Config
-        from migrate_ext.project.scripts import Scripts, command_errors
-
-        config = Config(self.ini, self.toml, "alembic")
-        sys.path[:0] = config.paths("prepend_sys_path")
-        scripts = Scripts(config)
-        graph = scripts.graph
-        self._directory = scripts.directory
-
-        def order(target: str) -> list[str]:
-            with command_errors():
-                found = graph.iterate(target, (), implicit_base=True)
-            return [graph.revision(index) for index in reversed(found)]
-
-        revisions = []
-        for id_ in order("heads"):
-            index = graph.lookup(id_)
-            revisions.append(_revision(scripts.scanned[index], scripts.paths[index]))
-        return History(revisions, graph.heads, order, lambda id_: graph.labels(graph.lookup(id_)))
-
-    def _read_with_alembic(self) -> History:
-        from alembic.script import ScriptDirectory
-
-        scripts = ScriptDirectory.from_config(self.config())
-        self._directory = scripts.dir
-
-        def order(target: str) -> list[str]:
-            found = scripts.iterate_revisions(target, (), implicit_base=True)
-            return [script.revision for script in found][::-1]
-
-        revisions = []
-        for id_ in order("heads"):
-            script = scripts.get_revision(id_)
-            revisions.append(
-                Revision(
-                    id_,
-                    _names(script.down_revision),
-                    _names(script.dependencies),
-                    tuple(sorted(_names(script.branch_labels))),
-                    script.path,
-                )
-            )
-        return History(
-            revisions,
-            tuple(scripts.get_heads()),
-            order,
-            lambda id_: tuple(sorted(scripts.get_revision(id_).branch_labels)),
-        )
 
     def read_files(self) -> Files:
         """The revision files, read one by one: the history may be broken."""
-        from migrate_ext import _core
         from migrate_ext.project.config import Config
-        from migrate_ext.project.scripts import identifiers, load
 
-        files = Files([], [])
         with self._inside():
             try:
                 config = Config(self.ini, self.toml, "alembic")
@@ -219,21 +111,9 @@ class Project:
                 recursive = config.boolean("recursive_version_locations")
                 sys.path[:0] = config.paths("prepend_sys_path")
             except errors.Declined:
-                return Files(self.history.revisions, [])  # Alembic has loaded them without an error
-            for folder in folders:
-                for place, _, _ in os.walk(folder):
-                    if (place != folder and not recursive) or place.endswith("__pycache__"):
-                        continue
-                    for name, answer in zip(*_core.scan_folder(place), strict=True):
-                        path = os.path.join(place, name)
-                        try:
-                            if isinstance(answer, str) or answer[0] is None:
-                                answer = identifiers(load(path))
-                        except (errors.CommandError, errors.Declined) as error:
-                            files.broken.append((path, str(error)))
-                        else:
-                            files.revisions.append(_revision(answer, path))
-        return files
+                # Alembic has loaded them without an error.
+                return Files(self.history.revisions, [])
+            return read_folders(folders, recursive)
 
     def plan_file(self) -> str | None:
         """The path of the plan file, if the project has one."""
@@ -326,7 +206,7 @@ class Project:
     def upgrade(self, url: str, target: str) -> None:
         """``alembic upgrade TARGET`` on the database of `url`, and nowhere else.
 
-        Raises what the migrations raise; :class:`WrongDatabase`.
+        Raises what the migrations raise; :class:`~migrate_ext.testing.surroundings.WrongDatabase`.
         """
         from alembic import command
 
@@ -433,122 +313,3 @@ def _toml_options(ini: str, toml: str) -> bytes:
     except errors.Declined:
         return read(toml)
     return json.dumps(options, sort_keys=True, default=str).encode()
-
-
-@contextmanager
-def surroundings(
-    url: str | None,
-    variables: Sequence[str],
-    env: str,
-    prepare: Callable[[dict[str, Any]], None] | None = None,
-) -> Iterator[None]:
-    """A block in which ``env.py`` can run for the database of `url`: sets the environment variables, installs our
-    runtime, keeps pytest's logging, refuses connections to other databases.
-
-    url: None for a database that is not PostgreSQL; then connections are not checked. variables: environment variables
-    for the URL. env: the path of ``env.py``, for messages. prepare: as for :meth:`Project.run`.
-    """
-    from migrate_ext.dropin import hooks
-
-    values = {"MIGRATE_EXT_LOCK": "false"}
-    if url is not None:
-        values.update(dict.fromkeys(variables, url))
-    with (
-        _environment(values),
-        _quiet_logging(),
-        hooks.installed(),
-        _only_on(url, variables, env, prepare),
-    ):
-        yield
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _quiet_logging() -> Iterator[None]:
-    """Disables ``fileConfig``, which ``env.py`` usually calls: it closes all handlers, including pytest's."""
-    configure = logging.config.fileConfig
-    logging.config.fileConfig = lambda *_, **__: None
-    try:
-        yield
-    finally:
-        logging.config.fileConfig = configure
-
-
-@lru_cache
-def _database_of(url: str) -> str | None:
-    from sqlalchemy.engine import make_url
-
-    return make_url(url).database
-
-
-@contextmanager
-def _only_on(
-    url: str | None,
-    variables: Sequence[str],
-    env: str,
-    prepare: Callable[[dict[str, Any]], None] | None,
-) -> Iterator[None]:
-    """Within this block ``EnvironmentContext.configure`` refuses connections to other databases."""
-    from alembic.runtime.environment import EnvironmentContext
-
-    expected = _database_of(url) if url is not None else None
-    configure = EnvironmentContext.configure
-
-    def guarded(self: EnvironmentContext, *args: Any, **kw: Any) -> None:
-        if prepare is not None:
-            prepare(kw)
-        configure(self, *args, **kw)
-        connection = self.get_context().connection
-        if connection is None or expected is None or self.is_offline_mode():
-            return
-        info = getattr(connection.connection.dbapi_connection, "info", None)
-        name = getattr(info, "dbname", None) or connection.engine.url.database
-        if name != expected:
-            raise WrongDatabase(
-                f"{env} connected to the database {name!r}, not to {expected!r} that the test made. "
-                f"It was offered in {', '.join(variables)}, in the option sqlalchemy.url of the "
-                "configuration and nowhere else; name the variable that it reads with the ini option "
-                "migrate_ext_url_variable (docs/testing.md)"
-            )
-
-    # type.__setattr__ bypasses Alembic's metaclass, which would compile the function `alembic.context.configure` again.
-    # That is not needed: the function calls this attribute, and its signature is the same.
-    type.__setattr__(EnvironmentContext, "configure", guarded)
-    try:
-        yield
-    finally:
-        type.__setattr__(EnvironmentContext, "configure", configure)
-
-
-def outside_of_loops(run: Callable[[], object]) -> None:
-    """Call `run`, which may start an event loop: in another thread if a loop is running in this one."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None or asyncio._get_running_loop() is None:
-        run()
-        return
-    raised: list[BaseException] = []
-
-    def target() -> None:
-        try:
-            run()
-        except BaseException as error:  # raised again in the caller's thread
-            raised.append(error)
-
-    thread = threading.Thread(target=target, name="migrate_ext")
-    thread.start()
-    thread.join()
-    if raised:
-        raise raised[0]

@@ -24,7 +24,7 @@ from alembic.util import CommandError
 from migrate_ext.dropin import script as revisions
 from migrate_ext.testing import rows
 from migrate_ext.testing.options import configuration_files
-from migrate_ext.testing.project import outside_of_loops, surroundings
+from migrate_ext.testing.surroundings import outside_of_loops, surroundings
 
 _BEYOND = "not a valid downgrade target"
 

@@ -13,14 +13,9 @@ from collections.abc import Callable, Sequence
 from alembic.util import CommandError
 
 from migrate_ext.locking import outcome, uncommitted
-from migrate_ext.testing.databases import (
-    TEMPLATE_PREFIX,
-    Database,
-    Databases,
-    Template,
-    TemplateGone,
-)
+from migrate_ext.testing.databases import Database, Databases, TemplateGone
 from migrate_ext.testing.project import Project, State
+from migrate_ext.testing.template_store import TEMPLATE_PREFIX, Template, TemplateStore
 
 
 class Seeds:
@@ -57,6 +52,7 @@ class Templates:
         number: int = 50,
     ) -> None:
         self.databases = databases
+        self.store = TemplateStore(databases)
         self.project = project
         self.run = run
         self.rebuild = rebuild
@@ -78,7 +74,7 @@ class Templates:
             raise AgainBroken(f"'upgrade {target}' fails, as it has before in this run")
         while True:
             try:
-                return self.databases.clone(self.template(state, seeded=seeded))
+                return self.store.clone(self.template(state, seeded=seeded))
             except TemplateGone as gone:  # dropped by another process: build it again
                 self._found.pop(str(gone), None)
             except Exception:  # a migration may raise anything
@@ -94,20 +90,20 @@ class Templates:
         name = TEMPLATE_PREFIX + key
         found = self._found.get(name) or self._look_up([name])
         if found is None:
-            with self.databases.building(key):
+            with self.store.building(key):
                 found = self._look_up([name])
                 if found is None:
                     if seeds is None:
                         found = self._build(name, state)
                     else:
                         found = self._build_seeded(name, self.template(state), seeds)
-            self.databases.prune(days=self.days, number=self.number)
+            self.store.prune(days=self.days, number=self.number)
         return found
 
     def newest_prefix(self, state: State) -> tuple[int, Template | None]:
         """The template of the longest prefix of `state`'s history: (number of its revisions, template)."""
         names = [TEMPLATE_PREFIX + key for key in state.keys[1:]]
-        usable = {n: t for n, t in self.databases.templates(names).items() if self._is_usable(t)}
+        usable = {n: t for n, t in self.store.find(names).items() if self._is_usable(t)}
         for count in range(len(names), 0, -1):
             template = usable.get(names[count - 1])
             if template is not None:
@@ -121,9 +117,9 @@ class Templates:
 
     def _look_up(self, names: list[str]) -> Template | None:
         self._drop_orphans()
-        for name, template in self.databases.templates(names).items():
+        for name, template in self.store.find(names).items():
             if self._is_usable(template):
-                self._found[name] = self.databases.touch(template)
+                self._found[name] = self.store.touch(template)
                 return self._found[name]
         return None
 
@@ -143,7 +139,7 @@ class Templates:
     def _build(self, name: str, state: State) -> Template:
         count, prefix = self.newest_prefix(state)
         try:
-            build = self.databases.clone(prefix) if prefix is not None else self.databases.create()
+            build = self.store.clone(prefix) if prefix is not None else self.databases.create()
         except TemplateGone:
             return self._build(name, state)
         try:
@@ -163,7 +159,7 @@ class Templates:
             raise
 
     def _build_seeded(self, name: str, plain: Template, seeds: Seeds) -> Template:
-        build = self.databases.clone(plain)
+        build = self.store.clone(plain)
         database = self.databases.database(build)
         try:
             for function in seeds.functions:
@@ -176,9 +172,9 @@ class Templates:
             raise
 
     def _publish(self, build: str, name: str) -> Template:
-        if name in self.databases.templates([name]):  # built by another run: --migrate-ext-rebuild
-            self.databases.drop_template(name)
-        template = self.databases.publish(build, name, self.run, measure=self.rebuild)
+        if name in self.store.find([name]):  # built by another run: --migrate-ext-rebuild
+            self.store.drop(name)
+        template = self.store.publish(build, name, self.run, measure=self.rebuild)
         self._found[name] = template
         self.built.append(name)
         return template

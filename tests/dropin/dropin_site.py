@@ -10,7 +10,7 @@ import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
-from project import ROOT
+from sample_project import ROOT
 
 # Else a program cannot load the extension that `make sanitize` has built.
 SANITIZERS = {
@@ -67,7 +67,7 @@ class Site:
     ) -> subprocess.CompletedProcess[str]:
         """Run Python with these arguments in the folder of the site."""
         # -S: our editable installation in the environment's site-packages would mend what is broken here.
-        path = [self.folder, ROOT / "tests", sysconfig.get_path("purelib")]
+        path = [self.folder, ROOT / "tests" / "support", sysconfig.get_path("purelib")]
         return subprocess.run(
             [sys.executable, "-S", *arguments],
             cwd=self.folder,

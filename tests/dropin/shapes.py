@@ -1,4 +1,4 @@
-"""A project twice, under ``alembic`` and under ``alembic`` with the runtime, and what each left to see."""
+"""A project twice, run by ``alembic`` without and with the runtime, and what can be seen of each run."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
-from project import run_forked
+from paired_projects import Outcome, ProjectSide
+from sample_project import run_forked
 from sqlalchemy.engine import make_url
-from twins import Outcome, Twin
 
 from migrate_ext.verify import texts
 
 _UNPACKED = re.compile(r"/tmp/tmp\w+/")  # by importlib.resources, out of an archive
 
 
-class Side(Twin):
-    """One of the two. program: as zygote.py has them."""
+class Side(ProjectSide):
+    """One of the two. program: as fork_server.py has them."""
 
     def __init__(self, folder: Path, url: str, program: str) -> None:
         super().__init__(folder, url)

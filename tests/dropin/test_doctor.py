@@ -7,7 +7,7 @@ from dropin_site import Site
 DOCTOR = "import sys; from migrate_ext.cli import main; sys.exit(main(['doctor']))"
 
 
-def test_all_is_well(site: Site) -> None:
+def test_doctor_lists_every_part_of_a_whole_installation_as_active(site: Site) -> None:
     site.install_ours()
     done = site.run(DOCTOR)
     assert done.returncode == 0, done.stdout + done.stderr

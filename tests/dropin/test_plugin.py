@@ -1,4 +1,4 @@
-"""`import alembic` never fails because of us: it is faster, or it is as it was and there is one warning."""
+"""`import alembic` never fails because migrate_ext is installed: the runtime is active, or there is one warning."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from migrate_ext.dropin import hooks
 
 # What a program sees: the parts of ours in Alembic, and that Alembic works.
 REPORT = """
-import json, sys, ours
+import json, sys
+from alembic_patches import patched_attributes
 {first}
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 config = Config()
 config.set_main_option("script_location", ".")
 heads = ScriptDirectory.from_config(config).get_heads()
-print(json.dumps({{"ours": ours.in_alembic(), "heads": heads}}))
+print(json.dumps({{"patched": patched_attributes(), "heads": heads}}))
 """
 FIRST = (
     "import alembic",
@@ -60,8 +61,8 @@ def active(
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["heads"] == ["aaaa1"]
-    parts = {part for part, name in PARTS.items() if name in found["ours"]}
-    assert bool(parts) == bool(found["ours"]), found["ours"]
+    parts = {part for part, name in PARTS.items() if name in found["patched"]}
+    assert bool(parts) == bool(found["patched"]), found["patched"]
     return parts, done.stderr
 
 
@@ -247,16 +248,17 @@ def test_uninstall_leaves_alembic_and_what_was_read_usable(site: Site) -> None:
     folder.mkdir()
     (folder / "a.py").write_text("'the text'\nrevision = 'aaaa1'\ndown_revision = None\nx = 1\n")
     done = site.run(
-        "import migrate_ext, ours\n"
+        "import migrate_ext\n"
+        "from alembic_patches import patched_attributes\n"
         "from alembic.script import ScriptDirectory\n"
         "script, = ScriptDirectory('.').walk_revisions()\n"
         "migrate_ext.uninstall()\n"
-        "assert ours.in_alembic() == []\n"
+        "assert patched_attributes() == []\n"
         "assert (script.doc, script.module.x, script.module is script.module) == ('the text', 1, True)\n"
         "migrate_ext.install(); migrate_ext.install()\n"
-        "assert ours.in_alembic()\n"
+        "assert patched_attributes()\n"
         "migrate_ext.uninstall(); migrate_ext.uninstall()\n"
-        "assert ours.in_alembic() == []\n"
+        "assert patched_attributes() == []\n"
     )
     assert done.returncode == 0, done.stderr
 

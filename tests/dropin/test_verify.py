@@ -1,4 +1,4 @@
-"""``migrate-ext verify``: a difference between Alembic and us on a user's project is found, and nothing of theirs is touched."""
+"""``migrate-ext verify`` finds a difference between Alembic and migrate_ext on a user's project, and uses only its own databases."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import psycopg
 import pytest
 from alembic import command
 from alembic.config import Config
-from field import Field
-from project import ROOT, copy_project
 from psycopg import sql
+from recording_project import RecordingProject
+from sample_project import ROOT, copy_project
 from sqlalchemy.engine import URL, make_url
 
 from migrate_ext.cli.command_line import CommandLine, main
@@ -56,9 +56,9 @@ def connect(url: str) -> psycopg.Connection[tuple[object, ...]]:
     return psycopg.connect(bare.render_as_string(hide_password=False), autocommit=True)
 
 
-def project(folder: Path, monkeypatch: pytest.MonkeyPatch, **options: object) -> Field:
-    """A project of tests/field.py, in which we stand."""
-    made = Field(folder / "project", os.environ["DATABASE_URL"], **options)  # type: ignore[arg-type]
+def project(folder: Path, monkeypatch: pytest.MonkeyPatch, **options: object) -> RecordingProject:
+    """A project of tests/support/recording_project.py, in which we stand."""
+    made = RecordingProject(folder / "project", os.environ["DATABASE_URL"], **options)  # type: ignore[arg-type]
     monkeypatch.chdir(made.folder)
     monkeypatch.setenv("PYTHONPATH", f"{made.folder}{os.pathsep}{ROOT}")
     return made
@@ -116,7 +116,7 @@ def test_a_difference_of_migrate_ext_alone_is_found(
     assert result.first_difference[1] == "migrate-ext"
 
 
-def test_what_is_never_the_same_is_told_and_no_difference(
+def test_columns_that_differ_between_two_runs_of_alembic_are_noted_and_no_difference(
     named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, databases: Databases
 ) -> None:
     body = (
@@ -338,7 +338,7 @@ def cli(folder: Path, *arguments: str, **variables: str | None) -> subprocess.Co
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_who_stops_it_finds_no_scratch_database_afterwards(
+def test_verify_stopped_by_a_signal_drops_its_scratch_databases(
     named: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -393,7 +393,7 @@ def test_a_role_that_may_make_no_database_is_told_what_to_do(
         ({"DATABASE_URL": "postgresql://u:secret@127.0.0.1:1/x"}, "cannot be used: .*--embedded"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_message(
+def test_verify_that_cannot_run_says_why_in_one_message(
     named: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -410,7 +410,7 @@ def test_what_cannot_be_done_is_said_in_one_message(
     assert "secret" not in said and "Traceback" not in said
 
 
-def test_only_the_command_itself_is_taken_for_it() -> None:
+def test_an_argument_named_verify_is_not_taken_for_the_command() -> None:
     assert CommandLine(["verify"]).command == "verify"
     line = CommandLine(["-c", "verify", "--name=x", "-q", "verify", "--json"])
     assert (line.command, line.after) == ("verify", ["--json"])

@@ -1,4 +1,4 @@
-"""Libraries that trace or comment statements: each reports, with us, the statements that it reports without us.
+"""Libraries that trace or comment statements report the same statements with and without the runtime.
 
 For `make compat`, which installs the libraries and names this file; no other run of pytest collects it. One history runs in
 two processes, without the runtime and with it, the library set up as its documentation says, by ``env.py`` or before it by
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from project import ROOT
+from sample_project import ROOT
 from sqlalchemy.engine import make_url
 
 SYNC = ("psycopg", "psycopg2")
@@ -411,7 +411,7 @@ def both(tmp_path: Path, make_database: Callable[[], str]) -> Both:
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-def test_where_nobody_watches_the_history_is_batched(both: Both, driver: str) -> None:
+def test_without_a_tracer_the_history_is_batched(both: Both, driver: str) -> None:
     theirs, ours = both("", driver, "env.py")
     assert ours.counters["statements"] >= len(DDL)
     assert ours.sent == theirs.sent

@@ -1,4 +1,4 @@
-"""Any text as alembic.ini: ours and Alembic's give the same answer, or ours leaves it to Alembic.
+"""Any text as alembic.ini: migrate_ext reads it as Alembic does, or leaves it to Alembic.
 
 Usage: fuzz_config.py SECONDS [SEED]. Ends with the number of executions; a difference is printed with its text, and fails.
 """

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from twins import Twins
+from paired_projects import PairedProjects
 
 
 @pytest.fixture
-def twins(tmp_path: Path, make_database: Callable[[], str], pg_dump: Callable[[str], str]) -> Twins:
+def pair(
+    tmp_path: Path, make_database: Callable[[], str], pg_dump: Callable[[str], str]
+) -> PairedProjects:
     """The sample project twice, each with an empty database."""
-    return Twins(tmp_path, make_database, pg_dump)
+    return PairedProjects(tmp_path, make_database, pg_dump)

@@ -9,16 +9,16 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-import suites
+import third_party_suites
 
 
 def test_alembics_tests_cannot_tell_whether_the_runtime_is_installed(tmp_path: Path) -> None:
-    archive = suites.download(f"alembic=={version('alembic')}", tmp_path)
-    suite = suites.unpack(archive, tmp_path / "suite")
+    archive = third_party_suites.download(f"alembic=={version('alembic')}", tmp_path)
+    suite = third_party_suites.unpack(archive, tmp_path / "suite")
     theirs, ours = (
-        suites.run(sys.executable, suite, f"active-{active}", "tests", active=active)
+        third_party_suites.run(sys.executable, suite, f"active-{active}", "tests", active=active)
         for active in (False, True)
     )
-    assert suites.difference(theirs, ours) == []
+    assert third_party_suites.difference(theirs, ours) == []
     assert ours.count("passed") > 1500
     assert ours.counters["graph_builds"] > 0

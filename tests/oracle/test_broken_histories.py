@@ -1,4 +1,4 @@
-"""Of a broken history the same is said as under alembic: what is wrong with the question first, then what is wrong with the files."""
+"""Commands on a broken history give the error that alembic gives: of the arguments first, then of the files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
-from project import ROOT, run_forked
+from sample_project import ROOT, run_forked
 
 from migrate_ext.dropin import hooks
 
@@ -100,7 +100,7 @@ def warnings_in(text: str) -> list[str]:
 @example({2: "follows nothing"}, ("history", "-r", ":-2"))
 @example({2: "follows nothing"}, ("heads",))
 @example({1: "no Python", 3: "no Python"}, ("heads",))
-def test_of_a_broken_history_the_same_is_said(
+def test_a_broken_history_gets_the_error_that_alembic_gives(
     faults: dict[int, str], command: tuple[str, ...]
 ) -> None:
     with tempfile.TemporaryDirectory() as place:

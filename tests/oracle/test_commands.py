@@ -1,4 +1,4 @@
-"""Every command on the sample: what alembic shows and leaves behind, and what we do, must be the same."""
+"""Every command on the sample prints and leaves what alembic prints and leaves."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from alembic import command as alembic_command
-from project import ROOT
-from twins import Twins
+from paired_projects import PairedProjects
+from sample_project import ROOT
 
 
 def sample_revisions() -> list[str]:
@@ -61,93 +61,95 @@ READ_ONLY = [
 
 
 @pytest.mark.parametrize("command", READ_ONLY, ids=" ".join)
-def test_reading_commands_print_what_alembic_prints(twins: Twins, command: tuple[str, ...]) -> None:
-    twins.agree(*command, schema=False, DATABASE_URL=None)
+def test_reading_commands_print_what_alembic_prints(
+    pair: PairedProjects, command: tuple[str, ...]
+) -> None:
+    pair.agree(*command, schema=False, DATABASE_URL=None)
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_show_of_each_revision(twins: Twins, revision: str) -> None:
-    twins.agree("show", revision, schema=False, DATABASE_URL=None)
-    twins.agree("show", revision[:5], schema=False, DATABASE_URL=None)
+def test_show_of_each_revision(pair: PairedProjects, revision: str) -> None:
+    pair.agree("show", revision, schema=False, DATABASE_URL=None)
+    pair.agree("show", revision[:5], schema=False, DATABASE_URL=None)
 
 
-def test_up_and_down_in_one_go(twins: Twins) -> None:
-    twins.agree("current")
-    twins.agree("upgrade", "head")
-    twins.agree("upgrade", "head")
+def test_up_and_down_in_one_go(pair: PairedProjects) -> None:
+    pair.agree("current")
+    pair.agree("upgrade", "head")
+    pair.agree("upgrade", "head")
     for command in ("current",), ("current", "-v"), ("check",):
-        twins.agree(*command)
+        pair.agree(*command)
     if HAS_CHECK_HEADS:
-        twins.agree("current", "--check-heads")
+        pair.agree("current", "--check-heads")
     for range_ in ":current", "current:", "-1:current":
-        twins.agree("history", f"-r{range_}")
-    twins.agree("history", "-i")
-    twins.agree("history", "-i", "-v")
-    twins.agree("show", "current")
-    twins.agree("downgrade", "base")
-    twins.agree("downgrade", "base")
+        pair.agree("history", f"-r{range_}")
+    pair.agree("history", "-i")
+    pair.agree("history", "-i", "-v")
+    pair.agree("show", "current")
+    pair.agree("downgrade", "base")
+    pair.agree("downgrade", "base")
     if HAS_CHECK_HEADS:
-        twins.agree("current", "-c")
-    twins.agree("upgrade", "head")
+        pair.agree("current", "-c")
+    pair.agree("upgrade", "head")
 
 
-def test_up_and_down_step_by_step(twins: Twins) -> None:
+def test_up_and_down_step_by_step(pair: PairedProjects) -> None:
     for _ in REVISIONS:
-        twins.agree("upgrade", "+1")
-        twins.agree("current", schema=False)
-    twins.agree("upgrade", "+1")
+        pair.agree("upgrade", "+1")
+        pair.agree("current", schema=False)
+    pair.agree("upgrade", "+1")
     for _ in REVISIONS:
-        twins.agree("downgrade", "-1")
-        twins.agree("current", schema=False)
-    twins.agree("downgrade", "-1")
+        pair.agree("downgrade", "-1")
+        pair.agree("current", schema=False)
+    pair.agree("downgrade", "-1")
 
 
-def test_targets_of_every_form(twins: Twins) -> None:
-    twins.agree("upgrade", "+2")
-    twins.agree("upgrade", "+1")
+def test_targets_of_every_form(pair: PairedProjects) -> None:
+    pair.agree("upgrade", "+2")
+    pair.agree("upgrade", "+1")
     for revision in REVISIONS:
-        twins.agree("upgrade", revision[:6])
-    twins.agree("upgrade", "heads")
-    twins.agree("upgrade", "head-1")
+        pair.agree("upgrade", revision[:6])
+    pair.agree("upgrade", "heads")
+    pair.agree("upgrade", "head-1")
     for revision in reversed(REVISIONS):
-        twins.agree("downgrade", revision)
+        pair.agree("downgrade", revision)
     for target in "zzzz", "ab", "+1000", "-1000", "head+1", "a:b", "nosuch@head":
-        twins.agree("upgrade", target)
-        twins.agree("downgrade", target)
+        pair.agree("upgrade", target)
+        pair.agree("downgrade", target)
 
 
-def test_stamp(twins: Twins) -> None:
-    twins.agree("stamp", "head")
-    twins.agree("stamp", "head")
+def test_stamp(pair: PairedProjects) -> None:
+    pair.agree("stamp", "head")
+    pair.agree("stamp", "head")
     for revision in REVISIONS:
-        twins.agree("stamp", revision)
-        twins.agree("current", schema=False)
-    twins.agree("stamp", "base")
-    twins.agree("stamp", "--purge", "head")
-    twins.agree("stamp", "--purge", REVISIONS[0], REVISIONS[-1])
-    twins.agree("stamp", "zzzz")
-    twins.agree("stamp", "heads", "--sql")
+        pair.agree("stamp", revision)
+        pair.agree("current", schema=False)
+    pair.agree("stamp", "base")
+    pair.agree("stamp", "--purge", "head")
+    pair.agree("stamp", "--purge", REVISIONS[0], REVISIONS[-1])
+    pair.agree("stamp", "zzzz")
+    pair.agree("stamp", "heads", "--sql")
 
 
-def test_ensure_version(twins: Twins) -> None:
-    twins.agree("ensure_version")
-    twins.agree("ensure_version")
-    twins.agree("ensure_version", "--sql")
+def test_ensure_version(pair: PairedProjects) -> None:
+    pair.agree("ensure_version")
+    pair.agree("ensure_version")
+    pair.agree("ensure_version", "--sql")
 
 
-def test_offline_sql(twins: Twins) -> None:
-    twins.agree("upgrade", "head", "--sql")
-    twins.agree("upgrade", f"{REVISIONS[0]}:head", "--sql", "--tag", "x")
-    twins.agree("downgrade", "head:base", "--sql")
-    twins.agree("downgrade", "base", "--sql")
-    twins.agree("upgrade", "head", "--sql", DATABASE_URL=None)
+def test_offline_sql(pair: PairedProjects) -> None:
+    pair.agree("upgrade", "head", "--sql")
+    pair.agree("upgrade", f"{REVISIONS[0]}:head", "--sql", "--tag", "x")
+    pair.agree("downgrade", "head:base", "--sql")
+    pair.agree("downgrade", "base", "--sql")
+    pair.agree("upgrade", "head", "--sql", DATABASE_URL=None)
 
 
-def test_new_revisions(twins: Twins) -> None:
-    twins.agree("revision", "-m", "an empty one", "--rev-id", "aaaa1111")
-    twins.agree("revision", "--autogenerate", "-m", "too early", "--rev-id", "bbbb2222")
-    twins.agree("upgrade", "head")
-    twins.agree("revision", "--autogenerate", "-m", "nothing to do", "--rev-id", "cccc3333")
+def test_new_revisions(pair: PairedProjects) -> None:
+    pair.agree("revision", "-m", "an empty one", "--rev-id", "aaaa1111")
+    pair.agree("revision", "--autogenerate", "-m", "too early", "--rev-id", "bbbb2222")
+    pair.agree("upgrade", "head")
+    pair.agree("revision", "--autogenerate", "-m", "nothing to do", "--rev-id", "cccc3333")
 
     def add_table(folder: Path) -> None:
         models = folder / "models" / "orm"
@@ -165,39 +167,39 @@ def test_new_revisions(twins: Twins) -> None:
         with (models / "__init__.py").open("a") as file:
             file.write("\nfrom models.orm import gadgets  # noqa\n")
 
-    twins.edit(add_table)
-    twins.agree("upgrade", "head")
-    twins.agree("check")
-    twins.agree("revision", "--autogenerate", "-m", "gadgets, 100%", "--rev-id", "dddd4444")
-    twins.agree("upgrade", "head")
-    twins.agree("check")
-    twins.agree("downgrade", "-1")
+    pair.edit(add_table)
+    pair.agree("upgrade", "head")
+    pair.agree("check")
+    pair.agree("revision", "--autogenerate", "-m", "gadgets, 100%", "--rev-id", "dddd4444")
+    pair.agree("upgrade", "head")
+    pair.agree("check")
+    pair.agree("downgrade", "-1")
 
 
-def test_branches_and_merges(twins: Twins) -> None:
-    twins.agree("revision", "-m", "left", "--rev-id", "aaaa1111", "--branch-label", "left")
-    twins.agree("revision", "-m", "right", "--rev-id", "bbbb2222", "--head", REVISIONS[0])
-    twins.agree(
+def test_branches_and_merges(pair: PairedProjects) -> None:
+    pair.agree("revision", "-m", "left", "--rev-id", "aaaa1111", "--branch-label", "left")
+    pair.agree("revision", "-m", "right", "--rev-id", "bbbb2222", "--head", REVISIONS[0])
+    pair.agree(
         "revision", "-m", "right", "--rev-id", "bbbb2222", "--head", REVISIONS[0], "--splice"
     )
-    twins.agree("heads")
-    twins.agree("upgrade", "head")
-    twins.agree("upgrade", "left@head")
-    twins.agree("upgrade", "heads")
-    twins.agree("current")
-    twins.agree("downgrade", "left@-1")
-    twins.agree("upgrade", "left@+1")
-    twins.agree("stamp", "head")
-    twins.agree("merge", "heads", "-m", "together", "--rev-id", "cccc3333")
-    twins.agree("upgrade", "head")
-    twins.agree("downgrade", "-1")
-    twins.agree("history")
-    twins.agree("branches", "-v")
-    twins.agree("downgrade", "base")
+    pair.agree("heads")
+    pair.agree("upgrade", "head")
+    pair.agree("upgrade", "left@head")
+    pair.agree("upgrade", "heads")
+    pair.agree("current")
+    pair.agree("downgrade", "left@-1")
+    pair.agree("upgrade", "left@+1")
+    pair.agree("stamp", "head")
+    pair.agree("merge", "heads", "-m", "together", "--rev-id", "cccc3333")
+    pair.agree("upgrade", "head")
+    pair.agree("downgrade", "-1")
+    pair.agree("history")
+    pair.agree("branches", "-v")
+    pair.agree("downgrade", "base")
 
 
-def test_list_templates_has_ours_beside_alembics(twins: Twins) -> None:
-    theirs, ours = (twin.run("list_templates") for twin in twins.both)
+def test_list_templates_has_ours_beside_alembics(pair: PairedProjects) -> None:
+    theirs, ours = (side.run("list_templates") for side in pair.both)
     both = ours.stdout.splitlines(True)
     thin = [line for line in both if line.startswith("thin - ")]
     assert len(thin) == 1
@@ -206,30 +208,30 @@ def test_list_templates_has_ours_beside_alembics(twins: Twins) -> None:
     )
     both.remove(thin[0])
     assert ("".join(both), ours.stderr, ours.code) == (theirs.stdout, theirs.stderr, theirs.code)
-    off = twins.ours.run("list_templates", MIGRATE_EXT="0")
+    off = pair.ours.run("list_templates", MIGRATE_EXT="0")
     assert (off.stdout, off.code) == (theirs.stdout, theirs.code)
-    twins.agree("init", "--help", schema=False)
+    pair.agree("init", "--help", schema=False)
 
 
-def test_a_template_project_made_by_init(twins: Twins) -> None:
-    twins.agree("init", "made", "-t", "generic", schema=False)
-    twins.agree("init", "versions", schema=False)
-    twins.agree("init", "other", "-t", "nosuch", schema=False)
+def test_a_template_project_made_by_init(pair: PairedProjects) -> None:
+    pair.agree("init", "made", "-t", "generic", schema=False)
+    pair.agree("init", "versions", schema=False)
+    pair.agree("init", "other", "-t", "nosuch", schema=False)
 
 
-def test_edit_opens_the_editor(twins: Twins) -> None:
-    twins.agree("edit", "head", EDITOR="cat", schema=False)
-    twins.agree("edit", "zzzz", EDITOR="cat", schema=False)
+def test_edit_opens_the_editor(pair: PairedProjects) -> None:
+    pair.agree("edit", "head", EDITOR="cat", schema=False)
+    pair.agree("edit", "zzzz", EDITOR="cat", schema=False)
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
-def test_a_classic_env_py(twins: Twins, driver: str) -> None:
+def test_a_classic_env_py(pair: PairedProjects, driver: str) -> None:
     """A project that keeps Alembic's usual env.py sees no difference either."""
-    twins.edit(
+    pair.edit(
         lambda folder: shutil.copy(ROOT / "tests" / "oracle" / "classic_env.py", folder / "env.py")
     )
-    for twin in twins.both:
-        twin.url = twin.url.replace("+psycopg", f"+{driver}")
+    for side in pair.both:
+        side.url = side.url.replace("+psycopg", f"+{driver}")
     for command in (
         ("current",),
         ("upgrade", "head"),
@@ -243,4 +245,4 @@ def test_a_classic_env_py(twins: Twins, driver: str) -> None:
         ("upgrade", "head"),
         ("downgrade", "base"),
     ):
-        twins.agree(*command)
+        pair.agree(*command)

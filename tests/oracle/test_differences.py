@@ -25,9 +25,11 @@ import sqlalchemy
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.script.revision import Revision, RevisionMap
-from field import ALL_WAYS, WAYS, Command, Field, wait_until, with_driver
-from lab import Lab
-from project import ROOT, Done, Project, run_forked
+from database_urls import with_driver
+from forked_command import Command, wait_until
+from in_process_project import InProcessProject
+from recording_project import ALL_WAYS, WAYS, RecordingProject
+from sample_project import ROOT, Done, SampleProject, run_forked
 from sqlalchemy.engine import make_url
 
 import migrate_ext
@@ -80,12 +82,12 @@ class Sides:
         self.make()
 
     def make(self, ways: tuple[str, str] = WAYS, driver: str = "psycopg", **options: Any) -> Sides:
-        """The project anew, with the `options` of :class:`Field`."""
+        """The project anew, with the `options` of :class:`RecordingProject`."""
         if self.folder.exists():
             self.folder = self.folder.with_name(self.folder.name + "x")
         self.folder.mkdir()
         self.projects = [
-            Field(
+            RecordingProject(
                 self.folder / name,
                 with_driver(self.make_database(), driver),
                 way=way,
@@ -100,7 +102,7 @@ class Sides:
             (project.folder / name).write_text(text)
 
     def run(self, *command: str, ours: str = "migrate_ext", **variables: str) -> tuple[Done, Done]:
-        """A command on both sides. ours: the program of the second, as zygote.py has them."""
+        """A command on both sides. ours: the program of the second, as fork_server.py has them."""
         done = []
         for program, project in zip(("alembic", ours), self.projects, strict=True):
             url = {"DATABASE_URL": project.url, "COLUMNS": "100"}
@@ -140,7 +142,7 @@ def crashed(done: Done, *words: str) -> None:
 @proves(
     "order of several labels, of several current heads, of a branch point's children, of the rows that undoing a merge leaves"
 )
-def test_a_set_of_alembics(sides: Sides) -> None:
+def test_orders_that_alembic_takes_from_sets_are_the_same_in_every_run(sides: Sides) -> None:
     """Six seeds of Python's hash: six runs of Alembic that do not agree, six of ours that do."""
     labels = ("north", "east", "south", "west", "middle")
     ids = ("c1", "d1", "e1", "f1", "g1")
@@ -167,7 +169,7 @@ def test_a_set_of_alembics(sides: Sides) -> None:
     )
     commands = ["history", "branches", "current", "downgrade zz:c1 --sql"]
 
-    def told(project: Field, module: str, seed: int, commands: list[str]) -> list[str]:
+    def told(project: RecordingProject, module: str, seed: int, commands: list[str]) -> list[str]:
         switch = STOCK if module.startswith("alembic") else {}
         variables = {**os.environ, "DATABASE_URL": project.url, **switch}
         done = subprocess.run(
@@ -199,7 +201,7 @@ def test_a_set_of_alembics(sides: Sides) -> None:
 
 
 @proves("a mistake in the body of a revision file")
-def test_a_mistake_in_a_body(sides: Sides) -> None:
+def test_an_error_in_a_revision_file_stops_only_the_runs_that_execute_it(sides: Sides) -> None:
     for mistake, error in ("nosuchname", "NameError"), ("x = = 1", "SyntaxError"):
         sides.make()
         for project in sides.projects:
@@ -359,7 +361,7 @@ def test_a_module_that_nobody_imports(tmp_path: Path, make_database: Callable[[]
     """Of the sample project."""
     warned = {}
     for program, way in ("alembic", "classic"), ("alembic", "thin"), ("migrate_ext", "thin"):
-        project = Project(tmp_path / f"{program} {way}", make_database(), way)
+        project = SampleProject(tmp_path / f"{program} {way}", make_database(), way)
         (project.folder / "models" / "orm" / "gadgets.py").touch()
         for command in ("upgrade", "head"), ("check",), ("revision", "--autogenerate", "-m", "x"):
             done = Done(*run_forked(program, project.folder, command, project.variables))
@@ -371,7 +373,7 @@ def test_a_module_that_nobody_imports(tmp_path: Path, make_database: Callable[[]
 
 
 @proves("a `pyproject.toml` that is not TOML")
-def test_toml_that_is_none(sides: Sides) -> None:
+def test_a_pyproject_that_is_not_toml(sides: Sides) -> None:
     for text, ours_too in ("x = = 1\n", False), ("x = = 1\n[tool.alembic]\n", True):
         sides.write("pyproject.toml", text)
         stock, ours = sides.run("heads")
@@ -412,7 +414,7 @@ def test_commands_of_our_own(sides: Sides) -> None:
 
 
 @proves("a revision file and the server, both broken, with a thin `env.py`")
-def test_all_broken_at_once(sides: Sides) -> None:
+def test_a_broken_revision_file_and_an_unreachable_server(sides: Sides) -> None:
     """Alembic meets a revision file before the server where `env.py` does; ours the server, with a thin one."""
     for project in sides.projects:
         (project.folder / "versions" / "r0002.py").write_text("revision = =\n")
@@ -592,7 +594,7 @@ GATE = '    op.execute("INSERT INTO gate VALUES (1)")'
 
 
 @contextlib.contextmanager
-def gate(project: Field) -> Iterator[Callable[[int], bool]]:
+def gate(project: RecordingProject) -> Iterator[Callable[[int], bool]]:
     """Within this block a migration that writes into `gate` waits. Gives a function: do so many?"""
     count = (
         "SELECT count(*) FROM pg_stat_activity "
@@ -606,7 +608,7 @@ def gate(project: Field) -> Iterator[Callable[[int], bool]]:
 
 
 @proves('the time at which "Running upgrade ..." appears, when a plan is used')
-def test_when_a_planned_migration_is_announced(sides: Sides) -> None:
+def test_migrations_of_a_plan_are_announced_together(sides: Sides) -> None:
     """The second of three waits for a table; a plan's statements go to the server together."""
     sides.make((WAYS[0], ALL_WAYS[2]), body={2: GATE}, count=3)
     told = []
@@ -770,8 +772,8 @@ def test_keep_alives(sides: Sides) -> None:
 @proves("the time in a log record of a batched run")
 def test_the_time_of_a_log_record(tmp_path: Path, database_url: str) -> None:
     """Seen by a factory, which is called when Alembic logs."""
-    lab = Lab(tmp_path / "lab", database_url)
-    lab.write(["op.execute('CREATE TABLE a ()')", "op.execute('SELECT pg_sleep(0.2)')", ""])
+    project = InProcessProject(tmp_path / "project", database_url)
+    project.write(["op.execute('CREATE TABLE a ()')", "op.execute('SELECT pg_sleep(0.2)')", ""])
     factory = logging.getLogRecordFactory()
 
     def make(*args: Any, **kw: Any) -> logging.LogRecord:
@@ -790,8 +792,8 @@ def test_the_time_of_a_log_record(tmp_path: Path, database_url: str) -> None:
     logging.setLogRecordFactory(make)
     logger.addHandler(handler)
     try:
-        assert lab.run(False).raised == [] and late == []
-        assert lab.run(True).raised == []
+        assert project.run(False).raised == [] and late == []
+        assert project.run(True).raised == []
         assert "Running upgrade r0002 -> r0003" in late
     finally:
         logger.removeHandler(handler)
@@ -842,7 +844,7 @@ def test_indexes_of_a_new_table(sides: Sides) -> None:
 
 proves(
     "a walk over a cycle (of dependencies, say) in which two revisions wait for each other",
-    by="tests/oracle/test_graph.py::test_a_history_for_alembics_own_graph_is_walked_as_by_alembic_or_refused_where_it_never_ends",
+    by="tests/oracle/test_graph.py::test_a_history_left_to_alembics_graph_is_walked_alike_or_refused_if_endless",
 )
 proves(
     "a batch whose connection the server ends, with psycopg2",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from project import ROOT, run_forked
+from sample_project import ROOT, run_forked
 
 DOCS = (
     "add a table", "", "\nbegins with an empty line\n", "first line\ngoes on\n\nmore of it\n\nRevision ID: x\n", "100% 'é' \u20ac",

@@ -510,7 +510,7 @@ def limited(seconds: int) -> Iterator[None]:
 
 @examples
 @given(randoms)
-def test_a_history_for_alembics_own_graph_is_walked_as_by_alembic_or_refused_where_it_never_ends(
+def test_a_history_left_to_alembics_graph_is_walked_alike_or_refused_if_endless(
     r: random.Random,
 ) -> None:
     records = new_history(r, 8)

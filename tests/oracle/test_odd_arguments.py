@@ -1,4 +1,4 @@
-"""Arguments that are not UTF-8 and output that cannot be written: what alembic says and does, ours says and does, once."""
+"""Arguments that are not UTF-8 and output that cannot be written give alembic's error, and the command runs once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from project import ROOT, copy_project, run_forked
+from paired_projects import AlembicSide, PairedProjects, ProjectSide
+from sample_project import ROOT, copy_project, run_forked
 from sqlalchemy.engine import URL
-from twins import AlembicTwin, Twin, Twins
 
 from migrate_ext.dropin import hooks
 
@@ -42,13 +42,13 @@ COMMANDS = [
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_arguments_that_are_not_utf8_get_alembics_answer(
-    twins: Twins, command: tuple[str, ...]
+    pair: PairedProjects, command: tuple[str, ...]
 ) -> None:
-    ours = twins.agree(*command)
+    ours = pair.agree(*command)
     assert "Traceback" not in ours.stderr
 
 
-class DropIn(Twin):
+class DropIn(ProjectSide):
     """``alembic`` with the runtime."""
 
     def process(self, command: tuple[str, ...], variables: dict[str, str]) -> tuple[int, str, str]:
@@ -101,10 +101,12 @@ TEMPLATES = st.sampled_from(
 
 
 @pytest.fixture(scope="module")
-def three(tmp_path_factory: pytest.TempPathFactory, server_url: URL) -> Iterator[tuple[Twin, ...]]:
+def three(
+    tmp_path_factory: pytest.TempPathFactory, server_url: URL
+) -> Iterator[tuple[ProjectSide, ...]]:
     """The sample project three times: stock ``alembic``, ``alembic`` with us, ``migrate-ext``."""
     made = []
-    for kind in (AlembicTwin, DropIn, Twin):
+    for kind in (AlembicSide, DropIn, ProjectSide):
         folder = tmp_path_factory.mktemp(kind.__name__) / "project"
         copy_project(folder)
         made.append(kind(folder, server_url.render_as_string(hide_password=False)))
@@ -118,16 +120,16 @@ def three(tmp_path_factory: pytest.TempPathFactory, server_url: URL) -> Iterator
     suppress_health_check=list(HealthCheck),
 )
 def test_any_argument_gets_alembics_answer(
-    three: tuple[Twin, ...], template: tuple[str, ...], argument: str
+    three: tuple[ProjectSide, ...], template: tuple[str, ...], argument: str
 ) -> None:
     command = tuple(word.replace("{}", argument) for word in template)
-    before = {path.name for twin in three for path in (twin.folder / "versions").glob("*.py")}
-    theirs, dropin, ours = (twin.run(*command, EDITOR="true") for twin in three)
+    before = {path.name for side in three for path in (side.folder / "versions").glob("*.py")}
+    theirs, dropin, ours = (side.run(*command, EDITOR="true") for side in three)
     for outcome in (theirs, dropin, ours):  # a template that cannot be written tells a file's name
         outcome.stdout = re.sub(r"see \S+\.txt", "see <file>", outcome.stdout)
         outcome.stderr = re.sub(r"see \S+\.txt", "see <file>", outcome.stderr)
-    for twin in three:
-        for path in (twin.folder / "versions").glob("*.py"):
+    for side in three:
+        for path in (side.folder / "versions").glob("*.py"):
             if path.name not in before:
                 path.unlink()
     assert (dropin.code, dropin.stdout, dropin.files) == (theirs.code, theirs.stdout, theirs.files)

@@ -1,4 +1,4 @@
-"""The SQL lexer on PostgreSQL's own test files, which pglast's sdist has: it counts statements as PostgreSQL's parser does."""
+"""The SQL lexer counts statements as PostgreSQL's parser does, on PostgreSQL's own test files (from pglast's sdist)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 
-import suites
+import third_party_suites
 from pglast.parser import ParseError, split
 
 from migrate_ext import _core
@@ -48,8 +48,8 @@ def texts(script: str) -> Iterator[str | None]:
 
 
 def test_postgresqls_own_statements_are_counted_as_its_parser_counts_them(tmp_path: Path) -> None:
-    archive = suites.download(f"pglast=={version('pglast')}", tmp_path)
-    folder = suites.unpack(archive, tmp_path / "sdist") / "libpg_query/test/sql"
+    archive = third_party_suites.download(f"pglast=={version('pglast')}", tmp_path)
+    folder = third_party_suites.unpack(archive, tmp_path / "sdist") / "libpg_query/test/sql"
     wrong, counted = [], Counter[str]()
     for file in sorted(folder.rglob("*.sql")):
         script = file.read_text(errors="replace")

@@ -1,4 +1,4 @@
-"""Version rows that no run leaves: what Alembic makes of them, and says of them, ours does and says, by both ways in."""
+"""Version rows that no run leaves: both programs, with the runtime, do and print what Alembic does and prints."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from field import Field
-from project import ROOT, run_forked
+from recording_project import RecordingProject
+from sample_project import ROOT, run_forked
 
 from migrate_ext.verify.compare import compare
 from migrate_ext.verify.sides import DROP_IN, OURS, Outcome, Step
@@ -73,7 +73,9 @@ def test_odd_version_rows_are_what_alembic_makes_of_them(
             connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
         way = "migrate_ext" if program == "migrate_ext" else "alembic"
         settings = "prepend_sys_path = ."
-        project = Field(tmp_path / program, database_url, way=way, count=2, settings=settings)
+        project = RecordingProject(
+            tmp_path / program, database_url, way=way, count=2, settings=settings
+        )
         variables = {**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": database_url}
         assert run_forked(program, project.folder, ("upgrade", "head"), variables)[0] == 0
         prepare(url, *ROWS[case])

@@ -1,4 +1,4 @@
-"""Migrations under ``run_sync``: batched as elsewhere, and the event loop goes on while the server works."""
+"""Migrations under ``run_sync`` are batched too, and the event loop runs while the server works."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from lab import Lab
+from in_process_project import InProcessProject
 
 from migrate_ext import _core, counters
 
@@ -46,39 +46,41 @@ def create(n: int) -> str:
 
 
 @pytest.fixture
-def lab(tmp_path: Path, database_url: str) -> Lab:
-    lab = Lab(tmp_path / "lab", database_url.replace("://", "+psycopg_async://"))
-    (lab.folder / "env.py").write_text(ENV)
-    lab.configure = {"user_module_prefix": ""}
-    return lab
+def project(tmp_path: Path, database_url: str) -> InProcessProject:
+    project = InProcessProject(
+        tmp_path / "project", database_url.replace("://", "+psycopg_async://")
+    )
+    (project.folder / "env.py").write_text(ENV)
+    project.configure = {"user_module_prefix": ""}
+    return project
 
 
-def test_async_psycopg_is_batched(lab: Lab) -> None:
-    lab.write(
+def test_async_psycopg_is_batched(project: InProcessProject) -> None:
+    project.write(
         [
             *[create(n) for n in range(50)],
             "see(op.get_bind().scalar(sa.text('SELECT count(*) FROM t7')))",
         ]
     )
     before = _core.counters()["statements"], _core.counters()["waits"] + counters.plain_waits
-    outcome = lab.run(True)
+    outcome = project.run(True)
     assert outcome.raised == []
     assert _core.counters()["statements"] - before[0] >= 100
     assert _core.counters()["waits"] + counters.plain_waits - before[1] <= 20
-    assert outcome.visible() == lab.run(False).visible()
+    assert outcome.visible() == project.run(False).visible()
 
 
 @pytest.mark.parametrize("bad", ["SELECT 1/0", "SELECT pg_terminate_backend(pg_backend_pid())"])
-def test_async_psycopgs_errors_are_its_own(lab: Lab, bad: str) -> None:
-    lab.write([create(1), f"{create(2)}\nop.execute({bad!r})", create(3)])
-    outcome = lab.agree()
+def test_async_psycopgs_errors_are_its_own(project: InProcessProject, bad: str) -> None:
+    project.write([create(1), f"{create(2)}\nop.execute({bad!r})", create(3)])
+    outcome = project.agree()
     assert "revision r0002" in outcome.error.__dict__["migration_step"]
 
 
-def test_the_loop_runs_while_the_server_works(lab: Lab) -> None:
-    lab.write([create(1), "op.execute('SELECT pg_sleep(1)')", create(2)])
-    assert lab.run(True).raised == []
-    assert len(lab.configure["user_module_prefix"]) > 20
+def test_the_event_loop_runs_while_the_server_works(project: InProcessProject) -> None:
+    project.write([create(1), "op.execute('SELECT pg_sleep(1)')", create(2)])
+    assert project.run(True).raised == []
+    assert len(project.configure["user_module_prefix"]) > 20
 
 
 CANCELLED = """
@@ -103,15 +105,17 @@ asyncio.run(cancelled())
 """
 
 
-def test_a_cancelled_task_does_not_block_the_loop_while_the_server_stops(lab: Lab) -> None:
+def test_a_cancelled_task_does_not_block_the_loop_while_the_server_stops(
+    project: InProcessProject,
+) -> None:
     """What was cancelled goes on for another second: its error is caught on the server."""
-    env = lab.folder / "env.py"
+    env = project.folder / "env.py"
     env.write_text(env.read_text().replace("asyncio.run(run())", CANCELLED))
-    lab.configure["bare"] = lab.bare
+    project.configure["bare"] = project.bare
     stubborn = "PERFORM pg_sleep(20); EXCEPTION WHEN query_canceled THEN PERFORM pg_sleep(1)"
-    lab.write([create(1), f"op.execute('DO $$ BEGIN {stubborn}; END $$')", create(2)])
-    outcome = lab.run(True)
+    project.write([create(1), f"op.execute('DO $$ BEGIN {stubborn}; END $$')", create(2)])
+    outcome = project.run(True)
     assert isinstance(outcome.error, asyncio.CancelledError)
     assert outcome.database == []
-    ticks = len(lab.configure["user_module_prefix"]) - lab.configure["cancelled"]
+    ticks = len(project.configure["user_module_prefix"]) - project.configure["cancelled"]
     assert ticks > 20

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from lab import Lab
+from in_process_project import InProcessProject
 from test_async import ENV
 from test_plain_programs import TOP, Watched, spanned
 from test_programs import FAILING, OTHER, PLAIN, WATCH
@@ -26,22 +26,24 @@ EXAMPLES = settings(
 TABLE = "op.create_table('t{n}', sa.Column('id', sa.Integer, primary_key=True), sa.Column('s', sa.Text, index=True))"
 
 
-def prepared(lab: Lab, **server: str) -> Any:
-    (lab.folder / "env.py").write_text(ENV)
-    lab.configure = {"user_module_prefix": ""}
-    lab.engine_options = {"connect_args": {"server_settings": server}}
-    return lab
+def prepared(project: InProcessProject, **server: str) -> Any:
+    (project.folder / "env.py").write_text(ENV)
+    project.configure = {"user_module_prefix": ""}
+    project.engine_options = {"connect_args": {"server_settings": server}}
+    return project
 
 
-def asyncpg_lab(folder: Path, url: str, **server: str) -> Lab:
-    found: Lab = prepared(Lab(folder / "lab", url.replace("://", "+asyncpg://")), **server)
+def asyncpg_project(folder: Path, url: str, **server: str) -> InProcessProject:
+    found: InProcessProject = prepared(
+        InProcessProject(folder / "project", url.replace("://", "+asyncpg://")), **server
+    )
     return found
 
 
-def counted(lab: Lab) -> tuple[Any, dict[str, int]]:
+def counted(project: InProcessProject) -> tuple[Any, dict[str, int]]:
     """The outcome, and how much the counters of the batched run have grown."""
     before: Any = migrate_ext.stats()
-    outcome = lab.agree()
+    outcome = project.agree()
     after: Any = migrate_ext.stats()
     names = ("batches", "statements", "plain_statements", "waits")
     return outcome, {name: after[name] - before[name] for name in names}
@@ -52,9 +54,9 @@ def tables(first: int, last: int) -> str:
 
 
 def test_the_ddl_of_a_migration_is_one_wait(tmp_path: Path, database_url: str) -> None:
-    lab = asyncpg_lab(tmp_path, database_url)
-    lab.write([tables(10 * n, 10 * n + 10) for n in range(5)])
-    outcome, grown = counted(lab)
+    project = asyncpg_project(tmp_path, database_url)
+    project.write([tables(10 * n, 10 * n + 10) for n in range(5)])
+    outcome, grown = counted(project)
     assert outcome.error is None
     # A table and its index each; the version's row; the lock is asked by the driver.
     assert grown["statements"] >= 5 * 20
@@ -66,11 +68,11 @@ def test_the_ddl_of_a_migration_is_one_wait(tmp_path: Path, database_url: str) -
 def test_the_statement_that_fails_is_named_as_alembic_names_it(
     tmp_path: Path, database_url: str, apart: bool
 ) -> None:
-    lab = asyncpg_lab(tmp_path, database_url)
-    lab.configure["transaction_per_migration"] = apart
+    project = asyncpg_project(tmp_path, database_url)
+    project.configure["transaction_per_migration"] = apart
     bad = "op.execute('CREATE TABLE bad (a int, b nosuchtype)')"
-    lab.write([tables(0, 3), f"{tables(10, 13)}\n{bad}\n{tables(20, 23)}", tables(30, 33)])
-    outcome, grown = counted(lab)
+    project.write([tables(0, 3), f"{tables(10, 13)}\n{bad}\n{tables(20, 23)}", tables(30, 33)])
+    outcome, grown = counted(project)
     assert "nosuchtype" in str(outcome.error)
     assert "r0002" in outcome.error.migration_step
     assert grown["batches"] >= 1
@@ -80,9 +82,9 @@ def test_a_statement_whose_batch_failed_for_another_reason_runs(
     tmp_path: Path, database_url: str
 ) -> None:
     """An event trigger may look at the statement that is running."""
-    lab = asyncpg_lab(tmp_path, database_url)
-    lab.write([WATCH, tables(0, 3), "op.execute('CREATE TABLE seen AS SELECT what FROM obs')"])
-    outcome, grown = counted(lab)
+    project = asyncpg_project(tmp_path, database_url)
+    project.write([WATCH, tables(0, 3), "op.execute('CREATE TABLE seen AS SELECT what FROM obs')"])
+    outcome, grown = counted(project)
     assert outcome.error is None
     assert any("CREATE TABLE t1" in str(row) for row in outcome.database)
 
@@ -90,12 +92,12 @@ def test_a_statement_whose_batch_failed_for_another_reason_runs(
 def test_an_event_trigger_that_is_there_before_the_run_sees_each_statement(
     tmp_path: Path, database_url: str
 ) -> None:
-    lab = asyncpg_lab(tmp_path, database_url)
-    lab.write([WATCH])
-    lab.run(False)
-    lab.write([WATCH, tables(0, 3), tables(3, 6)])
-    lab.clean = lambda: None  # type: ignore[method-assign]
-    outcome = lab.run(True)
+    project = asyncpg_project(tmp_path, database_url)
+    project.write([WATCH])
+    project.run(False)
+    project.write([WATCH, tables(0, 3), tables(3, 6)])
+    project.clean = lambda: None  # type: ignore[method-assign]
+    outcome = project.run(True)
     assert outcome.error is None
     assert sum("CREATE TABLE t" in str(row) for row in outcome.database) == 6
 
@@ -125,25 +127,25 @@ def test_an_event_trigger_that_is_there_before_the_run_sees_each_statement(
 def test_statements_of_all_kinds(
     tmp_path: Path, database_url: str, line: str, strings: str
 ) -> None:
-    lab = asyncpg_lab(tmp_path, database_url, standard_conforming_strings=strings)
-    lab.write([tables(0, 2), f"{tables(2, 4)}\n{line}\n{tables(4, 6)}", tables(6, 8)])
-    lab.agree()
+    project = asyncpg_project(tmp_path, database_url, standard_conforming_strings=strings)
+    project.write([tables(0, 2), f"{tables(2, 4)}\n{line}\n{tables(4, 6)}", tables(6, 8)])
+    project.agree()
 
 
 def test_a_version_row_that_is_gone_is_noticed(tmp_path: Path, database_url: str) -> None:
-    lab = asyncpg_lab(tmp_path, database_url)
+    project = asyncpg_project(tmp_path, database_url)
     gone = "op.execute('DELETE FROM alembic_version')"
-    lab.write([tables(0, 2), f"{tables(2, 4)}\n{gone}\n{tables(4, 6)}"])
-    assert "expected to match one row" in str(lab.agree().error)
+    project.write([tables(0, 2), f"{tables(2, 4)}\n{gone}\n{tables(4, 6)}"])
+    assert "expected to match one row" in str(project.agree().error)
 
 
 def test_a_version_row_that_the_server_refuses_is_its_own_error(
     tmp_path: Path, database_url: str
 ) -> None:
-    lab = asyncpg_lab(tmp_path, database_url)
+    project = asyncpg_project(tmp_path, database_url)
     check = "op.execute(\"ALTER TABLE alembic_version ADD CHECK (version_num <> 'r0002')\")"
-    lab.write([f"{tables(0, 2)}\n{check}", tables(2, 4), tables(4, 6)])
-    assert "violates check constraint" in str(lab.agree().error)
+    project.write([f"{tables(0, 2)}\n{check}", tables(2, 4), tables(4, 6)])
+    assert "violates check constraint" in str(project.agree().error)
 
 
 @pytest.mark.skipif(
@@ -155,12 +157,12 @@ def test_a_version_row_that_the_server_refuses_is_its_own_error(
 def test_random_functions(
     tmp_path: Path, database_url: str, bodies: list[str], apart: bool
 ) -> None:
-    lab = prepared(Watched(tmp_path / "lab", database_url.replace("://", "+asyncpg://")))
-    lab.configure["transaction_per_migration"] = apart
+    project = prepared(Watched(tmp_path / "project", database_url.replace("://", "+asyncpg://")))
+    project.configure["transaction_per_migration"] = apart
     first = "op.execute('CREATE TABLE t0 (a int, b text)')\nop.execute(\"INSERT INTO t0 VALUES (1, 'b')\")"
     start = "bind = op.get_bind()\nrows, items, number, x = [], [], 0, 'x'\n"
-    lab.write([first, *(start + body for body in bodies)], TOP)
-    outcome, grown = counted(lab)
+    project.write([first, *(start + body for body in bodies)], TOP)
+    outcome, grown = counted(project)
     event(f"{grown['batches']} batches")
     event("failed" if outcome.error is not None else "ran")
 
@@ -170,10 +172,12 @@ def test_random_functions(
 def test_random_texts(
     tmp_path: Path, database_url: str, program: list[list[str]], strings: str, apart: bool
 ) -> None:
-    lab = asyncpg_lab(tmp_path, database_url, standard_conforming_strings=strings)
-    lab.configure["transaction_per_migration"] = apart
-    lab.write(["op.execute('CREATE TABLE t0 (s text)')", *("\n".join(body) for body in program)])
-    lab.agree()
+    project = asyncpg_project(tmp_path, database_url, standard_conforming_strings=strings)
+    project.configure["transaction_per_migration"] = apart
+    project.write(
+        ["op.execute('CREATE TABLE t0 (s text)')", *("\n".join(body) for body in program)]
+    )
+    project.agree()
 
 
 @EXAMPLES
@@ -188,9 +192,9 @@ def test_random_texts(
 def test_random_programs(
     tmp_path: Path, database_url: str, program: list[list[str]], is_watched: bool
 ) -> None:
-    lab = asyncpg_lab(tmp_path, database_url)
+    project = asyncpg_project(tmp_path, database_url)
     first = WATCH if is_watched else WATCH.partition("op.execute('''")[0]
     numbers = iter(range(10**6))
     bodies = ["\n".join(line.format(n=next(numbers)) for line in body) for body in program]
-    lab.write([first, *bodies])
-    lab.agree()
+    project.write([first, *bodies])
+    project.agree()

@@ -1,4 +1,4 @@
-"""Batches on a real server: what a driver's user would lose if pipeline mode were not handled with care."""
+"""Batches on a real server: transactions, errors, notices and cursors of a driver are as without pipeline mode."""
 
 from __future__ import annotations
 

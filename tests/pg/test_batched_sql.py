@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from project import Project
+from sample_project import SampleProject
 
 BODY = r'''
 op.create_table(
@@ -45,7 +45,7 @@ def test_what_migrations_write_arrives_as_under_alembic(
     dumps = []
     for way in "thin", "MIGRATE_EXT=0":
         url = make_database().replace("+psycopg", f"+{driver}")
-        project = Project(tmp_path / way, url, way)
+        project = SampleProject(tmp_path / way, url, way)
         project.only(aaaa1111=BODY)
         stats = tmp_path / f"{way}.json"
         done = project.run("upgrade", "head", MIGRATE_EXT_STATS=str(stats))
@@ -63,7 +63,7 @@ def test_ddl_of_a_batch_is_gone_after_a_failure(
     tmp_path: Path, make_database: Callable[[], str], driver: str
 ) -> None:
     """The batch rides in the driver's transaction: nothing of it commits by itself."""
-    project = Project(
+    project = SampleProject(
         tmp_path / "project", make_database().replace("+psycopg", f"+{driver}"), "thin"
     )
     project.only(aaaa1111='op.execute("CREATE TABLE a ()")\nop.execute("CREATE TABLE b ()")')

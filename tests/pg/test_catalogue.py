@@ -1,4 +1,4 @@
-"""What the pytest plugin reads of a database again is what it would read anew, whatever has changed."""
+"""The pytest plugin's snapshot of a catalogue, when only changes are read again, equals one that reads everything."""
 
 from __future__ import annotations
 

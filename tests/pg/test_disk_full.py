@@ -1,4 +1,4 @@
-"""A full disk, the server's or ours: it is said, what was committed stays, and the same command goes on when there is room."""
+"""A full disk, of the server or of the client, is named; what was committed stays, and the same command goes on later."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import field
 import psycopg
 import pytest
-from field import Field
-from project import ROOT
+from recording_project import ALL_WAYS, RecordingProject
+from sample_project import ROOT
 
 from migrate_ext.testing import embedded
 
@@ -50,12 +49,12 @@ def small_disk(
         place.rmdir()
 
 
-@pytest.mark.parametrize("way", field.ALL_WAYS)
+@pytest.mark.parametrize("way", ALL_WAYS)
 def test_a_full_disk_of_the_server(
     tmp_path: Path, small_disk: tuple[str, list[str], str], way: str
 ) -> None:
     url, larger, _ = small_disk
-    project = Field(tmp_path / "p", url, way=way, mode="each", count=4, body={3: BIG})
+    project = RecordingProject(tmp_path / "p", url, way=way, mode="each", count=4, body={3: BIG})
     done = project.run("upgrade", "head")
     assert done.code == 1, done.said
     assert "No space left on device" in done.said
@@ -70,7 +69,7 @@ def test_a_full_disk_of_the_server(
 def test_a_full_disk_under_the_plan_file_leaves_the_old_one(
     tmp_path: Path, database_url: str
 ) -> None:
-    project = Field(tmp_path / "p", database_url, way="compiled", count=2)
+    project = RecordingProject(tmp_path / "p", database_url, way="compiled", count=2)
     plan = project.folder / "versions.plan"
     before = plan.read_bytes()
     (project.folder / "versions.plan.new").symlink_to("/dev/full")

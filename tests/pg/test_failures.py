@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from project import Done, Project
+from sample_project import Done, SampleProject
 from sqlalchemy.engine import URL, make_url
 
 from migrate_ext.testing import embedded as server
@@ -31,15 +31,15 @@ def way(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def offline(tmp_path: Path, way: str) -> Project:
+def offline(tmp_path: Path, way: str) -> SampleProject:
     """A project whose database cannot be reached."""
-    return Project(tmp_path / "project", NO_SERVER, way)
+    return SampleProject(tmp_path / "project", NO_SERVER, way)
 
 
 @pytest.fixture
-def project(tmp_path: Path, way: str, database_url: str) -> Project:
+def project(tmp_path: Path, way: str, database_url: str) -> SampleProject:
     """A project on an empty database, with two small revisions, the first of which is applied."""
-    project = Project(tmp_path / "project", database_url, way)
+    project = SampleProject(tmp_path / "project", database_url, way)
     project.only(aaaa1111="pass", bbbb2222="pass")
     with project.connect() as connection:
         connection.execute(
@@ -68,7 +68,7 @@ ADDRESSES = {
 
 
 @pytest.mark.parametrize("case", ADDRESSES)
-def test_an_address_that_leads_nowhere_is_explained(offline: Project, case: str) -> None:
+def test_an_address_that_leads_nowhere_is_explained(offline: SampleProject, case: str) -> None:
     url, code, words = ADDRESSES[case]
     done = offline.run("upgrade", "head", DATABASE_URL=url)
     done.failed(code, *words)
@@ -78,24 +78,26 @@ def test_an_address_that_leads_nowhere_is_explained(offline: Project, case: str)
 @pytest.mark.parametrize("case", ADDRESSES)
 def test_current_explains_an_address_too(tmp_path: Path, case: str) -> None:
     url, code, words = ADDRESSES[case]
-    done = Project(tmp_path / "project", url, "thin").run("current")
+    done = SampleProject(tmp_path / "project", url, "thin").run("current")
     done.failed(code, *words)
     assert "s3cret" not in done.stdout + done.stderr
 
 
 def test_reading_commands_need_no_address(tmp_path: Path) -> None:
-    project = Project(tmp_path / "project", "", "thin")
+    project = SampleProject(tmp_path / "project", "", "thin")
     for command in ("history",), ("heads",), ("branches",), ("show", "head"):
         assert project.run(*command).code == 0
 
 
-def test_a_missing_database_is_named(offline: Project, server_url: URL) -> None:
+def test_a_missing_database_is_named(offline: SampleProject, server_url: URL) -> None:
     url = server_url.set(database="nosuchdatabase").render_as_string(hide_password=False)
     done = offline.run("upgrade", "head", DATABASE_URL=url)
     done.failed(1, 'database "nosuchdatabase" does not exist', "hint: create the database")
 
 
-def test_a_wrong_password_is_never_printed(offline: Project, private_server: server.Server) -> None:
+def test_a_wrong_password_is_never_printed(
+    offline: SampleProject, private_server: server.Server
+) -> None:
     url = private_server.url(driver="").replace(private_server.password, "Pa55%40word")
     for command in ("upgrade", "head"), ("current", "-v"), ("--raiseerr", "current"):
         done = offline.run(*command, DATABASE_URL=url)
@@ -104,7 +106,7 @@ def test_a_wrong_password_is_never_printed(offline: Project, private_server: ser
             done.failed(1, "password authentication failed", "hint: check user and password")
 
 
-def test_a_library_that_quotes_the_url_does_not_print_the_password(offline: Project) -> None:
+def test_a_library_that_quotes_the_url_does_not_print_the_password(offline: SampleProject) -> None:
     code = "raise ValueError('cannot read postgresql://me:s3cret@host/x?password=s3cret')\n"
     (offline.folder / "env.py").write_text(code)
     done = offline.run("upgrade", "head")
@@ -132,7 +134,7 @@ def poor_role(server_url: URL) -> Iterator[Callable[[str], str]]:
 def test_a_role_without_rights_is_told_which(
     tmp_path: Path, way: str, database_url: str, poor_role: Callable[[str], str]
 ) -> None:
-    project = Project(tmp_path / "project", database_url, way)
+    project = SampleProject(tmp_path / "project", database_url, way)
     with project.connect() as connection:
         connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
     for command in ("upgrade", "head"), ("stamp", "head"):
@@ -155,7 +157,7 @@ BROKEN_MODULES = {
 
 @pytest.mark.parametrize("code", BROKEN_MODULES)
 @pytest.mark.parametrize("way", NOT_CLASSIC, indirect=True)
-def test_a_broken_models_module_is_named_with_its_line(project: Project, code: str) -> None:
+def test_a_broken_models_module_is_named_with_its_line(project: SampleProject, code: str) -> None:
     path = project.folder / "models" / "orm" / "audit.py"
     line = len(path.read_text().splitlines()) + 1
     path.write_text(f"{path.read_text()}{code}\n")
@@ -166,7 +168,7 @@ def test_a_broken_models_module_is_named_with_its_line(project: Project, code: s
 
 
 @pytest.mark.parametrize("way", ["classic"], indirect=True)
-def test_a_classic_env_py_names_the_broken_module_too(project: Project) -> None:
+def test_a_classic_env_py_names_the_broken_module_too(project: SampleProject) -> None:
     path = project.folder / "models" / "orm" / "audit.py"
     path.write_text("import nosuchmodule\n")
     done = project.run("upgrade", "head")
@@ -182,20 +184,20 @@ ENVIRONMENTS = {
 
 @pytest.mark.parametrize("metadata", ENVIRONMENTS)
 @pytest.mark.parametrize("way", NOT_CLASSIC, indirect=True)
-def test_metadata_that_is_not_there_is_explained(project: Project, metadata: str) -> None:
+def test_metadata_that_is_not_there_is_explained(project: SampleProject, metadata: str) -> None:
     project.edit("env.py", "lib.database:Base.metadata", metadata)
     code, words = ENVIRONMENTS[metadata]
     project.run("upgrade", "head").failed(code, words)
 
 
-def test_a_broken_env_py_is_named_with_its_line(project: Project) -> None:
+def test_a_broken_env_py_is_named_with_its_line(project: SampleProject) -> None:
     (project.folder / "env.py").write_text("# migrate_ext\n\n1 / 0\n")
     done = project.run("upgrade", "head")
     done.failed(1, f"{project.folder / 'env.py'}, line 3: ZeroDivisionError: division by zero")
 
 
 @pytest.mark.parametrize("way", NOT_CLASSIC, indirect=True)
-def test_a_module_of_models_that_nobody_imports_is_warned_of(project: Project) -> None:
+def test_a_module_of_models_that_nobody_imports_is_warned_of(project: SampleProject) -> None:
     """Autogenerate would see fewer tables than the database has, and drop them."""
     folder = project.folder / "models" / "orm"
     (folder / "gadgets.py").write_text("raise AssertionError('never imported')\n")
@@ -211,7 +213,7 @@ def test_a_module_of_models_that_nobody_imports_is_warned_of(project: Project) -
     assert project.run("revision", "-m", "x").stderr == ""
 
 
-def test_autogenerate_wants_a_database_at_head(project: Project) -> None:
+def test_autogenerate_wants_a_database_at_head(project: SampleProject) -> None:
     before, files = project.database(), sorted(project.folder.glob("versions/*.py"))
     for command in ("revision", "--autogenerate", "-m", "x"), ("check",):
         done = project.run(*command)
@@ -233,7 +235,7 @@ BROKEN_FILES = {
 
 
 @pytest.mark.parametrize("case", BROKEN_FILES)
-def test_a_broken_revision_file_is_named_with_its_line(project: Project, case: str) -> None:
+def test_a_broken_revision_file_is_named_with_its_line(project: SampleProject, case: str) -> None:
     top, words = BROKEN_FILES[case]
     project.revision("cccc3333", down="'bbbb2222'", top=top)
     path = project.folder / "versions" / "cccc3333.py"
@@ -250,7 +252,7 @@ def test_a_broken_revision_file_is_named_with_its_line(project: Project, case: s
         assert done.code in (1, 255)
 
 
-def test_a_revision_file_without_its_identifiers_is_named(project: Project) -> None:
+def test_a_revision_file_without_its_identifiers_is_named(project: SampleProject) -> None:
     path = project.folder / "versions" / "cccc3333.py"
     path.write_text("revision = 'cccc3333'\n")
     for command in ("history",), ("upgrade", "head"):
@@ -261,7 +263,7 @@ def test_a_revision_file_without_its_identifiers_is_named(project: Project) -> N
         project.run(*command).failed(255, words)
 
 
-def test_several_heads_are_explained(project: Project) -> None:
+def test_several_heads_are_explained(project: SampleProject) -> None:
     project.revision("cccc3333", down="'aaaa1111'")
     before = project.database()
     hint = "hint: 'heads' lists them; 'upgrade heads' runs all, 'merge heads' joins them"
@@ -271,7 +273,7 @@ def test_several_heads_are_explained(project: Project) -> None:
     assert project.database() == before
 
 
-def test_a_revision_that_is_not_there_is_named(project: Project) -> None:
+def test_a_revision_that_is_not_there_is_named(project: SampleProject) -> None:
     before = project.database()
     for top, down in (("", "'nosuchrev'"), ("depends_on = 'nosuchrev'", "'bbbb2222'")):
         project.revision("cccc3333", down=down, top=top)
@@ -281,7 +283,7 @@ def test_a_revision_that_is_not_there_is_named(project: Project) -> None:
     assert project.database() == before
 
 
-def test_cycles_and_duplicates_are_named(project: Project) -> None:
+def test_cycles_and_duplicates_are_named(project: SampleProject) -> None:
     before = project.database()
     project.revision("cccc3333", down="'dddd4444'")
     project.revision("dddd4444", down="'cccc3333'")
@@ -299,7 +301,7 @@ def test_cycles_and_duplicates_are_named(project: Project) -> None:
     assert project.database() == before
 
 
-def test_a_database_newer_than_the_code_is_explained(project: Project) -> None:
+def test_a_database_newer_than_the_code_is_explained(project: SampleProject) -> None:
     with project.connect() as connection:
         connection.execute("UPDATE alembic_version SET version_num = 'ffff9999'")
     before = project.database()
@@ -324,7 +326,9 @@ LINE 1: INSERT INTO gadgets (id, nosuchcolumn) VALUES (1, 2)
 
 
 @pytest.mark.parametrize("body", [PLAIN, "bind = op.get_bind()\n" + PLAIN], ids=["plain", "not"])
-def test_failing_sql_is_shown_with_its_place_and_nothing_stays(project: Project, body: str) -> None:
+def test_failing_sql_is_shown_with_its_place_and_nothing_stays(
+    project: SampleProject, body: str
+) -> None:
     project.revision("bbbb2222", body, down="'aaaa1111'")
     before = project.database()
     done = project.run("upgrade", "head")
@@ -341,7 +345,7 @@ def test_failing_sql_is_shown_with_its_place_and_nothing_stays(project: Project,
 
 
 @pytest.mark.parametrize("way", NOT_CLASSIC, indirect=True)
-def test_of_a_long_script_only_what_is_around_the_error_is_shown(project: Project) -> None:
+def test_of_a_long_script_only_what_is_around_the_error_is_shown(project: SampleProject) -> None:
     script = [f"INSERT INTO many VALUES ({n});" for n in range(9000)]
     script[0], script[6000] = "CREATE TABLE many (n int);", "SELEC 17;"
     project.revision("bbbb2222", f"op.execute({' '.join(script)!r})", down="'aaaa1111'")
@@ -351,7 +355,7 @@ def test_of_a_long_script_only_what_is_around_the_error_is_shown(project: Projec
     assert len(done.said) < 3500
 
 
-def test_the_servers_error_wins_over_a_later_one_of_python(project: Project) -> None:
+def test_the_servers_error_wins_over_a_later_one_of_python(project: SampleProject) -> None:
     body = PLAIN.replace('op.create_table("gizmos"', '[][0]; op.create_table("gizmos"')
     project.revision("bbbb2222", body, down="'aaaa1111'")
     before = project.database()
@@ -361,7 +365,7 @@ def test_the_servers_error_wins_over_a_later_one_of_python(project: Project) -> 
     assert project.database() == before
 
 
-def test_an_exception_in_a_migration_leaves_nothing(project: Project) -> None:
+def test_an_exception_in_a_migration_leaves_nothing(project: SampleProject) -> None:
     body = 'op.create_table("gadgets", sa.Column("id", sa.Integer))\n[][0]'
     project.revision("bbbb2222", body, down="'aaaa1111'")
     before = project.database()
@@ -375,7 +379,7 @@ def test_an_exception_in_a_migration_leaves_nothing(project: Project) -> None:
     assert project.database() == before
 
 
-def test_a_version_row_that_vanished_is_noticed(project: Project) -> None:
+def test_a_version_row_that_vanished_is_noticed(project: SampleProject) -> None:
     body = 'op.create_table("gadgets", sa.Column("id", sa.Integer))\n'
     project.revision(
         "bbbb2222", body + 'op.execute("DELETE FROM alembic_version")', down="'aaaa1111'"
@@ -391,7 +395,7 @@ def test_a_version_row_that_vanished_is_noticed(project: Project) -> None:
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
 def test_a_connection_lost_in_a_migration_names_the_statement(
-    project: Project, driver: str
+    project: SampleProject, driver: str
 ) -> None:
     """And not the rollback, which cannot be had any more."""
     lost = 'op.execute("DO $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); END $$")'
@@ -406,7 +410,7 @@ def test_a_connection_lost_in_a_migration_names_the_statement(
 
 
 @pytest.mark.parametrize("bind", ["op", "op.get_bind()"])
-def test_ctrl_c_cancels_on_the_server_and_rolls_back(project: Project, bind: str) -> None:
+def test_ctrl_c_cancels_on_the_server_and_rolls_back(project: SampleProject, bind: str) -> None:
     body = f'op.execute("CREATE TABLE gadgets ()")\n{bind}.execute(sa.text("SELECT pg_sleep(60)"))'
     project.revision("bbbb2222", body, down="'aaaa1111'")
     before = project.database()
@@ -433,7 +437,7 @@ def test_ctrl_c_cancels_on_the_server_and_rolls_back(project: Project, bind: str
 
 
 def test_a_server_without_a_free_connection_is_not_said_to_be_missing(
-    offline: Project, database_url: str
+    offline: SampleProject, database_url: str
 ) -> None:
     role = f"role_{secrets.token_hex(6)}"
     with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:

@@ -14,7 +14,7 @@ import psycopg2.extensions
 import psycopg2.extras
 import pytest
 import sqlalchemy
-from lab import Lab
+from in_process_project import InProcessProject
 from sqlalchemy.engine import default
 from test_async import ENV as ASYNC_ENV
 
@@ -97,18 +97,22 @@ class CursorProxy(Proxy):
 
 
 def factory(
-    lab: Lab, patch: pytest.MonkeyPatch, *, cursor: Any = None, connection: Any = None
+    project: InProcessProject,
+    patch: pytest.MonkeyPatch,
+    *,
+    cursor: Any = None,
+    connection: Any = None,
 ) -> None:
     arguments: dict[str, Any] = {}
     if cursor is not None:
         arguments["cursor_factory"] = cursor
     if connection is not None:
         arguments["connection_factory"] = connection
-    lab.engine_options = {"connect_args": arguments}
+    project.engine_options = {"connect_args": arguments}
 
 
-def created_by(lab: Lab, make: Callable[[str], Any]) -> None:
-    lab.engine_options = {"creator": lambda: make(lab.bare)}
+def created_by(project: InProcessProject, make: Callable[[str], Any]) -> None:
+    project.engine_options = {"creator": lambda: make(project.bare)}
 
 
 def set_on_the_object(url: str) -> Any:
@@ -129,14 +133,14 @@ def cursor2_on_the_object(url: str) -> Any:
     return connection
 
 
-def patched(owner: Any, name: str) -> Callable[[Lab, pytest.MonkeyPatch], None]:
-    def patch_it(_: Lab, patch: pytest.MonkeyPatch) -> None:
+def patched(owner: Any, name: str) -> Callable[[InProcessProject, pytest.MonkeyPatch], None]:
+    def patch_it(_: InProcessProject, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(owner, name, watching(getattr(owner, name)))
 
     return patch_it
 
 
-def patched_dialect(_: Lab, patch: pytest.MonkeyPatch) -> None:
+def patched_dialect(_: InProcessProject, patch: pytest.MonkeyPatch) -> None:
     original = default.DefaultDialect.do_execute
 
     def do_execute(self: Any, cursor: Any, sql: str, *args: Any) -> None:
@@ -146,7 +150,7 @@ def patched_dialect(_: Lab, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(default.DefaultDialect, "do_execute", do_execute)
 
 
-def listening(_: Lab, patch: pytest.MonkeyPatch) -> None:
+def listening(_: InProcessProject, patch: pytest.MonkeyPatch) -> None:
     """On all engines, as SQLCommenter and error trackers do."""
 
     def before(_: Any, __: Any, sql: str, *args: Any) -> None:
@@ -154,17 +158,17 @@ def listening(_: Lab, patch: pytest.MonkeyPatch) -> None:
 
     sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", before)
     patch.setattr(
-        Lab,
+        InProcessProject,
         "stop",
         lambda: sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", before),
         raising=False,
     )
 
 
-def on_the_connection(name: str) -> Callable[[Lab, pytest.MonkeyPatch], None]:
+def on_the_connection(name: str) -> Callable[[InProcessProject, pytest.MonkeyPatch], None]:
     """A method of SQLAlchemy's connection, replaced on the one object."""
 
-    def patch_it(lab: Lab, _: pytest.MonkeyPatch) -> None:
+    def patch_it(project: InProcessProject, _: pytest.MonkeyPatch) -> None:
         def replace(connection: Any) -> None:
             original = getattr(connection, name)
 
@@ -174,12 +178,12 @@ def on_the_connection(name: str) -> Callable[[Lab, pytest.MonkeyPatch], None]:
 
             setattr(connection, name, replaced)
 
-        lab.connected = replace
+        project.connected = replace
 
     return patch_it
 
 
-def patched_adapter(lab: Lab, patch: pytest.MonkeyPatch) -> None:
+def patched_adapter(project: InProcessProject, patch: pytest.MonkeyPatch) -> None:
     """The cursors of SQLAlchemy's adapter around an async connection."""
     from sqlalchemy.dialects.postgresql.psycopg import AsyncAdapt_psycopg_cursor
 
@@ -189,20 +193,23 @@ def patched_adapter(lab: Lab, patch: pytest.MonkeyPatch) -> None:
             return
 
 
-WAYS: dict[str, tuple[str, Callable[[Lab, pytest.MonkeyPatch], None]]] = {
-    "psycopg: a cursor class": ("psycopg", lambda lab, p: factory(lab, p, cursor=Cursor)),
-    "psycopg: a connection class": ("psycopg", lambda lab, p: created_by(lab, Connection.connect)),
+WAYS: dict[str, tuple[str, Callable[[InProcessProject, pytest.MonkeyPatch], None]]] = {
+    "psycopg: a cursor class": ("psycopg", lambda project, p: factory(project, p, cursor=Cursor)),
+    "psycopg: a connection class": (
+        "psycopg",
+        lambda project, p: created_by(project, Connection.connect),
+    ),
     "psycopg: a proxy": (
         "psycopg",
-        lambda lab, p: created_by(lab, lambda url: Proxy(psycopg.connect(url))),
+        lambda project, p: created_by(project, lambda url: Proxy(psycopg.connect(url))),
     ),
     "psycopg: a method of one object": (
         "psycopg",
-        lambda lab, p: created_by(lab, set_on_the_object),
+        lambda project, p: created_by(project, set_on_the_object),
     ),
     "psycopg: a factory of one object": (
         "psycopg",
-        lambda lab, p: created_by(lab, cursor_on_the_object),
+        lambda project, p: created_by(project, cursor_on_the_object),
     ),
     "psycopg: the cursor's execute is patched": ("psycopg", patched(psycopg.Cursor, "execute")),
     "psycopg: a base's generator is patched": (
@@ -211,20 +218,23 @@ WAYS: dict[str, tuple[str, Callable[[Lab, pytest.MonkeyPatch], None]]] = {
     ),
     "async psycopg: a cursor class": (
         "psycopg_async",
-        lambda lab, p: factory(lab, p, cursor=AsyncCursor),
+        lambda project, p: factory(project, p, cursor=AsyncCursor),
     ),
     "async psycopg: its execute is patched": (
         "psycopg_async",
         patched(psycopg.AsyncCursor, "execute"),
     ),
-    "psycopg2: a cursor class": ("psycopg2", lambda lab, p: factory(lab, p, cursor=Cursor2)),
+    "psycopg2: a cursor class": (
+        "psycopg2",
+        lambda project, p: factory(project, p, cursor=Cursor2),
+    ),
     "psycopg2: a connection class": (
         "psycopg2",
-        lambda lab, p: factory(lab, p, connection=Connection2),
+        lambda project, p: factory(project, p, connection=Connection2),
     ),
     "psycopg2: a factory of one object": (
         "psycopg2",
-        lambda lab, p: created_by(lab, cursor2_on_the_object),
+        lambda project, p: created_by(project, cursor2_on_the_object),
     ),
     "SQLAlchemy: the connection's execute is patched": (
         "psycopg",
@@ -241,26 +251,26 @@ WAYS: dict[str, tuple[str, Callable[[Lab, pytest.MonkeyPatch], None]]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_whoever_looks_at_statements_sees_each_of_them(
+def test_classes_that_intercept_statements_see_each_of_them(
     way: str, tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver, prepare = WAYS[way]
-    lab = Lab(tmp_path / "lab", database_url.replace("://", f"+{driver}://"))
+    project = InProcessProject(tmp_path / "project", database_url.replace("://", f"+{driver}://"))
     if driver == "psycopg_async":
-        (lab.folder / "env.py").write_text(ASYNC_ENV)
-        lab.configure = {"user_module_prefix": ""}
-    lab.write(BODIES)
-    prepare(lab, monkeypatch)
+        (project.folder / "env.py").write_text(ASYNC_ENV)
+        project.configure = {"user_module_prefix": ""}
+    project.write(BODIES)
+    prepare(project, monkeypatch)
     before = dict(counters.plain_reasons)
     found = []
     try:
         for batched in False, True:
             seen.clear()
-            outcome = lab.run(batched)
+            outcome = project.run(batched)
             assert outcome.raised == []
             found.append(list(seen))
     finally:
-        getattr(Lab, "stop", lambda: None)()
+        getattr(InProcessProject, "stop", lambda: None)()
     assert found[0] == found[1] and found[0]
     assert any("t2" in sql for sql in found[0]) or "on the connection" in way
     assert counters.plain_reasons != before
@@ -269,16 +279,16 @@ def test_whoever_looks_at_statements_sees_each_of_them(
 def test_a_patch_that_a_migration_makes_is_seen_from_then_on(
     tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lab = Lab(tmp_path / "lab", database_url.replace("://", "+psycopg://"))
+    project = InProcessProject(tmp_path / "project", database_url.replace("://", "+psycopg://"))
     original = psycopg.Cursor.execute
     monkeypatch.setattr(psycopg.Cursor, "execute", original)  # put back afterwards
     patch = "import psycopg, test_foreign_classes as t\npsycopg.Cursor.execute = t.watching(psycopg.Cursor.execute)"
-    lab.write([BODIES[0], patch, BODIES[1], BODIES[2]])
+    project.write([BODIES[0], patch, BODIES[1], BODIES[2]])
     found = []
     for batched in False, True:
         seen.clear()
         psycopg.Cursor.execute = original  # type: ignore[method-assign]
-        assert lab.run(batched).raised == []
+        assert project.run(batched).raised == []
         found.append([sql for sql in seen if "Composed" not in sql])  # not this test's own
     assert found[0] == found[1] and len(found[0]) >= 4
 
@@ -290,14 +300,14 @@ def test_a_patch_that_a_migration_makes_is_seen_from_then_on(
         {"connection_factory": psycopg2.extras.MinTimeLoggingConnection},
     ],
 )
-def test_psycopg2s_own_extras_lend_nothing(
+def test_connections_and_cursors_of_psycopg2_extras_are_not_borrowed(
     tmp_path: Path, database_url: str, arguments: dict[str, Any]
 ) -> None:
-    lab = Lab(tmp_path / "lab", database_url.replace("://", "+psycopg2://"))
-    lab.write(BODIES)
-    lab.engine_options = {"connect_args": arguments}
+    project = InProcessProject(tmp_path / "project", database_url.replace("://", "+psycopg2://"))
+    project.write(BODIES)
+    project.engine_options = {"connect_args": arguments}
     before = _core.counters()["statements"]
-    lab.run(True)
+    project.run(True)
     assert _core.counters()["statements"] == before
 
 
@@ -305,9 +315,9 @@ def test_psycopg2s_own_extras_lend_nothing(
 def test_the_drivers_own_cursors_are_batched(
     tmp_path: Path, database_url: str, cursor: Any
 ) -> None:
-    lab = Lab(tmp_path / "lab", database_url.replace("://", "+psycopg://"))
-    lab.write(BODIES)
-    lab.engine_options = {"connect_args": {"cursor_factory": cursor}}
+    project = InProcessProject(tmp_path / "project", database_url.replace("://", "+psycopg://"))
+    project.write(BODIES)
+    project.engine_options = {"connect_args": {"cursor_factory": cursor}}
     before = _core.counters()["statements"]
-    assert lab.agree().raised == []
+    assert project.agree().raised == []
     assert _core.counters()["statements"] > before

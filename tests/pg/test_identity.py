@@ -1,4 +1,4 @@
-"""Schema and data after an upgrade, and after a downgrade, are what Alembic alone leaves: every driver, build of a driver and way in."""
+"""Schema and data after an upgrade and a downgrade are those that Alembic alone leaves, for every driver and program."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from project import Project
+from sample_project import SampleProject
 
 # What env.py begins with, by words of a case's name.
 BEGINNINGS = {
@@ -32,7 +32,7 @@ EXAMPLE = Path(__file__).parents[1] / "plugin" / "example"
 
 
 def run_and_dump(
-    project: Project,
+    project: SampleProject,
     commands: Sequence[tuple[str, str]],
     dump: Callable[..., str],
     **variables: str,
@@ -60,7 +60,7 @@ def test_dumps_are_the_same_up_and_down(
 
     def dumps(case: str, way: str, driver: str, variables: dict[str, str]) -> list[str]:
         url = make_database().replace("+psycopg", f"+{driver}")
-        project = Project(tmp_path / case.replace(" ", "_"), url, way)
+        project = SampleProject(tmp_path / case.replace(" ", "_"), url, way)
         env = project.folder / "env.py"
         for words, beginning in BEGINNINGS.items():
             if words in case:
@@ -93,7 +93,7 @@ def test_dumps_of_the_plugins_example_are_the_same_with_rows_in_it(
     found = []
     for way, driver in (("MIGRATE_EXT=0", "psycopg"), ("thin", "psycopg"), ("thin", "psycopg2")):
         url = make_database().replace("+psycopg", f"+{driver}")
-        project = Project(tmp_path / f"{way} {driver}", url, way, EXAMPLE)
+        project = SampleProject(tmp_path / f"{way} {driver}", url, way, EXAMPLE)
         project.variables["MIGRATE_EXT_STATS"] = str(stats)
         dumps = run_and_dump(project, commands[:1], pg_dump)
         with project.connect() as connection:

@@ -12,15 +12,17 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import field
 import psycopg
 import pytest
-from field import Command, Field, wait_until
+from cutting_proxy import COMMIT, Proxy
+from database_urls import libpq_url, with_driver, with_port
+from forked_command import Command, check_report, wait_until
+from recording_project import ALL_WAYS, CLASSIC, THIN, WAYS, RecordingProject
 from sqlalchemy.engine import make_url
 
 from migrate_ext.testing import embedded
 
-ALEMBIC, DIRECT = field.WAYS
+ALEMBIC, DIRECT = WAYS
 SLEEP = "    op.execute('SELECT pg_sleep(60)')"
 UNIQUE = """\
     with op.get_context().autocommit_block():
@@ -37,13 +39,13 @@ def sleeps(connection: psycopg.Connection[tuple[object, ...]], seconds: int = 60
 
 @pytest.mark.parametrize(
     ("way", "driver"),
-    [(way, "psycopg") for way in field.ALL_WAYS] + [(DIRECT, "asyncpg"), (DIRECT, "psycopg_async")],
+    [(way, "psycopg") for way in ALL_WAYS] + [(DIRECT, "asyncpg"), (DIRECT, "psycopg_async")],
 )
 def test_sigterm_says_what_was_committed_and_leaves_nothing_running(
     tmp_path: Path, database_url: str, way: str, driver: str
 ) -> None:
-    url = field.with_driver(database_url, driver)
-    project = Field(tmp_path / "p", url, way=way, mode="each", count=4, body={3: SLEEP})
+    url = with_driver(database_url, driver)
+    project = RecordingProject(tmp_path / "p", url, way=way, mode="each", count=4, body={3: SLEEP})
     with project.connect() as connection:
         command = project.start("upgrade", "head")
         wait_until(lambda: sleeps(connection), command)
@@ -58,9 +60,11 @@ def test_sigterm_says_what_was_committed_and_leaves_nothing_running(
     assert project.state() == 2
 
 
-@pytest.mark.parametrize("way", field.ALL_WAYS)
-def test_the_server_stops_working_for_the_dead(tmp_path: Path, database_url: str, way: str) -> None:
-    project = Field(tmp_path / "p", database_url, way=way, count=1, body={1: SLEEP})
+@pytest.mark.parametrize("way", ALL_WAYS)
+def test_the_server_cancels_the_statement_of_a_killed_run(
+    tmp_path: Path, database_url: str, way: str
+) -> None:
+    project = RecordingProject(tmp_path / "p", database_url, way=way, count=1, body={1: SLEEP})
     with project.connect() as connection:
         if connection.info.server_version < 140000:
             pytest.skip("client_connection_check_interval came with PostgreSQL 14")
@@ -72,11 +76,11 @@ def test_the_server_stops_working_for_the_dead(tmp_path: Path, database_url: str
     assert project.state() == 0
 
 
-@pytest.mark.parametrize("way", field.ALL_WAYS)
+@pytest.mark.parametrize("way", ALL_WAYS)
 def test_what_an_autocommit_block_left_is_named_and_can_be_dropped(
     tmp_path: Path, database_url: str, way: str
 ) -> None:
-    project = Field(tmp_path / "p", database_url, way=way, count=3, body={2: UNIQUE})
+    project = RecordingProject(tmp_path / "p", database_url, way=way, count=3, body={2: UNIQUE})
     assert project.run("upgrade", "r0001").code == 0
     with project.connect() as connection:
         connection.execute("INSERT INTO t1 (a) VALUES ('x'), ('x')")
@@ -112,13 +116,13 @@ DROPS = UNIQUE.replace(
 
 @pytest.mark.parametrize(
     ("way", "driver"),
-    [*((way, "psycopg") for way in field.ALL_WAYS), (DIRECT, "asyncpg"), (ALEMBIC, "psycopg2")],
+    [*((way, "psycopg") for way in ALL_WAYS), (DIRECT, "asyncpg"), (ALEMBIC, "psycopg2")],
 )
 def test_a_run_never_goes_on_over_an_index_that_is_not_valid(
     tmp_path: Path, database_url: str, way: str, driver: str
 ) -> None:
-    url = field.with_driver(database_url, driver)
-    project = Field(tmp_path / "p", url, way=way, count=3, body={2: AGAIN})
+    url = with_driver(database_url, driver)
+    project = RecordingProject(tmp_path / "p", url, way=way, count=3, body={2: AGAIN})
     with project.connect() as connection:
         connection.execute("CREATE SCHEMA other")  # what is invalid there is not of this run
         connection.execute("CREATE TABLE other.t AS SELECT 1 AS a FROM generate_series(1, 2)")
@@ -137,11 +141,11 @@ def test_a_run_never_goes_on_over_an_index_that_is_not_valid(
         assert connection.execute("TABLE alembic_version").fetchall() == [("r0003",)]
 
 
-@pytest.mark.parametrize("way", field.ALL_WAYS)
+@pytest.mark.parametrize("way", ALL_WAYS)
 def test_a_migration_that_drops_the_index_itself_may_go_on(
     tmp_path: Path, database_url: str, way: str
 ) -> None:
-    project = Field(tmp_path / "p", database_url, way=way, count=3, body={2: DROPS})
+    project = RecordingProject(tmp_path / "p", database_url, way=way, count=3, body={2: DROPS})
     assert project.run("upgrade", "r0001").code == 0
     with project.connect() as connection:
         connection.execute("INSERT INTO t1 (a) VALUES ('x'), ('x')")
@@ -164,14 +168,14 @@ def test_what_a_migration_committed_itself_is_told(
     tmp_path: Path, database_url: str, driver: str, own: str
 ) -> None:
     """Also where a later one fails, in the transaction that its version row was in."""
-    url = field.with_driver(database_url, driver)
+    url = with_driver(database_url, driver)
     half = "was left half done: what it did in and before its autocommit block, or its own COMMIT,"
     way = DIRECT if driver == "asyncpg" else ALEMBIC
-    project = Field(tmp_path / "a", url, way=way, count=3, body={2: f"{own}\n{FAILS}"})
+    project = RecordingProject(tmp_path / "a", url, way=way, count=3, body={2: f"{own}\n{FAILS}"})
     done = project.run("upgrade", "head")
     assert f"Committed: r0001. r0002 {half}" in done.said, done.said
     assert project.state() == 1
-    project = Field(tmp_path / "b", url, way=way, count=4, body={2: own, 4: FAILS})
+    project = RecordingProject(tmp_path / "b", url, way=way, count=4, body={2: own, 4: FAILS})
     done = project.run("upgrade", "head")
     with project.connect() as connection:
         at = connection.execute("TABLE alembic_version").fetchone()
@@ -183,12 +187,16 @@ def test_what_a_migration_committed_itself_is_told(
         assert "Committed: r0002, r0003. All else" in done.said, done.said
 
 
-def test_what_was_half_done_is_not_repeated(tmp_path: Path, database_url: str) -> None:
+def test_a_run_is_not_repeated_after_a_migration_that_was_left_half_done(
+    tmp_path: Path, database_url: str
+) -> None:
     """Though another migration failed with what may be repeated: its transaction had the version row."""
     fails = "    op.execute(\"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '40001'; END $$\")"
     settings = "migrate_ext_retries = 2\n"
-    url = field.with_driver(database_url, "psycopg")
-    project = Field(tmp_path / "p", url, count=3, body={2: OWN, 3: fails}, settings=settings)
+    url = with_driver(database_url, "psycopg")
+    project = RecordingProject(
+        tmp_path / "p", url, count=3, body={2: OWN, 3: fails}, settings=settings
+    )
     done = project.run("upgrade", "head")
     assert done.code == 1
     assert "Repeating" not in done.said, done.said
@@ -199,7 +207,7 @@ def test_what_was_half_done_is_not_repeated(tmp_path: Path, database_url: str) -
 def test_a_string_that_failed_around_its_commit_is_in_doubt(
     tmp_path: Path, database_url: str, driver: str
 ) -> None:
-    url = field.with_driver(database_url, driver)
+    url = with_driver(database_url, driver)
     before, behind = "SELECT 1/0; COMMIT", "SELECT 1; COMMIT; SELECT 1/0"
     for at, (text, found) in enumerate(
         (
@@ -208,7 +216,7 @@ def test_a_string_that_failed_around_its_commit_is_in_doubt(
         )
     ):
         body = {2: f"    op.execute({text!r})"}
-        project = Field(tmp_path / str(at), url, count=2, body=body)
+        project = RecordingProject(tmp_path / str(at), url, count=2, body=body)
         done = project.run("upgrade", "head")
         assert done.code == 1
         assert "A COMMIT was among the statements of the string that failed" in done.said
@@ -230,21 +238,21 @@ def test_a_string_that_failed_around_its_commit_is_in_doubt(
         ("compiled", "psycopg"),
     ],
 )
-def test_a_commit_in_doubt_is_said_to_be_so_and_is_looked_for(
+def test_a_commit_whose_answer_is_lost_is_reported_as_in_doubt_and_looked_up(
     tmp_path: Path, database_url: str, way: str, driver: str, mode: str, number: int, sent: bool
 ) -> None:
-    url = field.with_driver(database_url, driver)
-    project = Field(tmp_path / "p", url, way=way, mode=mode, count=4)
-    proxy = field.Proxy(
-        make_url(url).port or 5432, number=number, **{"behind" if sent else "before": field.COMMIT}
+    url = with_driver(database_url, driver)
+    project = RecordingProject(tmp_path / "p", url, way=way, mode=mode, count=4)
+    proxy = Proxy(
+        make_url(url).port or 5432, number=number, **{"behind" if sent else "before": COMMIT}
     )
-    done = project.run("upgrade", "head", url=field.with_port(url, proxy.port))
+    done = project.run("upgrade", "head", url=with_port(url, proxy.port))
     proxy.close()
     assert proxy.cut
     assert done.code == 1, done.said
     assert "COMMIT was on its way, so its outcome is in doubt." in done.said
     at = project.state()
-    field.told(done, 0, at)
+    check_report(done, 0, at)
     if mode == "one":
         assert at == (4 if sent else 0)
     found = "it was committed" if sent else "it was not committed"
@@ -267,7 +275,7 @@ def test_a_commit_in_doubt_is_said_to_be_so_and_is_looked_for(
         ("compiled", "psycopg"),
     ],
 )
-def test_a_commit_that_a_signal_comes_into_is_looked_for(
+def test_a_commit_that_a_signal_interrupts_is_looked_up(
     tmp_path: Path,
     database_url: str,
     way: str,
@@ -277,16 +285,16 @@ def test_a_commit_that_a_signal_comes_into_is_looked_for(
     at: int | None,
     number: signal.Signals,
 ) -> None:
-    url = field.with_driver(database_url, driver)
-    project = Field(tmp_path / "p", url, way=way, mode=mode, count=4)
+    url = with_driver(database_url, driver)
+    project = RecordingProject(tmp_path / "p", url, way=way, mode=mode, count=4)
     started: list[Command] = []
-    proxy = field.Proxy(
+    proxy = Proxy(
         make_url(url).port or 5432,
-        before=field.COMMIT,
+        before=COMMIT,
         number=nth,
         then=lambda: started[0].send(number),
     )
-    started.append(project.start("upgrade", "head", url=field.with_port(url, proxy.port)))
+    started.append(project.start("upgrade", "head", url=with_port(url, proxy.port)))
     done = started[0].wait()
     proxy.close()
     assert proxy.cut
@@ -305,15 +313,15 @@ def test_a_commit_that_a_signal_comes_into_is_looked_for(
 def test_a_signal_between_the_run_and_its_commit_leaves_nothing(
     tmp_path: Path, database_url: str, driver: str, number: signal.Signals
 ) -> None:
-    url = field.with_driver(database_url, driver)
-    project = Field(tmp_path / "p", url, count=2)
+    url = with_driver(database_url, driver)
+    project = RecordingProject(tmp_path / "p", url, count=2)
     env = project.folder / "env.py"
     text = env.read_text()
     run = "context.run_migrations()\n"
     kill = f"{run}        os.kill(os.getpid(), {int(number)})\n"
     env.write_text(text.replace(run, kill))
-    proxy = field.Proxy(make_url(url).port or 5432)
-    done = project.run("upgrade", "head", url=field.with_port(url, proxy.port))
+    proxy = Proxy(make_url(url).port or 5432)
+    done = project.run("upgrade", "head", url=with_port(url, proxy.port))
     proxy.close()
     assert done.code == 128 + number, done.said
     assert "committed" not in done.said.lower().replace("_commit", ""), done.said
@@ -324,11 +332,13 @@ def test_a_signal_between_the_run_and_its_commit_leaves_nothing(
 
 
 @pytest.mark.parametrize("sent", [True, False], ids=["sent", "not sent"])
-def test_a_stamp_in_doubt_is_looked_for_too(tmp_path: Path, database_url: str, sent: bool) -> None:
-    project = Field(tmp_path / "p", database_url, way=DIRECT, count=2)
+def test_a_stamp_whose_answer_is_lost_is_looked_up(
+    tmp_path: Path, database_url: str, sent: bool
+) -> None:
+    project = RecordingProject(tmp_path / "p", database_url, way=DIRECT, count=2)
     port = make_url(database_url).port or 5432
-    proxy = field.Proxy(port, **{"behind" if sent else "before": field.COMMIT})
-    done = project.run("stamp", "head", url=field.with_port(database_url, proxy.port))
+    proxy = Proxy(port, **{"behind" if sent else "before": COMMIT})
+    done = project.run("stamp", "head", url=with_port(database_url, proxy.port))
     proxy.close()
     assert proxy.cut
     assert done.code == 1, done.said
@@ -341,7 +351,7 @@ def test_a_stamp_in_doubt_is_looked_for_too(tmp_path: Path, database_url: str, s
         )
 
 
-@pytest.mark.parametrize("way", field.ALL_WAYS)
+@pytest.mark.parametrize("way", ALL_WAYS)
 def test_a_commit_that_the_server_refuses_is_not_told_as_committed(
     tmp_path: Path, database_url: str, way: str
 ) -> None:
@@ -349,7 +359,9 @@ def test_a_commit_that_the_server_refuses_is_not_told_as_committed(
     body = """\
     op.execute("CREATE TABLE later (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
     op.execute("INSERT INTO later VALUES (1), (1)")"""
-    project = Field(tmp_path / "p", database_url, way=way, mode="each", count=4, body={3: body})
+    project = RecordingProject(
+        tmp_path / "p", database_url, way=way, mode="each", count=4, body={3: body}
+    )
     done = project.run("upgrade", "head")
     assert done.code == 1
     assert "duplicate key value violates unique constraint" in done.said
@@ -359,22 +371,22 @@ def test_a_commit_that_the_server_refuses_is_not_told_as_committed(
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
-def test_a_line_that_is_lost_between_two_migrations_is_not_called_unreachable(
+def test_a_connection_lost_between_two_migrations_is_not_reported_as_an_unreachable_server(
     tmp_path: Path, database_url: str, driver: str
 ) -> None:
-    url = field.with_driver(database_url, driver)
-    project = Field(tmp_path / "p", url, way=DIRECT, mode="each", count=4)
+    url = with_driver(database_url, driver)
+    project = RecordingProject(tmp_path / "p", url, way=DIRECT, mode="each", count=4)
     port = make_url(url).port or 5432
     take = rb"pg_try_advisory_xact_lock\(-?\d+\) THEN"  # the first statement of each transaction
-    proxy = field.Proxy(port, before=take, number=3)
-    done = project.run("upgrade", "head", url=field.with_port(url, proxy.port))
+    proxy = Proxy(port, before=take, number=3)
+    done = project.run("upgrade", "head", url=with_port(url, proxy.port))
     proxy.close()
     assert proxy.cut
     assert done.code == 1
     assert "Traceback" not in done.said, done.said
     assert "cannot connect" not in done.said, done.said
     assert re.search("FAILED: .*server closed the connection", done.said)
-    field.told(done, 0, project.state())
+    check_report(done, 0, project.state())
 
 
 # --- statement limits -----------------------------------------------------------------------------
@@ -388,13 +400,13 @@ def mode(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.mark.parametrize("way", field.WAYS)
+@pytest.mark.parametrize("way", WAYS)
 def test_a_table_in_use_is_tried_again_within_its_limit(
     tmp_path: Path, database_url: str, way: str, mode: str
 ) -> None:
     for settings, code in ((LIMITS, 1), (LIMITS + "migrate_ext_retries = 40\n", 0)):
         folder = tmp_path / str(code)
-        project = Field(
+        project = RecordingProject(
             folder, database_url, way=way, mode=mode, count=3, body={2: ALTER}, settings=settings
         )
         assert project.run("upgrade", "r0001").code == 0
@@ -416,12 +428,12 @@ def test_a_table_in_use_is_tried_again_within_its_limit(
         assert connection.execute("SELECT n FROM ran ORDER BY n").fetchall() == [(1,), (2,), (3,)]
 
 
-def test_what_has_committed_something_of_its_own_is_not_repeated(
-    tmp_path: Path, database_url: str
-) -> None:
+def test_a_migration_that_has_committed_is_not_repeated(tmp_path: Path, database_url: str) -> None:
     body = UNIQUE + "\n    op.execute('ALTER TABLE busy ADD COLUMN b text')"
     settings = LIMITS + "migrate_ext_retries = 40\n"
-    project = Field(tmp_path / "p", database_url, count=2, body={2: body}, settings=settings)
+    project = RecordingProject(
+        tmp_path / "p", database_url, count=2, body={2: body}, settings=settings
+    )
     assert project.run("upgrade", "r0001").code == 0
     with project.connect() as holder:
         holder.execute("CREATE TABLE busy ()")
@@ -440,7 +452,7 @@ def test_limits_do_not_outlive_the_run(tmp_path: Path, database_url: str) -> Non
         "    op.execute(\"DO $$ BEGIN RAISE EXCEPTION 'limit %', current_setting('{}'); END $$\")"
     )
     for name, value in (("lock_timeout", "100ms"), ("statement_timeout", "5min")):
-        project = Field(
+        project = RecordingProject(
             tmp_path / name, database_url, count=1, body={1: shown.format(name)}, settings=settings
         )
         (project.folder / "env.py").write_text(
@@ -473,8 +485,8 @@ def test_each_side_notices_that_the_other_has_gone_without_a_word(
     with op.get_context().autocommit_block():
         print("between transactions", show())
     op.execute("INSERT INTO ran VALUES (1)")"""
-    url = field.with_driver(database_url, driver) + "?keepalives_idle=7"
-    project = Field(tmp_path / "p", url, way=DIRECT, count=1, body={1: body})
+    url = with_driver(database_url, driver) + "?keepalives_idle=7"
+    project = RecordingProject(tmp_path / "p", url, way=DIRECT, count=1, body={1: body})
     done = project.run("upgrade", "head")
     assert done.code == 0, done.said
     for said in ("keepalives_idle', '7'", "tcp_user_timeout', '60000'", "_name', 'migrate_ext'"):
@@ -510,7 +522,7 @@ def _on_a_network_of_its_own(test: Callable[[], None]) -> None:
 @pytest.mark.parametrize(
     ("way", "mode"), [(ALEMBIC, "one"), (DIRECT, "each"), ("compiled", "each")]
 )
-def test_a_line_that_goes_silent_ends_the_run_on_both_sides(
+def test_a_network_that_drops_all_packets_ends_the_run_and_frees_the_lock(
     tmp_path: Path, way: str, mode: str
 ) -> None:
     """Nothing is closed: no packet arrives any more. Who else waits for the lock may have it when the server has noticed."""
@@ -524,10 +536,12 @@ def test_a_line_that_goes_silent_ends_the_run_on_both_sides(
     def test() -> None:
         with (
             embedded.temporary_server() as server,
-            psycopg.connect(field.bare(server.socket_url()), autocommit=True) as connection,
+            psycopg.connect(libpq_url(server.socket_url()), autocommit=True) as connection,
         ):
             url = server.url() + ours
-            project = Field(tmp_path / "p", url, way=way, mode=mode, count=3, body={2: body})
+            project = RecordingProject(
+                tmp_path / "p", url, way=way, mode=mode, count=3, body={2: body}
+            )
             command = project.start("upgrade", "head", PGOPTIONS=the_servers)
             wait_until(lambda: sleeps(connection, 3), command)
             _line("down")
@@ -549,8 +563,8 @@ def test_a_line_that_goes_silent_ends_the_run_on_both_sides(
 
 
 @pytest.fixture
-def failures(tmp_path: Path, database_url: str) -> Iterator[tuple[Field, str]]:
-    project = Field(
+def failures(tmp_path: Path, database_url: str) -> Iterator[tuple[RecordingProject, str]]:
+    project = RecordingProject(
         tmp_path / "p", database_url, way=DIRECT, count=2, body={2: "    op.execute('SELECT 1/0')"}
     )
     password = make_url(database_url).password
@@ -559,13 +573,13 @@ def failures(tmp_path: Path, database_url: str) -> Iterator[tuple[Field, str]]:
     yield project, password
 
 
-def test_no_failure_prints_the_password(failures: tuple[Field, str]) -> None:
+def test_no_failure_prints_the_password(failures: tuple[RecordingProject, str]) -> None:
     project, password = failures
     url = make_url(project.url)
     outputs = []
-    for way in field.WAYS:
+    for way in WAYS:
         project.way = way
-        env = field.THIN if way == DIRECT else field.CLASSIC
+        env = THIN if way == DIRECT else CLASSIC
         (project.folder / "env.py").write_text(env.format(each=False))
         for broken in (
             url,
@@ -590,7 +604,7 @@ def test_no_failure_prints_the_password(failures: tuple[Field, str]) -> None:
         for text in (f"postgresql://u:{password}@h:x/d", f"nonsense:{password}", f"//{password}@"):
             if way == DIRECT:
                 outputs.append(project.run("upgrade", "head", url=text).said)
-    (project.folder / "env.py").write_text(field.THIN.format(each=False))
+    (project.folder / "env.py").write_text(THIN.format(each=False))
     project.way = DIRECT
     stats = project.folder / "stats"
     for command in (
@@ -608,7 +622,7 @@ def test_no_failure_prints_the_password(failures: tuple[Field, str]) -> None:
 
 
 @pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
-def test_sslmode_is_never_weakened(failures: tuple[Field, str], mode: str) -> None:
+def test_sslmode_is_never_weakened(failures: tuple[RecordingProject, str], mode: str) -> None:
     """The embedded server has no TLS: whoever asks for it gets no connection, on none of our ways."""
     project, _ = failures
     url = make_url(project.url).update_query_dict({"sslmode": mode})

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import psycopg2
 import pytest
-from lab import Lab
+from in_process_project import InProcessProject
 
 from migrate_ext import _core
 from migrate_ext._core import Session
@@ -105,15 +105,17 @@ def test_an_upgrade_whose_connection_is_closed_by_a_signal_handler_ends_as_the_d
     tmp_path: Path, database_url: str, driver: str
 ) -> None:
     """The handler runs where the driver lets it; the error is the driver's either way."""
-    lab = Lab(tmp_path / "lab", database_url.replace("://", f"+{driver}://"))
+    project = InProcessProject(tmp_path / "project", database_url.replace("://", f"+{driver}://"))
     closes = """
 import signal, threading
 connection = op.get_bind().connection.dbapi_connection
 signal.signal(signal.SIGALRM, lambda *_: connection.close())
 signal.setitimer(signal.ITIMER_REAL, 0.5)
 """
-    lab.write([closes, "op.execute('SELECT pg_sleep(2)')", "op.execute('CREATE TABLE t (i int)')"])
-    batched, plain = lab.run(True), lab.run(False)
+    project.write(
+        [closes, "op.execute('SELECT pg_sleep(2)')", "op.execute('CREATE TABLE t (i int)')"]
+    )
+    batched, plain = project.run(True), project.run(False)
     assert type(batched.error) is type(plain.error)
     assert [step[0] for step in batched.raised][:1] == [step[0] for step in plain.raised][:1]
     assert batched.database == plain.database == []

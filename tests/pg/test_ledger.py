@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from alembic.util import CommandError
-from field import Field
-from lab import Lab
+from in_process_project import InProcessProject
+from recording_project import RecordingProject
 
 from migrate_ext import _core
 from migrate_ext.dropin import run
@@ -59,28 +59,28 @@ def forget(session: _core.Session, sql: str, *arguments: Any) -> Any:
 
 
 @pytest.fixture(params=["one", "each"])
-def lab(request: pytest.FixtureRequest, tmp_path: Path, database_url: str) -> Lab:
-    lab = Lab(tmp_path / "lab", database_url.replace("://", "+psycopg://"))
-    lab.configure = {"transaction_per_migration": request.param == "each"}
-    lab.write(
+def project(request: pytest.FixtureRequest, tmp_path: Path, database_url: str) -> InProcessProject:
+    project = InProcessProject(tmp_path / "project", database_url.replace("://", "+psycopg://"))
+    project.configure = {"transaction_per_migration": request.param == "each"}
+    project.write(
         [
             "op.execute('CREATE TABLE first (i int)')",
             "op.execute('CREATE TABLE lost (i int)')\nop.execute('CREATE TABLE twice (i int)')",
             "op.execute('CREATE TABLE after (i int)')",
         ]
     )
-    return lab
+    return project
 
 
 MADE = {"r0001": {"first"}, "r0002": {"lost", "twice"}, "r0003": {"after"}}
 
 
-def fails(lab: Lab) -> None:
+def fails(project: InProcessProject) -> None:
     """The run fails, and no version row says that a migration ran of which something is missing.
 
     Where results no longer belong to their statements, the check of a version row may come first.
     """
-    outcome = lab.run(True)
+    outcome = project.run(True)
     if isinstance(outcome.error, InternalError):
         assert "MIGRATE_EXT=0" in str(outcome.error)
     else:
@@ -89,12 +89,12 @@ def fails(lab: Lab) -> None:
     versions = [row[1] for row in outcome.database if row[0] == "alembic_version" and len(row) == 2]
     last = str(versions[0]).strip("()") if versions else ""
     assert there == {name for revision, names in MADE.items() if revision <= last for name in names}
-    assert lab.configure["transaction_per_migration"] or not there
+    assert project.configure["transaction_per_migration"] or not there
 
 
 @pytest.mark.parametrize("lose", [swallow, invent, repeat, forget])
-def test_what_the_session_loses_or_sends_twice_is_not_committed(
-    lab: Lab, lose: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+def test_a_statement_that_the_session_loses_or_sends_twice_stops_the_commit(
+    project: InProcessProject, lose: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = executor.Executor.__init__
 
@@ -103,11 +103,11 @@ def test_what_the_session_loses_or_sends_twice_is_not_committed(
         self.session = Leaky(self.session, lose)  # type: ignore[assignment]
 
     monkeypatch.setattr(executor.Executor, "__init__", make)
-    fails(lab)
+    fails(project)
 
 
-def test_what_the_executor_takes_and_forgets_is_not_committed(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
+def test_a_statement_that_the_executor_forgets_stops_the_commit(
+    project: InProcessProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit = executor.Executor._submit
 
@@ -115,11 +115,11 @@ def test_what_the_executor_takes_and_forgets_is_not_committed(
         return sql.startswith(LOST) or submit(self, statement, sql)
 
     monkeypatch.setattr(executor.Executor, "_submit", take)
-    fails(lab)
+    fails(project)
 
 
-def test_what_is_given_up_without_an_error_is_not_committed(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
+def test_a_batch_abandoned_without_an_error_stops_the_commit(
+    project: InProcessProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rendered = run._Run._rendered
 
@@ -129,11 +129,11 @@ def test_what_is_given_up_without_an_error_is_not_committed(
         return rendered(self, construct)
 
     monkeypatch.setattr(run._Run, "_rendered", give_up)
-    fails(lab)
+    fails(project)
 
 
-def test_a_directive_that_goes_no_way_at_all_is_not_committed(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
+def test_a_directive_that_is_never_queued_stops_the_commit(
+    project: InProcessProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = run._Run.__init__
 
@@ -147,11 +147,11 @@ def test_a_directive_that_goes_no_way_at_all_is_not_committed(
         self.executor.submit = pretend
 
     monkeypatch.setattr(run._Run, "__init__", make)
-    fails(lab)
+    fails(project)
 
 
-def test_a_result_that_is_not_looked_at_is_not_committed(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
+def test_a_result_that_is_never_checked_stops_the_commit(
+    project: InProcessProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     confirm = executor.Executor._confirm
     dropped: list[object] = []
@@ -164,12 +164,12 @@ def test_a_result_that_is_not_looked_at_is_not_committed(
         confirm(self, results)
 
     monkeypatch.setattr(executor.Executor, "_confirm", skip)
-    fails(lab)
+    fails(project)
     assert dropped
 
 
-def test_nothing_is_lost_where_nothing_is_planted(lab: Lab) -> None:
-    assert lab.agree().raised == []
+def test_the_ledger_accepts_a_run_without_a_planted_loss(project: InProcessProject) -> None:
+    assert project.agree().raised == []
 
 
 class LeakyPlan:
@@ -188,10 +188,12 @@ class LeakyPlan:
 
 
 @pytest.mark.parametrize("mode", ["one", "each"])
-def test_what_a_compiled_plan_loses_is_not_committed(
+def test_a_statement_that_a_compiled_plan_loses_stops_the_commit(
     tmp_path: Path, database_url: str, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project = Field(tmp_path / "project", database_url, way="compiled", mode=mode, count=5)
+    project = RecordingProject(
+        tmp_path / "project", database_url, way="compiled", mode=mode, count=5
+    )
     made = plans.Runner.__init__
 
     def make(self: plans.Runner, *arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""Which libpq serves a connection: the driver's own, or none of ours."""
+"""A driver's connection is borrowed only through the libpq that the driver itself has loaded."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_file_that_no_driver_loaded_is_not_borrowed_from() -> None:
         Session.borrow(1, "/nonexistent/driver.so", None)
 
 
-def test_closed_connections_and_strangers_are_not_borrowed(database_url: str) -> None:
+def test_closed_connections_and_other_objects_are_not_borrowed(database_url: str) -> None:
     assert libpq.of_driver(object()) is None
     for connection in (psycopg.connect(database_url), psycopg2.connect(database_url)):
         assert libpq.of_driver(connection) is not None

@@ -9,23 +9,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import field
 import psycopg
 import pytest
-from field import Command, Field, wait_until
+from connection_pooler import find_pooler, run_pooler
+from cutting_proxy import Proxy
+from database_urls import libpq_url, with_driver, with_port
+from forked_command import Command, wait_until
+from recording_project import WAYS, RecordingProject
 from sqlalchemy.engine import make_url
 
 from migrate_ext import _core
 
-ALEMBIC, DIRECT = field.WAYS
+ALEMBIC, DIRECT = WAYS
 
 
-def all_at_once(project: Field, count: int = 8, url: str = "") -> list[Command]:
+def all_at_once(project: RecordingProject, count: int = 8, url: str = "") -> list[Command]:
     commands = [project.start("upgrade", "head", url=url) for _ in range(count)]
     return [command.wait() for command in commands]
 
 
-def each_ran_once(project: Field, commands: list[Command]) -> None:
+def each_ran_once(project: RecordingProject, commands: list[Command]) -> None:
     assert [command.code for command in commands] == [0] * len(commands), "\n\n".join(
         command.said for command in commands if command.code
     )
@@ -33,7 +36,7 @@ def each_ran_once(project: Field, commands: list[Command]) -> None:
     assert no_lock_is_left(project)
 
 
-def no_lock_is_left(project: Field) -> bool:
+def no_lock_is_left(project: RecordingProject) -> bool:
     with project.connect() as connection:
         found = connection.execute(
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = "
@@ -43,9 +46,9 @@ def no_lock_is_left(project: Field) -> bool:
 
 
 @contextmanager
-def held(project: Field, name: str = "somebody") -> Iterator[psycopg.Connection[Any]]:
+def held(project: RecordingProject, name: str = "somebody") -> Iterator[psycopg.Connection[Any]]:
     """Another session has the lock of the project's version table."""
-    url = field.bare(project.url)
+    url = libpq_url(project.url)
     with psycopg.connect(url, autocommit=True, application_name=name) as connection:
         row = connection.execute(_core.lock_sql_try("alembic_version", None, True)).fetchone()
         assert row is not None and row[1] in ("t", "true")
@@ -67,15 +70,15 @@ def held(project: Field, name: str = "somebody") -> Iterator[psycopg.Connection[
 def test_eight_upgrades_at_once_run_each_migration_once(
     tmp_path: Path, database_url: str, way: str, driver: str, mode: str
 ) -> None:
-    url = field.with_driver(database_url, driver)
-    project = Field(tmp_path / "project", url, way=way, mode=mode, count=20)
+    url = with_driver(database_url, driver)
+    project = RecordingProject(tmp_path / "project", url, way=way, mode=mode, count=20)
     each_ran_once(project, all_at_once(project))
 
 
-def test_without_the_lock_they_fail(tmp_path: Path, database_url: str) -> None:
+def test_without_the_lock_two_runs_at_once_fail(tmp_path: Path, database_url: str) -> None:
     """Else the test above would show nothing. The second has read the heads while the first is in the middle."""
     body = {1: '    op.execute("INSERT INTO gate VALUES (1)")'}
-    project = Field(tmp_path / "project", database_url, count=20, body=body)
+    project = RecordingProject(tmp_path / "project", database_url, count=20, body=body)
     with closed_gate(project) as gate:
         commands: list[Command] = []
         for waiting in 1, 2:
@@ -88,9 +91,11 @@ def test_without_the_lock_they_fail(tmp_path: Path, database_url: str) -> None:
     assert project.run("upgrade", "head").code == 0
 
 
-def test_a_waiter_says_for_whom_and_gives_up_when_told(tmp_path: Path, database_url: str) -> None:
-    for way in field.WAYS:
-        project = Field(tmp_path / way, database_url, way=way, count=2)
+def test_a_waiting_run_names_the_session_with_the_lock_and_gives_up_after_its_timeout(
+    tmp_path: Path, database_url: str
+) -> None:
+    for way in WAYS:
+        project = RecordingProject(tmp_path / way, database_url, way=way, count=2)
         with held(project, "the other one") as other:
             pid = other.info.backend_pid
             done = project.run("upgrade", "head", MIGRATE_EXT_LOCK_TIMEOUT="0.5")
@@ -103,7 +108,7 @@ def test_a_waiter_says_for_whom_and_gives_up_when_told(tmp_path: Path, database_
 
 
 def test_a_waiter_goes_on_when_the_other_is_done(tmp_path: Path, database_url: str) -> None:
-    project = Field(tmp_path / "project", database_url, way=DIRECT, count=3)
+    project = RecordingProject(tmp_path / "project", database_url, way=DIRECT, count=3)
     with held(project):
         command = project.start("upgrade", "head")
         deadline = time.monotonic() + 30
@@ -114,7 +119,7 @@ def test_a_waiter_goes_on_when_the_other_is_done(tmp_path: Path, database_url: s
 
 
 def test_options_say_how_long_and_whether_at_all(tmp_path: Path, database_url: str) -> None:
-    project = Field(tmp_path / "project", database_url, way=DIRECT, count=2)
+    project = RecordingProject(tmp_path / "project", database_url, way=DIRECT, count=2)
     with held(project):
         for command in ("upgrade", "head"), ("stamp", "r0001"):
             done = project.run(*command, "--lock-timeout", "0.1")
@@ -130,10 +135,14 @@ def test_options_say_how_long_and_whether_at_all(tmp_path: Path, database_url: s
         assert "Traceback" not in done.said
 
 
-@pytest.mark.parametrize("way", field.WAYS)
-def test_the_configuration_says_it_too(tmp_path: Path, database_url: str, way: str) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_the_locks_settings_may_stand_in_the_ini_file(
+    tmp_path: Path, database_url: str, way: str
+) -> None:
     settings = "migrate_ext_lock_timeout = 0.1\n"
-    project = Field(tmp_path / "project", database_url, way=way, count=2, settings=settings)
+    project = RecordingProject(
+        tmp_path / "project", database_url, way=way, count=2, settings=settings
+    )
     with held(project):
         assert "another run of migrations has the lock" in project.run("upgrade", "head").said
         assert project.run("upgrade", "head", MIGRATE_EXT_LOCK="no").code == 0
@@ -143,11 +152,11 @@ def test_the_configuration_says_it_too(tmp_path: Path, database_url: str, way: s
     assert project.state() == 2
 
 
-@pytest.mark.parametrize("way", field.WAYS)
-def test_reading_makes_no_version_table_and_waits_for_no_first_run(
+@pytest.mark.parametrize("way", WAYS)
+def test_reading_makes_no_version_table_and_does_not_wait_for_a_first_run(
     tmp_path: Path, database_url: str, way: str
 ) -> None:
-    project = Field(tmp_path / "project", database_url, way=way, count=2)
+    project = RecordingProject(tmp_path / "project", database_url, way=way, count=2)
     commands = (("current",), ("history", "-i"), ("show", "current"), ("check",))
     with held(project) as connection:
         connection.execute("BEGIN")
@@ -161,9 +170,11 @@ def test_reading_makes_no_version_table_and_waits_for_no_first_run(
     assert row == (True,)
 
 
-@pytest.mark.parametrize("way", field.WAYS)
-def test_reading_waits_for_nobody(tmp_path: Path, database_url: str, way: str) -> None:
-    project = Field(tmp_path / "project", database_url, way=way, count=2)
+@pytest.mark.parametrize("way", WAYS)
+def test_commands_that_only_read_do_not_wait_for_the_lock(
+    tmp_path: Path, database_url: str, way: str
+) -> None:
+    project = RecordingProject(tmp_path / "project", database_url, way=way, count=2)
     (project.folder / "script.py.mako").write_text(
         "revision = ${repr(up_revision)}\ndown_revision = ${repr(down_revision)}\n"
     )
@@ -184,7 +195,7 @@ def test_reading_waits_for_nobody(tmp_path: Path, database_url: str, way: str) -
 def test_another_schema_is_another_lock_and_the_named_one_the_same(
     tmp_path: Path, database_url: str
 ) -> None:
-    with psycopg.connect(field.bare(database_url), autocommit=True) as connection:
+    with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
         connection.execute("CREATE SCHEMA app")
         keys = [
             connection.execute(_core.lock_sql_try(table, schema, False)).fetchone()[0]
@@ -219,14 +230,14 @@ with engine.{connect}() as connection:
 
 
 def environment(
-    project: Field,
+    project: RecordingProject,
     *,
     engine: str = "",
     connect: str = "connect",
     before: str = "",
     configure: str = "",
     after: str = "",
-) -> Field:
+) -> RecordingProject:
     (project.folder / "env.py").write_text(
         ENV.format(engine=engine, connect=connect, before=before, configure=configure, after=after)
     )
@@ -258,14 +269,16 @@ def test_whatever_env_py_does_with_its_connection(
     tmp_path: Path, database_url: str, case: str
 ) -> None:
     driver = "psycopg2" if case in ("AUTOCOMMIT", "a pool") else "psycopg"
-    url = field.with_driver(database_url, driver)
-    project = environment(Field(tmp_path / "project", url, count=10), **ENVIRONMENTS[case])
+    url = with_driver(database_url, driver)
+    project = environment(
+        RecordingProject(tmp_path / "project", url, count=10), **ENVIRONMENTS[case]
+    )
     each_ran_once(project, all_at_once(project, 6))
 
 
 def test_a_snapshot_from_before_the_wait_is_not_used(tmp_path: Path, database_url: str) -> None:
     project = environment(
-        Field(tmp_path / "project", database_url, count=2),
+        RecordingProject(tmp_path / "project", database_url, count=2),
         engine="isolation_level='REPEATABLE READ'",
         before="    connection.execute(sa.text('SELECT 1'))",
         after="    connection.commit()",
@@ -283,7 +296,7 @@ def test_a_pooled_connection_does_not_carry_the_lock_away(
     tmp_path: Path, database_url: str, driver: str
 ) -> None:
     """Whether the transaction was committed or rolled back, by whom, and in whatever state."""
-    url = field.with_driver(database_url, driver)
+    url = with_driver(database_url, driver)
     after = """
 with engine.connect() as connection:
     found = connection.execute(sa.text(
@@ -291,7 +304,9 @@ with engine.connect() as connection:
         "(SELECT oid FROM pg_database WHERE datname = current_database())")).scalar()
     print("locks in the pool:", found)
 """
-    project = Field(tmp_path / "project", url, count=4, body={3: "    op.execute('SELECT 1/0')"})
+    project = RecordingProject(
+        tmp_path / "project", url, count=4, body={3: "    op.execute('SELECT 1/0')"}
+    )
     text = ENV.format(engine="pool_size=1", connect="connect", before="", after="", configure="")
     for configure in "", "transaction_per_migration=True":
         text = ENV.format(
@@ -321,7 +336,7 @@ OWN = """\
 
 
 @contextmanager
-def closed_gate(project: Field) -> Iterator[psycopg.Connection[Any]]:
+def closed_gate(project: RecordingProject) -> Iterator[psycopg.Connection[Any]]:
     """Within this block whoever writes into the table `gate` waits; COMMIT opens it."""
     with project.connect() as connection:
         connection.execute("CREATE TABLE gate (n int)")
@@ -329,7 +344,7 @@ def closed_gate(project: Field) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-def waits_in_server(project: Field) -> object:
+def waits_in_server(project: RecordingProject) -> object:
     """How many sessions of the project's database wait for a lock."""
     with project.connect() as connection:
         (count,) = connection.execute(
@@ -339,7 +354,7 @@ def waits_in_server(project: Field) -> object:
     return count
 
 
-def the_second_waits(project: Field) -> None:
+def the_second_waits(project: RecordingProject) -> None:
     """Two runs, of which the first comes to the gate: the second waits for it, and each migration runs once."""
     with closed_gate(project) as gate:
         first = project.start("upgrade", "head")
@@ -365,12 +380,12 @@ def the_second_waits(project: Field) -> None:
         (DIRECT, "psycopg_async", "one", "COMMIT"),
     ],
 )
-def test_a_commit_of_its_own_does_not_give_the_lock_away(
+def test_a_migration_that_commits_keeps_the_lock(
     tmp_path: Path, database_url: str, way: str, driver: str, mode: str, ending: str
 ) -> None:
-    url = field.with_driver(database_url, driver)
+    url = with_driver(database_url, driver)
     body = {2: OWN.format(n=2, ending=ending)}
-    project = Field(tmp_path / "project", url, way=way, mode=mode, count=4, body=body)
+    project = RecordingProject(tmp_path / "project", url, way=way, mode=mode, count=4, body=body)
     the_second_waits(project)
 
 
@@ -384,12 +399,12 @@ RAW = """\
 
 @pytest.mark.parametrize("mode", ["one", "each"])
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg", "psycopg_async"])
-def test_one_of_a_raw_cursor_does_not_if_it_is_noticed_in_time(
+def test_a_commit_on_a_raw_cursor_keeps_the_lock_if_it_is_noticed_in_time(
     tmp_path: Path, database_url: str, driver: str, mode: str
 ) -> None:
     """Its lock is gone; the session has taken one when the next statement goes."""
-    url = field.with_driver(database_url, driver)
-    project = Field(tmp_path / "p", url, way=DIRECT, mode=mode, count=4, body={2: RAW})
+    url = with_driver(database_url, driver)
+    project = RecordingProject(tmp_path / "p", url, way=DIRECT, mode=mode, count=4, body={2: RAW})
     the_second_waits(project)
 
 
@@ -399,7 +414,9 @@ def test_a_migration_that_a_raw_cursor_has_ended_is_not_repeated_and_nothing_is_
 ) -> None:
     failing = "DO $$ BEGIN RAISE SQLSTATE '40001'; END $$"
     body = {2: RAW.replace("INSERT INTO gate VALUES (1)", failing)}
-    project = Field(tmp_path / "p", field.with_driver(database_url, driver), count=4, body=body)
+    project = RecordingProject(
+        tmp_path / "p", with_driver(database_url, driver), count=4, body=body
+    )
     done = project.run("upgrade", "head", MIGRATE_EXT_RETRIES="5")
     assert done.code == 1
     assert "Repeating" not in done.said
@@ -418,13 +435,13 @@ CAUGHT = """\
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
-def test_a_rollback_of_its_own_does_not_either(
+def test_a_migration_that_rolls_back_keeps_the_lock(
     tmp_path: Path, database_url: str, driver: str
 ) -> None:
     """Of a transaction that has failed: no question can be asked in it."""
-    url = field.with_driver(database_url, driver)
+    url = with_driver(database_url, driver)
     body = {2: CAUGHT}
-    project = Field(tmp_path / "p", url, way=DIRECT, mode="each", count=3, body=body)
+    project = RecordingProject(tmp_path / "p", url, way=DIRECT, mode="each", count=3, body=body)
     the_second_waits(project)
 
 
@@ -465,11 +482,11 @@ else:
 
 @pytest.mark.parametrize("mode", ["one", "each"])
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg", "psycopg_async"])
-def test_after_a_commit_of_its_own_the_pool_has_no_lock(
+def test_a_migration_that_commits_leaves_no_lock_in_the_pool(
     tmp_path: Path, database_url: str, driver: str, mode: str
 ) -> None:
     """However the run ends, and in whatever state the transaction is then; and it is told."""
-    url = field.with_driver(database_url, driver)
+    url = with_driver(database_url, driver)
     commit = '    op.execute("COMMIT")\n'
     begin = '    op.execute("BEGIN")\n' if driver in ("psycopg2", "asyncpg") else ""
     kill = "    import os, signal\n    os.kill(os.getpid(), signal.SIGTERM)\n"
@@ -477,7 +494,7 @@ def test_after_a_commit_of_its_own_the_pool_has_no_lock(
     table = '    op.create_table("t2", sa.Column("id", sa.Integer))\n'
 
     def run(name: str, body: dict[int, str]) -> str:
-        project = Field(tmp_path / name, url, mode=mode, count=3, body=body)
+        project = RecordingProject(tmp_path / name, url, mode=mode, count=3, body=body)
         (project.folder / "env.py").write_text(POOL.format(each=mode == "each"))
         done = project.run("upgrade", f"r000{max(body)}")
         assert done.code == 0, done.said
@@ -505,17 +522,17 @@ def test_a_run_that_is_stopped_before_its_commit_leaves_no_lock_in_the_pool(
     tmp_path: Path, database_url: str, driver: str, number: signal.Signals
 ) -> None:
     """The session has taken it by then."""
-    url = field.with_driver(database_url, driver)
-    project = Field(tmp_path / "p", url, mode="each", count=4)
+    url = with_driver(database_url, driver)
+    project = RecordingProject(tmp_path / "p", url, mode="each", count=4)
     (project.folder / "env.py").write_text(POOL.format(each=True))
     started: list[Command] = []
-    proxy = field.Proxy(
+    proxy = Proxy(
         make_url(url).port or 5432,
         before=rb"SELECT 1 WHERE pg_catalog.pg_try_advisory_lock",
         number=2,
         then=lambda: started[0].send(number),
     )
-    started.append(project.start("upgrade", "head", url=field.with_port(url, proxy.port)))
+    started.append(project.start("upgrade", "head", url=with_port(url, proxy.port)))
     done = started[0].wait()
     proxy.close()
     assert proxy.cut
@@ -527,7 +544,7 @@ def test_a_run_that_is_stopped_before_its_commit_leaves_no_lock_in_the_pool(
 
 def test_commands_from_a_program_lock_as_well(tmp_path: Path, database_url: str) -> None:
     """Also those that give no destination to Alembic."""
-    project = Field(tmp_path / "project", database_url, count=2)
+    project = RecordingProject(tmp_path / "project", database_url, count=2)
     (project.folder / "env.py").write_text("")
     program = f"""
 import os, sqlalchemy as sa
@@ -556,7 +573,7 @@ with engine.connect() as connection:
 
 
 def test_other_databases_have_no_lock_and_it_is_said_once(tmp_path: Path) -> None:
-    project = Field(tmp_path / "project", f"sqlite:///{tmp_path}/x.db", count=3)
+    project = RecordingProject(tmp_path / "project", f"sqlite:///{tmp_path}/x.db", count=3)
     done = project.run("upgrade", "head")
     assert done.code == 0, done.said
     assert done.said.count("No lock against other runs on sqlite.") == 1
@@ -568,12 +585,12 @@ def test_other_databases_have_no_lock_and_it_is_said_once(tmp_path: Path) -> Non
 
 @pytest.fixture(scope="module")
 def pooler_port(server_url: Any) -> Iterator[int]:
-    if field.find_pooler() is None:
+    if find_pooler() is None:
         pytest.skip(
             "LEFT OUT: there is no pgbouncer here; Debian, Ubuntu: apt-get install pgbouncer"
         )
     url = server_url.render_as_string(hide_password=False)
-    with field.pooler(url) as port:
+    with run_pooler(url) as port:
         yield port
 
 
@@ -584,16 +601,16 @@ def pooler_port(server_url: Any) -> Iterator[int]:
 def test_behind_a_pooler_each_migration_runs_once(
     tmp_path: Path, database_url: str, pooler_port: int, way: str, driver: str, mode: str
 ) -> None:
-    project = Field(tmp_path / "project", database_url, way=way, mode=mode, count=12)
-    url = field.with_driver(field.with_port(database_url, pooler_port), driver)
+    project = RecordingProject(tmp_path / "project", database_url, way=way, mode=mode, count=12)
+    url = with_driver(with_port(database_url, pooler_port), driver)
     each_ran_once(project, all_at_once(project, url=url))
 
 
 def test_behind_a_pooler_stamp_waits_too(
     tmp_path: Path, database_url: str, pooler_port: int
 ) -> None:
-    project = Field(tmp_path / "project", database_url, way=DIRECT, count=2)
-    url = field.with_port(database_url, pooler_port)
+    project = RecordingProject(tmp_path / "project", database_url, way=DIRECT, count=2)
+    url = with_port(database_url, pooler_port)
     with held(project):
         done = project.run("stamp", "head", "--lock-timeout=0.2", url=url)
         assert done.code == 255, done.said
@@ -601,12 +618,14 @@ def test_behind_a_pooler_stamp_waits_too(
     assert no_lock_is_left(project)
 
 
-@pytest.mark.parametrize("way", field.WAYS)
+@pytest.mark.parametrize("way", WAYS)
 def test_behind_a_pooler_autocommit_blocks_need_the_servers_own_url(
     tmp_path: Path, database_url: str, pooler_port: int, way: str
 ) -> None:
-    project = Field(tmp_path / "project", database_url, way=way, mode="autocommit", count=12)
-    url = field.with_port(database_url, pooler_port)
+    project = RecordingProject(
+        tmp_path / "project", database_url, way=way, mode="autocommit", count=12
+    )
+    url = with_port(database_url, pooler_port)
     done = project.run("upgrade", "head", url=url)
     assert done.code == 255
     assert "an autocommit block behind a pooler" in done.said
@@ -619,12 +638,12 @@ def test_behind_a_pooler_autocommit_blocks_need_the_servers_own_url(
     assert project.state() == 12
 
 
-def test_behind_a_pooler_a_commit_of_its_own_is_refused_too(
+def test_behind_a_pooler_a_migration_that_commits_is_refused(
     tmp_path: Path, database_url: str, pooler_port: int
 ) -> None:
     body = {2: '    op.execute("COMMIT")'}
-    project = Field(tmp_path / "project", database_url, way=DIRECT, count=2, body=body)
-    url = field.with_port(database_url, pooler_port)
+    project = RecordingProject(tmp_path / "project", database_url, way=DIRECT, count=2, body=body)
+    url = with_port(database_url, pooler_port)
     done = project.run("upgrade", "head", url=url)
     assert done.code == 255
     assert "a COMMIT of its own behind a pooler that shares sessions: no lock" in done.said
@@ -639,30 +658,32 @@ def test_a_pooler_is_recognised_in_a_transaction_that_is_open_already(
     """Else a session's lock would stay in one that is soon somebody else's."""
     body = {2: f"    op.get_bind().{commit}"}
     project = environment(
-        Field(tmp_path / "project", database_url, count=2, body=body),
+        RecordingProject(tmp_path / "project", database_url, count=2, body=body),
         **ENVIRONMENTS["a statement before configure"],
     )
-    done = project.run("upgrade", "head", url=field.with_port(database_url, pooler_port))
+    done = project.run("upgrade", "head", url=with_port(database_url, pooler_port))
     assert "a COMMIT of its own behind a pooler that shares sessions" in done.said, done.said
     assert project.state() == 0
     assert no_lock_is_left(project)
 
 
-def test_a_pooler_can_be_told(tmp_path: Path, database_url: str) -> None:
+def test_the_setting_pooler_makes_a_run_treat_the_server_as_a_pooler(
+    tmp_path: Path, database_url: str
+) -> None:
     """One that hands the server's process id on would not be recognised."""
-    project = Field(tmp_path / "project", database_url, mode="autocommit", count=12)
+    project = RecordingProject(tmp_path / "project", database_url, mode="autocommit", count=12)
     done = project.run("upgrade", "head", MIGRATE_EXT_POOLER="transaction")
     assert done.code == 255
     assert "an autocommit block behind a pooler" in done.said
 
 
-def test_a_pooler_that_is_none_can_be_told_as_well(
+def test_the_setting_pooler_turns_the_check_for_a_pooler_off(
     tmp_path: Path, database_url: str, pooler_port: int
 ) -> None:
     """A pooler in session mode shares nothing, but gives a process id of its own."""
-    project = Field(tmp_path / "project", database_url, mode="autocommit", count=12)
-    with field.pooler(database_url, mode="session", size=20) as port:
-        url = field.with_port(database_url, port)
+    project = RecordingProject(tmp_path / "project", database_url, mode="autocommit", count=12)
+    with run_pooler(database_url, mode="session", size=20) as port:
+        url = with_port(database_url, port)
         done = project.run("upgrade", "head", url=url, MIGRATE_EXT_POOLER="none")
     assert done.code == 0, done.said
     assert project.state() == 12
@@ -689,15 +710,15 @@ BAD_TABLES: dict[str, tuple[str, Callable[[str], bool]]] = {
 
 
 @pytest.mark.parametrize("case", BAD_TABLES)
-def test_a_version_table_that_is_none_is_left_alone(
+def test_a_relation_with_the_name_of_the_version_table_is_left_alone(
     tmp_path: Path, database_url: str, case: str
 ) -> None:
     sql, explains = BAD_TABLES[case]
-    with psycopg.connect(field.bare(database_url), autocommit=True) as connection:
+    with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
         connection.execute(sql)
         before = connection.execute("TABLE alembic_version").fetchall()
-        for way in field.WAYS:
-            project = Field(tmp_path / way, database_url, way=way, count=2)
+        for way in WAYS:
+            project = RecordingProject(tmp_path / way, database_url, way=way, count=2)
             for command in ("upgrade", "head"), ("downgrade", "base"), ("stamp", "r0002"):
                 done = project.run(*command)
                 assert done.code == 255, (way, command, done.said)
@@ -710,11 +731,11 @@ def test_another_schema_first_in_the_path_is_where_the_table_goes(
     tmp_path: Path, database_url: str
 ) -> None:
     """As under Alembic; and the lock is that table's."""
-    with psycopg.connect(field.bare(database_url), autocommit=True) as connection:
+    with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
         connection.execute("CREATE SCHEMA app")
         name = connection.info.dbname
         connection.execute(f'ALTER DATABASE "{name}" SET search_path = app, public')
-    project = Field(tmp_path / "project", database_url, way=DIRECT, count=2)
+    project = RecordingProject(tmp_path / "project", database_url, way=DIRECT, count=2)
     with held(project):
         assert project.run("upgrade", "head", "--lock-timeout=0.1").code == 255
     assert project.run("upgrade", "head").code == 0

@@ -1,4 +1,4 @@
-"""A lock that a run has lost, that it may not take, or that its own program has on another connection."""
+"""A run that has lost its lock, may not take it, or whose program holds it on another connection, never migrates twice."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import field
 import psycopg
 import pytest
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from field import Field, wait_until
+from connection_pooler import POOLED_ASYNCPG
+from database_urls import with_driver, with_port
+from forked_command import wait_until
+from recording_project import WAYS, RecordingProject
 from sqlalchemy.engine import make_url
 from test_lock import closed_gate, environment, held, no_lock_is_left, pooler_port, waits_in_server
 
@@ -27,17 +29,12 @@ from migrate_ext.dropin import hooks
 from migrate_ext.locking import lock
 
 assert pooler_port  # a fixture
-ALEMBIC, DIRECT = field.WAYS
+ALEMBIC, DIRECT = WAYS
 LOSSES = ["DISCARD ALL", "SELECT pg_advisory_unlock_all()"]
 # psycopg and asyncpg prepare statements, which DISCARD takes away, under Alembic, too.
 CASES = [
-    *(
-        (way, "psycopg2", mode, loss)
-        for way in field.WAYS
-        for mode in ("one", "each")
-        for loss in LOSSES
-    ),
-    *((way, "psycopg", "each", LOSSES[1]) for way in field.WAYS),
+    *((way, "psycopg2", mode, loss) for way in WAYS for mode in ("one", "each") for loss in LOSSES),
+    *((way, "psycopg", "each", LOSSES[1]) for way in WAYS),
     (DIRECT, "asyncpg", "each", LOSSES[1]),
     (DIRECT, "psycopg_async", "one", LOSSES[1]),
     *(("compiled", "psycopg", mode, loss) for mode in ("one", "each") for loss in LOSSES),
@@ -50,9 +47,11 @@ def losing(statement: str, then: str = "") -> str:
     return body + (f"        op.execute({then!r})\n" if then else "")
 
 
-def made(tmp_path: Path, url: str, way: str, driver: str, mode: str, body: dict[int, str]) -> Field:
-    url = field.with_driver(url, driver)
-    return Field(tmp_path / "project", url, way=way, mode=mode, count=4, body=body)
+def made(
+    tmp_path: Path, url: str, way: str, driver: str, mode: str, body: dict[int, str]
+) -> RecordingProject:
+    url = with_driver(url, driver)
+    return RecordingProject(tmp_path / "project", url, way=way, mode=mode, count=4, body=body)
 
 
 def version(connection: psycopg.Connection[Any]) -> list[Any]:
@@ -103,11 +102,11 @@ def test_where_each_statement_commits_itself_the_lock_is_looked_for_before_each_
     tmp_path: Path, database_url: str, loss: str
 ) -> None:
     body = {2: f"    op.execute({loss!r})", 3: NOTE}
-    project = Field(tmp_path / "project", database_url, count=4, body=body)
+    project = RecordingProject(tmp_path / "project", database_url, count=4, body=body)
     environment(project, engine="isolation_level='AUTOCOMMIT'")
     with project.connect() as connection:
         connection.execute("CREATE TABLE locks (n int)")
-        done = project.run("upgrade", "head", url=field.with_driver(database_url, "psycopg2"))
+        done = project.run("upgrade", "head", url=with_driver(database_url, "psycopg2"))
         assert done.code == 0, done.said
         assert connection.execute("TABLE locks").fetchall() == [(1,)]
     assert no_lock_is_left(project)
@@ -136,7 +135,7 @@ def role_without_locks(url: str) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("way", "driver", "before"),
     [
-        *((way, "psycopg2", False) for way in field.WAYS),
+        *((way, "psycopg2", False) for way in WAYS),
         (DIRECT, "asyncpg", False),
         ("compiled", "psycopg", False),
         (ALEMBIC, "psycopg", True),
@@ -150,7 +149,7 @@ def test_a_role_that_may_not_lock_runs_without_unless_the_lock_is_asked_for(
     if before:
         environment(project, connect="begin", before="    connection.execute(sa.text('SELECT 1'))")
     with role_without_locks(database_url) as url:
-        url = field.with_driver(url, driver)
+        url = with_driver(url, driver)
         done = project.run("upgrade", "head", url=url, MIGRATE_EXT_LOCK="true")
         assert done.code == 255, done.said
         assert "no lock against other runs: permission denied" in done.said
@@ -174,7 +173,7 @@ def test_a_role_that_may_not_lock_runs_under_alembic_and_here(
                 cwd=project.folder,
                 env={
                     **os.environ,
-                    "DATABASE_URL": field.with_driver(url, "psycopg"),
+                    "DATABASE_URL": with_driver(url, "psycopg"),
                     "MIGRATE_EXT": off,
                 },
                 capture_output=True,
@@ -199,9 +198,9 @@ Start = Callable[[sqlalchemy.Connection], None]
 @pytest.fixture
 def program(tmp_path: Path, database_url: str) -> Iterator[tuple[sqlalchemy.Engine, Start]]:
     """An engine, and what upgrades on a connection of it to head, as programs do when they start."""
-    project = Field(tmp_path / "project", database_url, count=2)
+    project = RecordingProject(tmp_path / "project", database_url, count=2)
     (project.folder / "env.py").write_text(ENV)
-    url = field.with_driver(database_url, "psycopg")
+    url = with_driver(database_url, "psycopg")
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
 
     def start(connection: sqlalchemy.Connection) -> None:
@@ -290,9 +289,9 @@ def test_a_run_in_another_thread_is_waited_for(
 def test_behind_a_busy_pooler_no_statement_of_the_locks_is_prepared(
     tmp_path: Path, database_url: str, pooler_port: int
 ) -> None:
-    url = field.with_port(database_url, pooler_port)
-    project = Field(tmp_path / "project", database_url, count=12)
-    (project.folder / "env.py").write_text(field.POOLED_ASYNCPG.format(each=True))
+    url = with_port(database_url, pooler_port)
+    project = RecordingProject(tmp_path / "project", database_url, count=12)
+    (project.folder / "env.py").write_text(POOLED_ASYNCPG.format(each=True))
     over = threading.Event()
 
     def others() -> None:
@@ -306,7 +305,7 @@ def test_behind_a_busy_pooler_no_statement_of_the_locks_is_prepared(
         thread.start()
     try:
         for command in ("upgrade", "head"), ("downgrade", "base"), ("upgrade", "head"):
-            done = project.run(*command, url=field.with_driver(url, "asyncpg"))
+            done = project.run(*command, url=with_driver(url, "asyncpg"))
             assert done.code == 0, done.said
     finally:
         over.set()

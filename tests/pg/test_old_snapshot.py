@@ -1,4 +1,4 @@
-"""An open REPEATABLE READ transaction whose snapshot is older than what another run has done since."""
+"""A run in a REPEATABLE READ transaction with an old snapshot does not repeat what another run has done since."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy
-from lab import Lab
+from in_process_project import InProcessProject
 
 BODIES = [
     "op.create_table('t', sa.Column('id', sa.Integer))",
@@ -46,17 +46,17 @@ def test_a_run_in_an_old_snapshot_never_migrates_twice(
     tmp_path: Path, database_url: str, driver: str, other: str
 ) -> None:
     before, meanwhile = OTHERS[other]
-    lab = Lab(tmp_path / "lab", database_url.replace("://", f"+{driver}://"))
-    lab.write(BODIES)
-    lab.engine_options = {"isolation_level": "REPEATABLE READ"}
+    project = InProcessProject(tmp_path / "project", database_url.replace("://", f"+{driver}://"))
+    project.write(BODIES)
+    project.engine_options = {"isolation_level": "REPEATABLE READ"}
 
     def run_another(connection: sqlalchemy.Connection) -> None:
-        with psycopg.connect(lab.bare, autocommit=True) as others:
+        with psycopg.connect(project.bare, autocommit=True) as others:
             others.execute(before.encode())
             connection.execute(sqlalchemy.text("SELECT count(*) FROM pg_class")).all()
             others.execute(meanwhile.encode())
 
-    lab.connected = run_another
-    outcome = lab.agree()  # with the server's refusal, or with nothing to do, as under Alembic
+    project.connected = run_another
+    outcome = project.agree()  # with the server's refusal, or with nothing to do, as under Alembic
     rows = [row for row in outcome.database if row[0] == "t" and len(row) == 2]
     assert len(rows) == len(set(rows))

@@ -1,4 +1,4 @@
-"""What a failed run says of the database is compared with the database, for each text that is printed."""
+"""Each text that a failed run prints about the database agrees with the database."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-import field
 import pytest
-from field import Command, Field
+from cutting_proxy import Proxy
+from database_urls import with_driver, with_port
+from forked_command import Command
+from recording_project import WAYS, RecordingProject
 from sqlalchemy.engine import make_url
 
 from migrate_ext import errors
 
-ALEMBIC, DIRECT = field.WAYS
+ALEMBIC, DIRECT = WAYS
 RUNS = [
     (ALEMBIC, "psycopg", "one"),
     (ALEMBIC, "psycopg", "each"),
@@ -42,18 +44,18 @@ FAILS = '    op.execute("SELECT 1 / 0")'
 
 def run_of(
     tmp_path: Path, url: str, way: str, driver: str, mode: str, body: dict[int, str]
-) -> Field:
-    url = field.with_driver(url, driver)
-    return Field(tmp_path / "project", url, way=way, mode=mode, count=4, body=body)
+) -> RecordingProject:
+    url = with_driver(url, driver)
+    return RecordingProject(tmp_path / "project", url, way=way, mode=mode, count=4, body=body)
 
 
-def tables(project: Field) -> set[str]:
+def tables(project: RecordingProject) -> set[str]:
     with project.connect() as connection:
         rows = connection.execute("SELECT relname FROM pg_class WHERE relkind IN ('r', 'i')")
         return {str(name) for (name,) in rows.fetchall()}
 
 
-def at(project: Field) -> str:
+def at(project: RecordingProject) -> str:
     with project.connect() as connection:
         if "alembic_version" not in tables(project):
             return "base"
@@ -177,9 +179,11 @@ def test_a_session_that_was_idle_for_too_long_names_the_migration_that_paused(
 def test_a_plan_whose_connection_is_cut_names_what_was_not_answered(
     tmp_path: Path, database_url: str, mode: str
 ) -> None:
-    project = Field(tmp_path / "project", database_url, way="compiled", mode=mode, count=30)
-    proxy = field.Proxy(make_url(database_url).port or 5432, behind=rb"CREATE TABLE t9 ")
-    done = project.run("upgrade", "head", url=field.with_port(database_url, proxy.port))
+    project = RecordingProject(
+        tmp_path / "project", database_url, way="compiled", mode=mode, count=30
+    )
+    proxy = Proxy(make_url(database_url).port or 5432, behind=rb"CREATE TABLE t9 ")
+    done = project.run("upgrade", "head", url=with_port(database_url, proxy.port))
     proxy.close()
     assert proxy.cut
     assert done.code == 1, done.said

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from lab import Lab
+from in_process_project import InProcessProject
 
 from migrate_ext import _core
 from migrate_ext.execution import plain, plain_bytecode
@@ -306,8 +306,8 @@ class World(ModuleType):
 
 
 @pytest.fixture
-def lab(tmp_path: Path, database_url: str) -> Iterator[Lab]:
-    yield Lab(tmp_path / "lab", database_url)
+def project(tmp_path: Path, database_url: str) -> Iterator[InProcessProject]:
+    yield InProcessProject(tmp_path / "project", database_url)
     sys.modules.pop("world", None)
 
 
@@ -315,8 +315,8 @@ def lab(tmp_path: Path, database_url: str) -> Iterator[Lab]:
 _ADDRESS = re.compile(r"0x[0-9a-f]+|(?<=%\()\d{9,}")
 
 
-class Watched(Lab):
-    """A lab whose outcomes also tell what was done to the world."""
+class Watched(InProcessProject):
+    """A project whose outcomes also tell what was done to the world."""
 
     def run(self, batched: bool, target: str = "head") -> Any:
         import sqlalchemy
@@ -345,20 +345,20 @@ class Watched(Lab):
     driver=st.sampled_from(["psycopg", "psycopg2"]),
     apart=st.booleans(),
 )
-def test_nothing_is_done_that_alembic_would_not_have_done(
+def test_random_migrations_do_what_they_do_under_alembic(
     tmp_path: Path, database_url: str, bodies: list[str], driver: str, apart: bool
 ) -> None:
-    lab = Watched(tmp_path / "lab", database_url.replace("://", f"+{driver}://"))
-    lab.configure = {"transaction_per_migration": apart}
+    project = Watched(tmp_path / "project", database_url.replace("://", f"+{driver}://"))
+    project.configure = {"transaction_per_migration": apart}
     first = "op.execute('CREATE TABLE t0 (a int, b text)')"
     try:
-        lab.write([first, *bodies], TOP)
-        for path in sorted((lab.folder / "versions").glob("*.py")):
+        project.write([first, *bodies], TOP)
+        for path in sorted((project.folder / "versions").glob("*.py")):
             compile(path.read_text(), str(path), "exec", dont_inherit=True)
     except SyntaxError:
         event("not Python")
         return
-    functions = _functions(lab)
+    functions = _functions(project)
     for path, function in functions:
         fast, reason = (
             plain_bytecode.looks_plain(function),
@@ -366,7 +366,7 @@ def test_nothing_is_done_that_alembic_would_not_have_done(
         )
         assert not (fast and reason is not None), reason
         event("fast" if fast else "tree" if reason is None else "not plain")
-    lab.agree()
+    project.agree()
 
 
 # Lines that run to their end, unless the one that fails has come. {n}: a number that is used once.
@@ -472,23 +472,23 @@ def spanned(draw: st.DrawFn, depth: int = 2, prefix: str = "") -> str:
 def test_statements_wait_only_where_nothing_is_done_before_the_next(
     tmp_path: Path, database_url: str, bodies: list[str], driver: str, apart: bool
 ) -> None:
-    lab = Watched(tmp_path / "lab", database_url.replace("://", f"+{driver}://"))
-    lab.configure = {"transaction_per_migration": apart}
+    project = Watched(tmp_path / "project", database_url.replace("://", f"+{driver}://"))
+    project.configure = {"transaction_per_migration": apart}
     first = "op.execute('CREATE TABLE t0 (a int, b text)')\nop.execute(\"INSERT INTO t0 VALUES (1, 'b')\")"
     start = "bind = op.get_bind()\nrows, items, number, x = [], [], 0, 'x'\n"
-    lab.write([first, *(start + body for body in bodies)], TOP)
+    project.write([first, *(start + body for body in bodies)], TOP)
     before = _core.counters()["statements"]
-    outcome = lab.agree()
+    outcome = project.agree()
     event("in batches", len(bodies) and (_core.counters()["statements"] - before) // 4)
     event("failed" if outcome.error is not None else "ran")
 
 
-def _functions(lab: Lab) -> list[tuple[str, Any]]:
+def _functions(project: InProcessProject) -> list[tuple[str, Any]]:
     """The ``upgrade`` of each file, executed as Alembic would, in a world of its own."""
     found = []
     sys.modules["world"] = World()
     try:
-        for path in sorted((lab.folder / "versions").glob("*.py")):
+        for path in sorted((project.folder / "versions").glob("*.py")):
             names: dict[str, Any] = {"__name__": path.stem}
             exec(compile(path.read_text(), str(path), "exec", dont_inherit=True), names)
             found.append((str(path), names["upgrade"]))

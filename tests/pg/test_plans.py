@@ -1,4 +1,4 @@
-"""A plan is what rendering would have sent, or it is not used."""
+"""A plan sends what rendering would have sent, or it is not used."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any, TypeAlias
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from project import Project
+from sample_project import SampleProject
 
 from migrate_ext.plans import key
 from migrate_ext.project.config import Config
 from migrate_ext.project.environment import Settings
 
 
-class Planned(Project):
+class Planned(SampleProject):
     """A copy of the sample that can tell which way a command went."""
 
     def planned(self, *command: str, code: int = 0, **variables: str) -> tuple[int, list[str]]:
@@ -46,7 +46,7 @@ def copy_of(folder: Path, url: str, versions: Path | None = None) -> Planned:
     return project
 
 
-Pair: TypeAlias = Callable[..., tuple[Planned, Project]]
+Pair: TypeAlias = Callable[..., tuple[Planned, SampleProject]]
 
 
 @pytest.fixture
@@ -54,11 +54,11 @@ def pair(tmp_path: Path, make_database: Callable[[], str]) -> Pair:
     """Makes two projects of the same revisions, the first compiled; `way`: how the other runs."""
     made = 0
 
-    def make(bodies: dict[str, str], way: str = "MIGRATE_EXT=0") -> tuple[Planned, Project]:
+    def make(bodies: dict[str, str], way: str = "MIGRATE_EXT=0") -> tuple[Planned, SampleProject]:
         nonlocal made
         made += 1
         ours = copy_of(tmp_path / f"planned{made}", make_database())
-        theirs = Project(tmp_path / f"rendered{made}", make_database(), way)
+        theirs = SampleProject(tmp_path / f"rendered{made}", make_database(), way)
         for project in (ours, theirs):
             write(project, bodies)
         ours.compile()
@@ -67,7 +67,7 @@ def pair(tmp_path: Path, make_database: Callable[[], str]) -> Pair:
     return make
 
 
-def write(project: Project, bodies: dict[str, str]) -> None:
+def write(project: SampleProject, bodies: dict[str, str]) -> None:
     """One line of revisions; a body is that of upgrade, a line ``---``, that of downgrade."""
     shutil.rmtree(project.folder / "versions")
     (project.folder / "versions").mkdir()
@@ -83,7 +83,7 @@ def write(project: Project, bodies: dict[str, str]) -> None:
         down = revision
 
 
-def same(ours: Project, theirs: Project, text: str) -> str:
+def same(ours: SampleProject, theirs: SampleProject, text: str) -> str:
     return text.replace(str(theirs.folder), str(ours.folder)).replace(
         theirs.url.rsplit("/", 1)[1], ours.url.rsplit("/", 1)[1]
     )
@@ -145,7 +145,7 @@ def test_the_sample_by_its_plan(
 ) -> None:
     """A few revisions at a time: those that are constant from the plan, the others rendered."""
     ours = copy_of(tmp_path / "planned", make_database())
-    theirs = Project(tmp_path / "rendered", make_database(), "MIGRATE_EXT=0")
+    theirs = SampleProject(tmp_path / "rendered", make_database(), "MIGRATE_EXT=0")
     ours.compile()
     total = 0
     order = re.findall(r"-> (\w+)", theirs.run("history").stdout)[::-1]
@@ -159,7 +159,7 @@ def test_the_sample_by_its_plan(
     assert total >= 12
 
 
-def test_what_a_person_sees_is_the_same(
+def test_a_run_from_a_plan_prints_what_alembic_prints(
     pair: Pair,
 ) -> None:
     ours, theirs = pair(
@@ -203,7 +203,7 @@ def test_an_error_is_told_as_the_rendering_way_tells_it(
 
 
 @pytest.mark.parametrize("driver", ["psycopg2", "asyncpg"])
-def test_beside_others_a_migration_of_the_plan_is_not_executed(
+def test_a_migration_in_the_plan_is_not_executed_when_others_of_the_run_are(
     pair: Pair, driver: str, pg_dump: Callable[..., str]
 ) -> None:
     """asyncpg: without the executor, too."""
@@ -221,7 +221,7 @@ def test_beside_others_a_migration_of_the_plan_is_not_executed(
     assert "executed" in ours.run("downgrade", "base", "--no-plan").stdout
 
 
-def test_beside_one_that_changes_rendering_no_plan_is_used(pair: Pair) -> None:
+def test_a_migration_that_changes_rendering_keeps_the_plan_from_being_used(pair: Pair) -> None:
     ours, _ = pair({"a": 'op.create_table("t", sa.Column("a", sa.Integer))', "b": "op.get_bind()"})
     ours.edit(
         "versions/b.py",
@@ -252,7 +252,9 @@ ENVIRONMENT = {
 }  # fmt: skip
 
 
-def test_whatever_it_was_made_from_is_compared(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_is_not_used_when_anything_it_was_compiled_from_has_changed(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a process for each change: what a command asks before it uses a plan."""
     ours, _ = pair({"a": 'op.create_table("t", sa.Column("a", sa.Integer))'})
     monkeypatch.chdir(ours.folder)

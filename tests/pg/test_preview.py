@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from project import Project
+from sample_project import SampleProject
 
 from migrate_ext.rendering import preview
 
@@ -23,7 +23,7 @@ BODIES = {
 def test_executing_what_it_shows_leads_to_the_same(
     tmp_path: Path, make_database: Callable[[], str], pg_dump: Callable[..., str]
 ) -> None:
-    shown, done = (Project(tmp_path / name, make_database(), "thin") for name in ("a", "b"))
+    shown, done = (SampleProject(tmp_path / name, make_database(), "thin") for name in ("a", "b"))
     for project in (shown, done):
         project.only(**BODIES)
         project.edit("env.py", "compare_type=True", "transaction_per_migration=True")
@@ -45,10 +45,10 @@ def test_executing_what_it_shows_leads_to_the_same(
     assert "downgrade c -> b" in shown.run("downgrade", "-1", "--plan").stdout
 
 
-def test_what_cannot_be_known_is_said_and_nothing_is_kept_of_the_script(
+def test_a_preview_marks_what_is_not_known_before_the_run_and_ends_in_rollback(
     tmp_path: Path, database_url: str
 ) -> None:
-    project = Project(tmp_path / "project", database_url, "thin")
+    project = SampleProject(tmp_path / "project", database_url, "thin")
     project.only(a="op.get_bind().execute(sa.text('SELECT 1')).scalar()")
     script = project.run("upgrade", "head", "--plan").stdout
     assert re.search(r"-- NOT KNOWN before it runs: line \d+: ", script)
@@ -58,7 +58,7 @@ def test_what_cannot_be_known_is_said_and_nothing_is_kept_of_the_script(
 def test_a_classic_env_py_is_told_that_this_needs_a_thin_one(
     tmp_path: Path, database_url: str
 ) -> None:
-    project = Project(tmp_path / "project", database_url, "classic")
+    project = SampleProject(tmp_path / "project", database_url, "classic")
     project.run("upgrade", "head", "--plan").failed(255, "env.py is not a thin one")
 
 
@@ -92,7 +92,7 @@ STATEMENTS = [
 def test_the_locks_are_those_that_the_server_takes(
     tmp_path: Path, database_url: str, statement: str
 ) -> None:
-    project = Project(tmp_path / "project", database_url, "thin")
+    project = SampleProject(tmp_path / "project", database_url, "thin")
     with project.connect() as connection:
         connection.execute("CREATE TABLE u (id int PRIMARY KEY); CREATE TABLE t (a int)")
         connection.execute("ALTER TABLE t ADD CONSTRAINT c CHECK (a > 0) NOT VALID")

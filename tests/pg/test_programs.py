@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lab import Lab
+from in_process_project import InProcessProject
 
 from migrate_ext import _core
 
@@ -74,30 +74,36 @@ PROGRAMS = st.lists(st.lists(LINES, min_size=1, max_size=4), min_size=1, max_siz
 )
 @given(program=PROGRAMS, driver=st.sampled_from(["psycopg", "psycopg2"]), apart=st.booleans())
 def test_random_programs_show_the_same(
-    lab: Lab, program: list[list[str]], driver: str, apart: bool, capsys: pytest.CaptureFixture[str]
+    project: InProcessProject,
+    program: list[list[str]],
+    driver: str,
+    apart: bool,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    lab.url = lab.bare.replace("://", f"+{driver}://")
-    lab.configure = {"transaction_per_migration": apart}
+    project.url = project.bare.replace("://", f"+{driver}://")
+    project.configure = {"transaction_per_migration": apart}
     number = iter(range(1000))
     bodies = ["\n".join(line.format(n=next(number)) for line in body) for body in program]
-    lab.write([WATCH, *bodies])
-    plain = lab.run(False)
+    project.write([WATCH, *bodies])
+    plain = project.run(False)
     printed = capsys.readouterr().out
-    batched = lab.run(True)
+    batched = project.run(True)
     assert capsys.readouterr().out == printed
     for name, value in plain.visible().items():
         assert batched.visible()[name] == value
 
 
 @pytest.fixture
-def lab(tmp_path: Path, database_url: str) -> Lab:
-    return Lab(tmp_path / "lab", database_url)
+def project(tmp_path: Path, database_url: str) -> InProcessProject:
+    return InProcessProject(tmp_path / "project", database_url)
 
 
 @pytest.mark.parametrize(("driver", "step"), [("psycopg", 1), ("psycopg2", 7)])
-def test_each_statement_of_a_long_run_fails_in_turn(lab: Lab, driver: str, step: int) -> None:
+def test_each_statement_of_a_long_run_fails_in_turn(
+    project: InProcessProject, driver: str, step: int
+) -> None:
     """Sixty statements in twenty migrations."""
-    lab.url = lab.bare.replace("://", f"+{driver}://")
+    project.url = project.bare.replace("://", f"+{driver}://")
     bad = ("SELECT 1/0", "SELECT * FROM nosuch", "SELECT SELECT", "INSERT INTO t0 VALUES (1), (1)")
     for position in range(1, 60, step):
         bodies = []
@@ -109,9 +115,9 @@ def test_each_statement_of_a_long_run_fails_in_turn(lab: Lab, driver: str, step:
                     sql = bad[n % len(bad)]
                 lines.append(f"op.execute({sql!r})")
             bodies.append("\n".join(lines))
-        lab.write(bodies)
+        project.write(bodies)
         before = _core.counters()["statements"]
-        outcome = lab.agree()
+        outcome = project.agree()
         assert _core.counters()["statements"] > before
         assert outcome.error is not None and outcome.database == []
         assert f"revision r{position // 3 + 1:04} " in outcome.error.__dict__["migration_step"]

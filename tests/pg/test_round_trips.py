@@ -1,4 +1,4 @@
-"""What a command that finds nothing to do asks of the server: each question costs a journey there and back."""
+"""A command that finds nothing to do needs one connection and a bounded number of round trips."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from project import Project
+from sample_project import SampleProject
 from sqlalchemy.engine import make_url
 
 from migrate_ext.testing import embedded as server
@@ -72,17 +72,19 @@ class Proxy:
 @pytest.fixture
 def proxied(
     tmp_path: Path, private_server: server.Server, database_url: str
-) -> Iterator[tuple[Project, Proxy]]:
+) -> Iterator[tuple[SampleProject, Proxy]]:
     if make_url(database_url).port != private_server.port:
         pytest.skip("another server is under test")
     proxy = Proxy(private_server.port)
     url = make_url(database_url).set(port=proxy.port)
-    yield Project(tmp_path / "project", url.render_as_string(False), "thin"), proxy
+    yield SampleProject(tmp_path / "project", url.render_as_string(False), "thin"), proxy
     proxy.close()
 
 
 @pytest.mark.parametrize("command", ["current", "upgrade head", "current --check-heads"])
-def test_one_connection_and_two_round_trips(proxied: tuple[Project, Proxy], command: str) -> None:
+def test_one_connection_and_two_round_trips(
+    proxied: tuple[SampleProject, Proxy], command: str
+) -> None:
     project, proxy = proxied
     assert project.run("stamp", "head").code == 0
     assert proxy.questions > 2

@@ -1,4 +1,4 @@
-"""The test server itself: it is the one asked for, and nothing of it stays."""
+"""The private test server: it is the one that was asked for, and it leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -9,15 +9,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import meddling
 import psycopg
 import pytest
+import reentrant_calls
+from core_calls import calls_of
 
 from migrate_ext import _core, errors
 from migrate_ext._core import Session
 from migrate_ext.execution import libpq
 
-CALLS = [name for name in meddling.calls_of() if name.startswith("Session.")]
+CALLS = [name for name in calls_of() if name.startswith("Session.")]
 
 
 @pytest.fixture
@@ -30,10 +31,10 @@ def versions_url(database_url: str) -> str:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_call_with_python_code_in_its_middle(
+def test_python_code_in_the_middle_of_a_call_finds_and_leaves_it_whole(
     name: str, tmp_path: Path, versions_url: str
 ) -> None:
-    meddling.run(name, tmp_path, versions_url)
+    reentrant_calls.run(name, tmp_path, versions_url)
 
 
 def test_what_runs_while_an_error_is_made_cannot_use_its_session(

@@ -5,18 +5,18 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import field
 import pytest
+from recording_project import WAYS, RecordingProject
 
 sys.path.append(str(Path(__file__).parents[1] / "soak"))
 import soak
 
 
-def test_no_blow_leaves_a_version_that_is_not_the_schemas() -> None:
+def test_a_killed_or_cut_run_leaves_the_version_of_the_schema() -> None:
     assert len(soak.run(0.002, 1, "SIGKILL", "cut", "terminate", "restart")) == 7
 
 
-def test_no_blow_from_inside_or_to_a_pooler_leaves_a_version_that_is_not_the_schemas() -> None:
+def test_a_run_disturbed_by_its_migrations_or_a_pooler_leaves_the_version_of_the_schema() -> None:
     blows = ("cancel", "COMMIT", "lock given", "closed by", "SIGSTOP", "paused", "started again")
     assert len(soak.run(0.002, 1, *blows)) == 9
 
@@ -33,7 +33,7 @@ CREATE CONSTRAINT TRIGGER fails AFTER INSERT ON checked
 """
 
 
-@pytest.mark.parametrize("way", field.WAYS)
+@pytest.mark.parametrize("way", WAYS)
 def test_a_commit_that_was_refused_and_repeated_is_no_reason_of_a_later_failure(
     tmp_path: Path, database_url: str, way: str
 ) -> None:
@@ -41,7 +41,9 @@ def test_a_commit_that_was_refused_and_repeated_is_no_reason_of_a_later_failure(
         2: "    op.execute('INSERT INTO checked VALUES (1)')",
         4: "    op.execute('SELECT 1 / 0')",
     }
-    project = field.Field(tmp_path / "it", database_url, way=way, mode="each", count=4, body=body)
+    project = RecordingProject(
+        tmp_path / "it", database_url, way=way, mode="each", count=4, body=body
+    )
     with project.connect() as connection:
         connection.execute(ONCE)
     done = project.run("upgrade", "head", MIGRATE_EXT_RETRIES="1")

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from project import Project
+from sample_project import SampleProject
 
 FILES = 18
 
 
-class Counted(Project):
+class Counted(SampleProject):
     """A project whose commands give their counters."""
 
     def stats(self, *command: str, **variables: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import psycopg2.extensions
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from lab import Lab
+from in_process_project import InProcessProject
 from test_async import ENV as ASYNC_ENV
 
 from migrate_ext import _core, counters
@@ -23,15 +23,17 @@ from migrate_ext import _core, counters
 DRIVERS = ("psycopg", "psycopg2", "psycopg_async")
 
 
-def lab_of(folder: Path, url: str, driver: str, **settings_: str) -> Lab:
-    """A lab whose sessions begin with these settings of the server's."""
+def lab_of(folder: Path, url: str, driver: str, **settings_: str) -> InProcessProject:
+    """A project whose sessions begin with these settings of the server's."""
     options = " ".join(f"-c {name}={value}" for name, value in settings_.items())
-    lab = Lab(folder / "lab", f"{url.replace('://', f'+{driver}://')}?options={quote(options)}")
-    lab.bare = url
+    project = InProcessProject(
+        folder / "project", f"{url.replace('://', f'+{driver}://')}?options={quote(options)}"
+    )
+    project.bare = url
     if driver == "psycopg_async":
-        (lab.folder / "env.py").write_text(ASYNC_ENV)
-        lab.configure = {"user_module_prefix": ""}
-    return lab
+        (project.folder / "env.py").write_text(ASYNC_ENV)
+        project.configure = {"user_module_prefix": ""}
+    return project
 
 
 BUSY = "sum(range(3000000))"
@@ -41,7 +43,7 @@ BUSY = "sum(range(3000000))"
 def test_no_table_is_lost_where_an_umlaut_cannot_be_sent_in_a_batch(
     tmp_path: Path, database_url: str, driver: str
 ) -> None:
-    lab = lab_of(tmp_path, database_url, driver, client_encoding="latin1")
+    project = lab_of(tmp_path, database_url, driver, client_encoding="latin1")
     lost = [
         BUSY,
         "op.execute('SELECT pg_sleep(0.1)')",
@@ -49,8 +51,8 @@ def test_no_table_is_lost_where_an_umlaut_cannot_be_sent_in_a_batch(
         BUSY,
         "op.execute(\"COMMENT ON TABLE a IS 'é'\")",
     ]
-    lab.write(["op.create_table('a', sa.Column('id', sa.Integer))", "\n".join(lost)])
-    outcome = lab.agree()
+    project.write(["op.create_table('a', sa.Column('id', sa.Integer))", "\n".join(lost)])
+    outcome = project.agree()
     assert outcome.raised == []
     assert {row[0] for row in outcome.database} >= {"a", "lost"}
     assert "é" in {row[-1] for row in outcome.database if row[0] == "a"}
@@ -61,12 +63,12 @@ def test_no_table_is_lost_where_an_umlaut_cannot_be_sent_in_a_batch(
 def test_a_default_that_ends_in_a_backslash_is_no_error(
     tmp_path: Path, database_url: str, driver: str, strings: str
 ) -> None:
-    lab = lab_of(tmp_path, database_url, driver, standard_conforming_strings=strings)
+    project = lab_of(tmp_path, database_url, driver, standard_conforming_strings=strings)
     column = "sa.Column('p', sa.Text, server_default='C:\\\\')"
-    lab.write(
+    project.write(
         ["op.create_table('a', sa.Column('id', sa.Integer))", f"op.add_column('a', {column})"]
     )
-    assert lab.agree().raised == []
+    assert project.agree().raised == []
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
@@ -74,10 +76,10 @@ def test_a_default_that_ends_in_a_backslash_is_no_error(
 def test_what_cannot_be_sent_fails_as_the_driver_says(
     tmp_path: Path, database_url: str, driver: str, bad: str
 ) -> None:
-    lab = lab_of(tmp_path, database_url, driver)
+    project = lab_of(tmp_path, database_url, driver)
     sql = f"CREATE TABLE b (t text DEFAULT 'x{bad}y')"
-    lab.write(["op.create_table('a')", f"op.create_table('c')\nop.execute({ascii(sql)})"])
-    assert lab.agree().raised != []
+    project.write(["op.create_table('a')", f"op.create_table('c')\nop.execute({ascii(sql)})"])
+    assert project.agree().raised != []
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -85,15 +87,15 @@ def test_what_cannot_be_sent_fails_as_the_driver_says(
 def test_an_error_is_read_in_the_encoding_that_it_comes_in(
     tmp_path: Path, database_url: str, driver: str, encoding: str
 ) -> None:
-    lab = lab_of(tmp_path, database_url, driver, client_encoding=encoding)
+    project = lab_of(tmp_path, database_url, driver, client_encoding=encoding)
     constraint = "DO $$ BEGIN EXECUTE 'ALTER TABLE t ADD CONSTRAINT \"' || chr(233) || '\" CHECK (a > 0)'; END $$"
-    lab.write(
+    project.write(
         [
             f"op.execute('CREATE TABLE t (a int)')\nop.execute({constraint!r})",
             "op.execute('INSERT INTO t VALUES (0)')",
         ]
     )
-    assert lab.agree().raised != []
+    assert project.agree().raised != []
 
 
 CHANGES = {
@@ -113,18 +115,18 @@ CHANGES = {
 def test_a_migration_that_changes_the_encoding_does_not_garble_the_next(
     tmp_path: Path, database_url: str, driver: str, how: str
 ) -> None:
-    lab = lab_of(tmp_path, database_url, driver)
+    project = lab_of(tmp_path, database_url, driver)
     table = "op.execute('CREATE TABLE t (a text)')"
     umlaut = "op.execute(\"COMMENT ON COLUMN t.a IS 'ä'\")"
-    lab.write([table, f"{CHANGES[how]}\n{umlaut}", "op.execute('CREATE TABLE u ()')"])
-    lab.agree()
+    project.write([table, f"{CHANGES[how]}\n{umlaut}", "op.execute('CREATE TABLE u ()')"])
+    project.agree()
 
 
 def test_an_encoding_that_a_trigger_changes_ends_the_run(tmp_path: Path, database_url: str) -> None:
     """Nobody can say how the server has read what was on its way: nothing of it may stay."""
-    lab = lab_of(tmp_path, database_url, "psycopg")
+    project = lab_of(tmp_path, database_url, "psycopg")
     change = "PERFORM set_config('client_encoding', 'latin1', false);"
-    lab.write(
+    project.write(
         [
             "op.execute('CREATE TABLE t (a text)')",
             "op.execute('''CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS "
@@ -134,7 +136,7 @@ def test_an_encoding_that_a_trigger_changes_ends_the_run(tmp_path: Path, databas
             "op.execute('CREATE TABLE u ()')\nop.execute(\"COMMENT ON COLUMN t.a IS 'ä'\")",
         ]
     )
-    outcome = lab.run(True)
+    outcome = project.run(True)
     assert "client_encoding" in str(outcome.error) and "internal error" in str(outcome.error)
     assert outcome.database == []
 
@@ -144,17 +146,17 @@ def test_statements_that_psycopg_has_prepared_survive_a_batch_that_alters(
     tmp_path: Path, database_url: str, driver: str
 ) -> None:
     """psycopg deallocates them after each ALTER or DROP, before it prepares the next."""
-    lab = lab_of(tmp_path, database_url, driver)
+    project = lab_of(tmp_path, database_url, driver)
     table = "sa.table('t0', sa.column('s'))"
     insert = f"op.bulk_insert({table}, [{{'s': 'a'}}, {{'s': 'b'}}])"
     alter = "op.add_column('t0', sa.Column('n', sa.Text))"
-    lab.write(
+    project.write(
         ["op.execute('CREATE TABLE t0 (s text)')", "\n".join([insert, alter, insert, insert])]
     )
-    assert lab.agree().raised == []
+    assert project.agree().raised == []
 
 
-def test_ascii_is_ascii_in_each_encoding_that_lets_ascii_into_batches() -> None:
+def test_every_encoding_listed_for_batches_encodes_ascii_as_ascii() -> None:
     """The list of csrc/pq/batch_judge.c against the codecs by which the drivers encode."""
     source = (Path(__file__).parents[2] / "csrc/pq/batch_judge.c").read_text()
     listed = source.partition("ASCII_ENCODINGS[] = {")[2].partition("}")[0]
@@ -278,17 +280,17 @@ def test_random_texts_arrive_as_under_alembic(
     strings: str,
     apart: bool,
 ) -> None:
-    lab = lab_of(
+    project = lab_of(
         tmp_path,
         database_url,
         driver,
         client_encoding=encoding,
         standard_conforming_strings=strings,
     )
-    lab.configure["transaction_per_migration"] = apart
+    project.configure["transaction_per_migration"] = apart
     bodies = ["\n".join(body) for body in program]
-    lab.write(["op.execute('CREATE TABLE t0 (s text)')", *bodies])
+    project.write(["op.execute('CREATE TABLE t0 (s text)')", *bodies])
     before = _core.counters()["statements"], counters.plain_statements
-    lab.agree()
+    project.agree()
     batched = _core.counters()["statements"] - before[0]
     event("batched" if batched > 2 else "not batched")

@@ -1,4 +1,4 @@
-"""Two runs in two threads of one program: each on its own connection, each whole."""
+"""Two runs in two threads of one program do not disturb each other: each has its own connection and outcome."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import sqlalchemy as sa
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from field import Field
+from recording_project import RecordingProject
 
 from migrate_ext import _core
 from migrate_ext.dropin import hooks
 from migrate_ext.execution import libpq
 
 
-def migrate(project: Field, url: str, target: str) -> None:
+def migrate(project: RecordingProject, url: str, target: str) -> None:
     """As a program does it that calls no command."""
     script = ScriptDirectory(str(project.folder))
 
@@ -57,7 +57,9 @@ def test_two_contexts_in_two_threads(
     tmp_path: Path, make_database: object, driver: str, same: bool
 ) -> None:
     urls = [make_database() for _ in range(1 if same else 2)]  # type: ignore[operator]
-    projects = [Field(tmp_path / str(n), urls[n % len(urls)], count=15) for n in range(2)]
+    projects = [
+        RecordingProject(tmp_path / str(n), urls[n % len(urls)], count=15) for n in range(2)
+    ]
     for project in projects:
         for path in (project.folder / "versions").glob("*.py"):
             text = path.read_text().replace("def upgrade():", "def upgrade(operations):")
@@ -65,7 +67,7 @@ def test_two_contexts_in_two_threads(
             path.write_text(text.replace("    op.", "    operations."))
     failed: list[BaseException] = []
 
-    def run(project: Field) -> None:
+    def run(project: RecordingProject) -> None:
         try:
             migrate(project, project.url.replace("+psycopg:", f"+{driver}:"), "heads")
         except BaseException as error:

@@ -1,4 +1,4 @@
-"""A run that ends with exit code 0, and of which nothing is kept, is warned of; no other is."""
+"""A run that ends with exit code 0 but is never committed gives a warning; no other run does."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import field
 import psycopg
 import pytest
-from field import Field
+from database_urls import with_driver
+from recording_project import WAYS, RecordingProject
 from test_lock import environment
 
-ALEMBIC, _ = field.WAYS
+ALEMBIC, _ = WAYS
 EXECUTES = "    connection.execute(sa.text('SELECT 1'))"
 ROLLED_BACK = "Rolled back, and not committed: "
 ASYNC = """
@@ -37,7 +37,7 @@ asyncio.run(run())
 """
 
 
-def tables(project: Field) -> list[str]:
+def tables(project: RecordingProject) -> list[str]:
     with project.connect() as connection:
         rows = connection.execute(
             "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
@@ -49,8 +49,8 @@ def tables(project: Field) -> list[str]:
 def test_what_env_py_leaves_uncommitted_is_told(
     tmp_path: Path, database_url: str, driver: str
 ) -> None:
-    url = field.with_driver(database_url, driver)
-    project = Field(tmp_path / "project", url, count=5)
+    url = with_driver(database_url, driver)
+    project = RecordingProject(tmp_path / "project", url, count=5)
     if driver in ("psycopg_async", "asyncpg"):
         (project.folder / "env.py").write_text(ASYNC)
     else:
@@ -70,9 +70,9 @@ def test_what_a_commit_in_a_migration_leaves_uncommitted_is_told(
     tmp_path: Path, database_url: str, driver: str, configure: str
 ) -> None:
     body = {2: "    op.get_bind().commit()"}
-    project = Field(tmp_path / "project", database_url, count=4, body=body)
+    project = RecordingProject(tmp_path / "project", database_url, count=4, body=body)
     environment(project, configure=configure)
-    done = project.run("upgrade", "head", url=field.with_driver(database_url, driver))
+    done = project.run("upgrade", "head", url=with_driver(database_url, driver))
     assert done.code == 0, done.said
     with project.connect() as connection:
         ((version,),) = connection.execute("TABLE alembic_version").fetchall()
@@ -97,9 +97,9 @@ def test_what_a_commit_in_a_migration_leaves_uncommitted_is_told(
 def test_what_is_committed_or_rolled_back_on_purpose_is_not_told(
     tmp_path: Path, database_url: str, connect: str, before: str, after: str
 ) -> None:
-    project = Field(tmp_path / "project", database_url, count=3)
+    project = RecordingProject(tmp_path / "project", database_url, count=3)
     environment(project, connect=connect, before=before, after=after)
-    done = project.run("upgrade", "head", url=field.with_driver(database_url, "psycopg"))
+    done = project.run("upgrade", "head", url=with_driver(database_url, "psycopg"))
     assert done.code == 0, done.said
     assert ROLLED_BACK not in done.said
     assert bool(tables(project)) == ("rollback" not in after)
@@ -109,7 +109,7 @@ def test_what_is_committed_or_rolled_back_on_purpose_is_not_told(
 def test_a_connection_that_nobody_closes_is_told_of_at_the_end(
     tmp_path: Path, database_url: str, is_committed: bool
 ) -> None:
-    project = Field(tmp_path / "project", database_url, count=3)
+    project = RecordingProject(tmp_path / "project", database_url, count=3)
     (project.folder / "env.py").write_text(
         "import os, sqlalchemy as sa\nfrom alembic import context\n"
         "connection = sa.create_engine(os.environ['DATABASE_URL']).connect()\n"
@@ -122,7 +122,7 @@ def test_a_connection_that_nobody_closes_is_told_of_at_the_end(
     done = subprocess.run(
         [sys.executable, "-m", "alembic", "upgrade", "head"],
         cwd=project.folder,
-        env={**os.environ, "DATABASE_URL": field.with_driver(database_url, "psycopg")},
+        env={**os.environ, "DATABASE_URL": with_driver(database_url, "psycopg")},
         capture_output=True,
         text=True,
         timeout=60,

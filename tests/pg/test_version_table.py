@@ -86,7 +86,7 @@ def test_rows_move_as_they_are_told(session: Session, table: str, schema: str | 
     assert session.version_heads(table, schema) is None
 
 
-def test_reading_the_heads_stands_still_twice_at_most(session: Session) -> None:
+def test_reading_the_heads_waits_for_the_server_twice_at_most(session: Session) -> None:
     session.version_create("alembic_version")
     before = _core.counters()["waits"]
     session.version_heads("alembic_version")
@@ -153,7 +153,7 @@ def test_a_role_without_rights_gets_the_servers_error(session: Session) -> None:
     session.query("DROP OWNED BY pq_nobody; DROP ROLE pq_nobody")
 
 
-def test_an_operation_that_is_none_is_refused(session: Session) -> None:
+def test_a_malformed_version_operation_is_refused(session: Session) -> None:
     for operation in (("insert", "a", "b"), ("update", "a"), ("drop", "a")):
         with pytest.raises(ValueError):
             session.version_apply([operation], "t")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from project import ROOT, run_forked
 from psycopg import sql
+from sample_project import ROOT, run_forked
 from sqlalchemy.engine import URL
 
 ENV = """

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from project import ROOT, copy_project
+from sample_project import ROOT, copy_project
 from suite import Outcome, Suite
 
 DATA = """

@@ -1,4 +1,4 @@
-"""Each test gets its own migrated database, built no oftener than needed, and nothing stays behind."""
+"""Each test gets a migrated database of its own, migrations run only when no template fits, and nothing is left on the server."""
 
 from __future__ import annotations
 

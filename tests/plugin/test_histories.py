@@ -1,4 +1,4 @@
-"""Histories that the plugin must not misjudge: several runs in one env.py, privileges, what nobody commits, roles."""
+"""Unusual histories that the built-in tests judge rightly: several runs in one env.py, privileges, missing commits, roles."""
 
 from __future__ import annotations
 

@@ -29,11 +29,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT)]
 
-import field  # noqa: E402
 import psycopg  # noqa: E402
-from field import Command, Field, Pooler  # noqa: E402
+from connection_pooler import POOLED_ASYNCPG, Pooler, find_pooler, run_pooler  # noqa: E402
+from cutting_proxy import COMMIT, Proxy  # noqa: E402
+from database_urls import libpq_url, with_driver, with_port  # noqa: E402
+from forked_command import Command, check_report  # noqa: E402
+from recording_project import ALL_WAYS, MODES, WAYS, RecordingProject, upgrade_of  # noqa: E402
 
 from migrate_ext.locking import lock  # noqa: E402
 from migrate_ext.testing import embedded as server  # noqa: E402
@@ -50,7 +54,7 @@ _END_SECONDS = 30.0  # in which a server lets go of a session whose client is de
 class Place:
     """A project of the soak, and how one of its commands goes when nothing disturbs it."""
 
-    def __init__(self, project: Field, drivers: tuple[str, ...]) -> None:
+    def __init__(self, project: RecordingProject, drivers: tuple[str, ...]) -> None:
         self.project, self.drivers = project, drivers
         self.seconds: dict[str, float] = {}
         self.bytes: dict[str, int] = {}
@@ -65,7 +69,7 @@ class Soak:
     ) -> None:
         self.server, self.folder, self.scale, self.seed = private, folder, scale, seed
         self.ways, self.next_ways = ways, itertools.cycle(ways)
-        self._turns = itertools.cycle(itertools.product(ways, field.MODES))
+        self._turns = itertools.cycle(itertools.product(ways, MODES))
         self.pooled_drivers = itertools.cycle(("psycopg2", "psycopg", "asyncpg"))
         # `make test` has no time for more.
         self.count = 200 if scale >= 0.01 else 20
@@ -100,7 +104,7 @@ class Soak:
         name = url.rpartition("/")[2]
         self._execute(f"DROP DATABASE {name} WITH (FORCE)")
 
-    def end_sessions(self, project: Field) -> None:
+    def end_sessions(self, project: RecordingProject) -> None:
         name = project.url.rpartition("/")[2]
         self._execute(
             f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
@@ -114,12 +118,12 @@ class Soak:
         lines: str,
         *,
         places: tuple[str, ...] = ("before",),
-    ) -> tuple[Field, int]:
+    ) -> tuple[RecordingProject, int]:
         """A project with `lines` in one migration, and which it is; its database is new. places: whether
         they may stand before, behind, or in an autocommit block before what the migration does."""
         count = min(40, self.count)
         n = dice.randint(2, count)  # the first one makes more, which a block would leave half done
-        own, place = field.upgrade_of(mode, n), dice.choice(places)
+        own, place = upgrade_of(mode, n), dice.choice(places)
         if place == "in a block":
             indented = "".join(f"    {line}" for line in lines.splitlines(keepends=True))
             lines = "    with op.get_context().autocommit_block():\n" + indented
@@ -128,9 +132,9 @@ class Soak:
         project.url = self.database()
         return project, n
 
-    def project(self, way: str, mode: str, count: int, **more: object) -> Field:
+    def project(self, way: str, mode: str, count: int, **more: object) -> RecordingProject:
         folder = self.folder / f"project_{next(self.numbers)}"
-        return Field(folder, "", way=way, mode=mode, count=count, **more)  # type: ignore[arg-type]
+        return RecordingProject(folder, "", way=way, mode=mode, count=count, **more)  # type: ignore[arg-type]
 
     def places(self, mode: str, count: int, runs: int) -> list[Place]:
         """A project for each way, measured; fewer when there are fewer `runs` to come."""
@@ -150,9 +154,9 @@ class Soak:
         stats = place.project.folder / "stats"
         stats.write_text("{}")
         for command in ("upgrade", "head"), ("downgrade", "base"):
-            proxy = field.Proxy(port, behind=field.COMMIT, number=sys.maxsize)
-            url = field.with_driver(place.project.url, place.drivers[0])
-            url = field.with_port(url, proxy.port)
+            proxy = Proxy(port, behind=COMMIT, number=sys.maxsize)
+            url = with_driver(place.project.url, place.drivers[0])
+            url = with_port(url, proxy.port)
             done = place.project.run(*command, url=url, MIGRATE_EXT_STATS=str(stats))
             proxy.close()
             assert done.code == 0, done.said
@@ -173,7 +177,7 @@ class Soak:
         project, name = place.project, arguments[0]
         driver = dice.choice(place.drivers)
         port = port or self.server.port
-        url = field.with_port(field.with_driver(project.url, driver), port)
+        url = with_port(with_driver(project.url, driver), port)
         point = dice.choice(_POINTS if then else _POINTS[1:])
         if point == "time":
             assert then is not None
@@ -193,17 +197,17 @@ class Soak:
         doing = act if then else None
         if point == "byte":
             after = dice.randrange(place.bytes[name])
-            proxy = field.Proxy(port, after, then=doing)
+            proxy = Proxy(port, after, then=doing)
         else:
             number = dice.randint(1, place.commits[name])
             side = dice.choice(("before", "behind"))
-            proxy = field.Proxy(
+            proxy = Proxy(
                 port,
                 number=number,
                 then=doing,
-                **{side: field.COMMIT},  # type: ignore[arg-type]
+                **{side: COMMIT},  # type: ignore[arg-type]
             )
-        command = project.start(*arguments, url=field.with_port(url, proxy.port))
+        command = project.start(*arguments, url=with_port(url, proxy.port))
         victim.put(command)
         command.wait()
         proxy.close()
@@ -214,8 +218,8 @@ class Soak:
             self.outputs += 1
             assert self.server.password not in command.said, command.said
 
-    def state(self, project: Field, *, pooled: bool = False) -> int:
-        """As :meth:`Field.state`, when nobody of the command, and no lock, is left on the server.
+    def state(self, project: RecordingProject, *, pooled: bool = False) -> int:
+        """As :meth:`RecordingProject.state`, when nobody of the command, and no lock, is left on the server.
         pooled: a pooler keeps sessions, which do nothing."""
         project.state()  # one that is still working leaves it consistent as well
         deadline = time.monotonic() + _END_SECONDS
@@ -234,7 +238,7 @@ class Soak:
 
     def goes_on(
         self,
-        project: Field,
+        project: RecordingProject,
         command: Command,
         reason: str = "",
         mend: Callable[[], object] | None = None,
@@ -250,12 +254,12 @@ class Soak:
         elif command.code != 137:
             assert re.search(reason, command.said, re.IGNORECASE), command.said
             assert command.way == "alembic" or "Traceback" not in command.said, command.said
-            field.told(command, start, at)
+            check_report(command, start, at)
         if mend is not None:
             mend()
         url = command.environment["DATABASE_URL"] if pooler is not None else project.url
         if pooler is not None:
-            url = field.with_port(url, pooler.port)
+            url = with_port(url, pooler.port)
         done = project.run(*command.arguments, url=url)
         self.searched(command, done)
         assert done.code == 0, f"at {at}, then:\n{done.said}"
@@ -281,9 +285,9 @@ def at_once(soak: Soak) -> str:
     slowest, runs = 0.0, 0
     rounds = soak.times(50)
     for way, count in itertools.product(soak.ways, (8, 32)):
-        projects = {mode: soak.project(way, mode, 20) for mode in field.MODES}
+        projects = {mode: soak.project(way, mode, 20) for mode in MODES}
         for number in range(rounds):
-            project = projects[field.MODES[number % 3]]
+            project = projects[MODES[number % 3]]
             project.url = soak.database()
             commands = [project.start("upgrade", "head") for _ in range(count)]
             for command in commands:
@@ -324,7 +328,7 @@ def killed(mode: str, soak: Soak) -> str:
 
 def cut(soak: Soak) -> str:
     runs = hit = doubt = found = 0
-    for mode in field.MODES:
+    for mode in MODES:
         places = soak.places(mode, min(60, soak.count), soak.times(167))
         for number, dice in enumerate(soak.seeds(167)):
             place = places[number % len(places)]
@@ -346,14 +350,14 @@ def cut(soak: Soak) -> str:
 
 
 def in_mid_run(
-    soak: Soak, reason: str, blow: Callable[[Field], Callable[[random.Random], None]]
+    soak: Soak, reason: str, blow: Callable[[RecordingProject], Callable[[random.Random], None]]
 ) -> tuple[int, int]:
     """`blow` to upgrades: how many there were, and how many failed."""
     full = soak.times(50)
-    places = {mode: soak.places(mode, soak.count, full) for mode in field.MODES[:full]}
+    places = {mode: soak.places(mode, soak.count, full) for mode in MODES[:full]}
     runs = hit = 0
     for number, dice in enumerate(soak.seeds(50)):
-        of_mode = places[field.MODES[number % 3]]
+        of_mode = places[MODES[number % 3]]
         place = of_mode[number // 3 % len(of_mode)]
         place.project.url = soak.database()
         does = blow(place.project)
@@ -408,10 +412,10 @@ def refused(soak: Soak) -> str:
         project, n = soak.planted(*turn, dice, insert)
         with project.connect() as connection:
             connection.execute(REFUSED)
-        url = field.with_driver(project.url, dice.choice(DRIVERS[turn[0]]))
+        url = with_driver(project.url, dice.choice(DRIVERS[turn[0]]))
         command = project.run("upgrade", "head", url=url)
 
-        def mend(project: Field = project) -> None:
+        def mend(project: RecordingProject = project) -> None:
             with project.connect() as connection:
                 connection.execute("INSERT INTO parent VALUES (1)")
 
@@ -439,7 +443,7 @@ def serialized(soak: Soak) -> str:
     for dice in soak.seeds(150):
         way, mode = soak.turn()
         count = min(40, soak.count)
-        body = {n: READS + field.upgrade_of(mode, n) for n in range(1, count + 1)}
+        body = {n: READS + upgrade_of(mode, n) for n in range(1, count + 1)}
         project = soak.project(way, mode, count, body=body)
         project.url = soak.database()
         name = project.url.rpartition("/")[2]
@@ -448,17 +452,17 @@ def serialized(soak: Soak) -> str:
             connection.execute("CREATE TABLE read (n int); CREATE TABLE written (n int)")
             connection.execute(f"ALTER DATABASE {name} {isolation} = 'serializable'")
 
-        def other(project: Field = project) -> None:
+        def other(project: RecordingProject = project) -> None:
             with project.connect() as connection:
                 connection.execute(OTHER)
 
         number = dice.randint(1, 2 if mode == "one" else count)
-        proxy = field.Proxy(soak.server.port, before=field.COMMIT, number=number, then=other)
-        url = field.with_driver(project.url, dice.choice(DRIVERS[way]))
+        proxy = Proxy(soak.server.port, before=COMMIT, number=number, then=other)
+        url = with_driver(project.url, dice.choice(DRIVERS[way]))
         retries = dice.choice("03")
         command = project.run(
             *("upgrade", "head"),
-            url=field.with_port(url, proxy.port),
+            url=with_port(url, proxy.port),
             MIGRATE_EXT_RETRIES=retries,
         )
         proxy.close()
@@ -488,7 +492,7 @@ def given_up(soak: Soak) -> str:
         project, n = soak.planted(way, mode, dice, lines, places=("in a block",))
         # psycopg and asyncpg prepare statements, which DISCARD takes away, under Alembic, too.
         driver = "psycopg2" if loss == LOSSES[0] else dice.choice(DRIVERS[way])
-        url = field.with_driver(project.url, driver)
+        url = with_driver(project.url, driver)
         commands = [project.start("upgrade", "head", url=url) for _ in range(6)]
         for command in commands:
             command.wait(300)
@@ -497,7 +501,7 @@ def given_up(soak: Soak) -> str:
             if command.code:
                 assert command.code == 255, command.said
                 assert lock.LOST in command.said, command.said
-                field.told(command, n - 1, n - 1)
+                check_report(command, n - 1, n - 1)
                 lost += 1
         assert soak.state(project) == project.count, "\n".join(c.said for c in commands)
         rounds += 1
@@ -527,7 +531,7 @@ def closed(soak: Soak) -> str:
         lines = f"    if __import__('os').environ.get('BLOW'):\n        {close}\n"
         places = ("before", "behind", "in a block")
         project, n = soak.planted(way, mode, dice, lines, places=places)
-        url = field.with_driver(project.url, dice.choice(DRIVERS[way]))
+        url = with_driver(project.url, dice.choice(DRIVERS[way]))
         command = project.run("upgrade", "head", url=url, BLOW="1")
         assert command.code, f"{close} in r{n:04}:\n{command.said}"
         soak.goes_on(project, command, CLOSED)
@@ -550,7 +554,7 @@ def cancelled(soak: Soak) -> str:
             "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = "
             f"'{project.url.rpartition('/')[2]}'"
         )
-        url = field.with_driver(project.url, dice.choice(DRIVERS[way]))
+        url = with_driver(project.url, dice.choice(DRIVERS[way]))
         command = project.start("upgrade", "head", url=url)
         pause = dice.choice((0.002, 0.02, 0.1))
         while not command.poll():
@@ -570,7 +574,7 @@ def stopped(soak: Soak) -> str:
         way, mode = soak.turn()
         project = soak.project(way, mode, min(40, soak.count))
         project.url = soak.database()
-        url = field.with_driver(project.url, dice.choice(DRIVERS[way]))
+        url = with_driver(project.url, dice.choice(DRIVERS[way]))
         commands = [project.start("upgrade", "head", url=url) for _ in range(8)]
         for _ in range(20):
             time.sleep(dice.uniform(0, 0.1))
@@ -590,7 +594,7 @@ def stopped(soak: Soak) -> str:
 
 
 def all_done(
-    soak: Soak, project: Field, commands: list[Command], pooler: Pooler | None = None
+    soak: Soak, project: RecordingProject, commands: list[Command], pooler: Pooler | None = None
 ) -> None:
     """All of a crowd succeed, and each migration is run once."""
     for command in commands:
@@ -609,9 +613,9 @@ NO_POOLER = "LEFT OUT: no pgbouncer here (Debian: apt-get install pgbouncer)"
 
 
 @contextlib.contextmanager
-def busy(project: Field, pooler: Pooler, count: int = 4) -> Iterator[None]:
+def busy(project: RecordingProject, pooler: Pooler, count: int = 4) -> Iterator[None]:
     """Other clients of the pooler, so that a run's transactions get one session and another."""
-    url = field.bare(field.with_port(project.url, pooler.port))
+    url = libpq_url(with_port(project.url, pooler.port))
     over = threading.Event()
     errors: list[BaseException] = []
 
@@ -643,7 +647,7 @@ def busy(project: Field, pooler: Pooler, count: int = 4) -> Iterator[None]:
     assert not errors, errors
 
 
-def pooled_project(soak: Soak) -> tuple[Field, str]:
+def pooled_project(soak: Soak) -> tuple[RecordingProject, str]:
     """A project, and the driver that it is to use behind a pooler: they take turns."""
     way, mode = soak.turn("one", "each")
     driver = next(soak.pooled_drivers)
@@ -651,20 +655,20 @@ def pooled_project(soak: Soak) -> tuple[Field, str]:
         driver = next(soak.pooled_drivers)
     project = soak.project(way, mode, 20)
     if driver == "asyncpg":
-        env = field.POOLED_ASYNCPG.format(each=mode != "one")
+        env = POOLED_ASYNCPG.format(each=mode != "one")
         (project.folder / "env.py").write_text(env)
     project.url = soak.database()
     return project, driver
 
 
 def paused(soak: Soak) -> str:
-    if field.find_pooler() is None:
+    if find_pooler() is None:
         return NO_POOLER
     runs = rounds = pauses = 0
     with contextlib.closing(Pooler(soak.server.url())) as pooler:
         for dice in soak.seeds(50):
             project, driver = pooled_project(soak)
-            url = field.with_port(field.with_driver(project.url, driver), pooler.port)
+            url = with_port(with_driver(project.url, driver), pooler.port)
             with busy(project, pooler):
                 commands = [project.start("upgrade", "head", url=url) for _ in range(4)]
                 for _ in range(dice.randint(1, 4)):
@@ -681,7 +685,7 @@ def paused(soak: Soak) -> str:
 
 
 def pooler_killed(soak: Soak) -> str:
-    if field.find_pooler() is None:
+    if find_pooler() is None:
         return NO_POOLER
     runs = hit = doubt = 0
     with contextlib.closing(Pooler(soak.server.url())) as pooler:
@@ -702,16 +706,16 @@ def pooler_killed(soak: Soak) -> str:
 
 
 def pooled(soak: Soak) -> str:
-    if field.find_pooler() is None:
+    if find_pooler() is None:
         return NO_POOLER
     rounds, runs = soak.times(20), 0
-    with field.pooler(soak.server.url()) as port:
+    with run_pooler(soak.server.url()) as port:
         for number in range(rounds):
             way = soak.ways[number % len(soak.ways)]
             mode = ("one", "each")[number // len(soak.ways) % 2]
             project = soak.project(way, mode, 20)
             project.url = soak.database()
-            url = field.with_port(project.url, port)
+            url = with_port(project.url, port)
             commands = [project.start("upgrade", "head", url=url) for _ in range(8)]
             for command in commands:
                 command.wait(300)
@@ -728,12 +732,12 @@ def pooled(soak: Soak) -> str:
 def table_held(soak: Soak) -> str:
     hold = max(3.0, 10.0 * min(1.0, soak.scale))
     worst = 0.0
-    for way in field.WAYS:
+    for way in WAYS:
         body = {2: "    op.execute('ALTER TABLE busy ADD COLUMN a text')"}
         settings = "migrate_ext_ddl_lock_timeout = 1s\nmigrate_ext_retries = 30\n"
         project = soak.project(way, "one", 2, body=body, settings=settings)
         project.url = soak.database()
-        url = field.bare(project.url)
+        url = libpq_url(project.url)
         waits: list[float] = []
         stop = threading.Event()
 
@@ -790,7 +794,7 @@ BLOWS: dict[str, Callable[[Soak], str]] = {
 
 
 def run(
-    scale: float, seed: int, *only: str, ways: tuple[str, ...] = field.ALL_WAYS
+    scale: float, seed: int, *only: str, ways: tuple[str, ...] = ALL_WAYS
 ) -> list[tuple[str, str, str]]:
     """(test, result, seconds) of each blow; prints as it goes. Raises AssertionError at the first failure."""
     results = []
@@ -813,7 +817,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=[], metavar="WORD")
-    parser.add_argument("--ways", nargs="+", default=field.ALL_WAYS, choices=field.ALL_WAYS)
+    parser.add_argument("--ways", nargs="+", default=ALL_WAYS, choices=ALL_WAYS)
     options = parser.parse_args()
     for name in [n for n in os.environ if n.startswith("PG") or n == "DATABASE_URL"]:
         del os.environ[name]

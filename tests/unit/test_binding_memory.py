@@ -1,4 +1,4 @@
-"""Memory that runs out in the binding is a MemoryError, never a crash, a wrong answer or something lost."""
+"""A failed allocation in the binding raises MemoryError: no crash, no wrong answer, no leak."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An argument means to us what it means to Alembic's argparse; what we do not know is argparse's."""
+"""Arguments mean what Alembic's argparse makes of them; unknown ones are left to argparse."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def check(argv: list[str]) -> bool:
 @settings(max_examples=600, deadline=None)
 @example([], "stamp", ["a", "--sql", "b"])
 @example(["-c", "-1"], "history", ["-r", "-1", "-v", "-v"])
-def test_what_we_accept_argparse_reads_the_same(
+def test_arguments_that_are_accepted_mean_what_argparse_makes_of_them(
     before: list[str], command: str, after: list[str]
 ) -> None:
     check([*before, command, *after])

@@ -1,4 +1,4 @@
-"""What is compiled renders the same SQL every time: each thing that could make a difference is noticed, and named."""
+"""Only migrations that render the same SQL every time are compiled: what could make a difference is found and named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""alembic.ini and pyproject.toml mean to us what they mean to Alembic, or Alembic reads them itself."""
+"""alembic.ini and pyproject.toml are read as Alembic reads them, or are left to Alembic."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from alembic.config import Config as AlembicConfig
 from alembic.script import ScriptDirectory
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
-from project import ROOT
+from sample_project import ROOT
 
 from migrate_ext.errors import CommandError, Declined
 from migrate_ext.project import config, environment

@@ -9,7 +9,7 @@ import alembic
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from project import ROOT
+from sample_project import ROOT
 
 from migrate_ext.errors import Declined
 from migrate_ext.project import ini

@@ -1,4 +1,4 @@
-"""A layer knows the one below it; commands that only read files pay for nothing else."""
+"""Packages and C layers import only those below them; commands that only read files import neither Alembic nor SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 import pytest
-from project import ROOT
+from sample_project import ROOT
 
 # Folder of csrc -> prefixes that its files may not include.
 FORBIDDEN = {

@@ -1,4 +1,4 @@
-"""What is called a thousand times in a program must not grow it: objects and blocks, also where calls fail."""
+"""Repeated calls do not grow the process, also where they fail: objects and memory blocks are counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""scripts/migrate.sh against a docker of our own making that writes down how it was called."""
+"""scripts/migrate.sh passes arguments, exit codes and errors through docker: a fake docker records its calls."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_docker_compose_of_old_is_used_where_the_plugin_is_missing(run: Run) -> 
     ],
     ids=["no docker", "no compose", "no daemon", "no such service"],
 )
-def test_what_is_missing_is_said_and_nothing_is_run(
+def test_a_missing_docker_daemon_or_service_is_named_and_nothing_is_run(
     run: Run, fakes: tuple[str, ...], env: dict[str, str], said: str
 ) -> None:
     outcome = run("upgrade", "head", fakes=fakes, **env)

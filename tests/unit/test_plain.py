@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import render_python_code
 from alembic.operations import ops
-from project import ROOT
+from sample_project import ROOT
 from sqlalchemy.sql.elements import conv
 
 from migrate_ext.execution.plain import reason_not_plain, reason_not_plain_in
@@ -216,12 +216,12 @@ NOT_PLAIN = [
 
 
 @pytest.mark.parametrize("body", NOT_PLAIN)
-def test_whatever_may_look_or_act_is_not_plain(body: str) -> None:
+def test_code_that_may_read_the_database_or_act_on_the_world_is_not_plain(body: str) -> None:
     assert reason(body) is not None
 
 
 @pytest.mark.parametrize("body", PLAIN + NOT_PLAIN)
-def test_the_byte_code_says_yes_only_where_the_tree_does(body: str, tmp_path: Path) -> None:
+def test_byte_code_is_plain_only_where_the_syntax_tree_is(body: str, tmp_path: Path) -> None:
     path, function = executed(tmp_path, source_of(body))
     read, ran = reason(body), reason_not_plain_in(path, function)
     assert (read is None) == (ran is None), (read, ran)
@@ -323,7 +323,7 @@ def test_a_patched_constructor_or_builtin_is_not_plain(
             assert reason_not_plain_in(path, function) is not None
 
 
-def test_the_tree_of_another_source_says_nothing(tmp_path: Path) -> None:
+def test_a_file_that_differs_from_the_code_that_runs_is_not_plain(tmp_path: Path) -> None:
     """A file that was edited meanwhile, or bytecode of another version of it."""
     path, function = executed(tmp_path, source_of("for n in 'ab':\n    print(n)"))
     Path(path).write_text(source_of("for n in 'ab':\n    pass"))

@@ -1,4 +1,4 @@
-"""A plan file is read as it was written, or refused: never something in between."""
+"""A plan file is read exactly as written, or refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def sealed(body: str | bytes) -> bytes:
     return data + b"end " + hashlib.sha256(data).hexdigest().encode() + b"\n"
 
 
-def test_what_is_in_it() -> None:
+def test_keys_and_statements_of_a_plan_are_read_as_written() -> None:
     text = (
         f"{HEAD}# a comment\n\nkey one  two\nkey x\n{FUNCTION}sql 12\n\tCREATE é\n\t\n\t\ty\nautocommit\nsql 0\n\tz\n"
         f"transaction\ndowngrade\nrevision {HASH[::-1]} d e\n# upgrade: line 3: a call\ndowngrade\nsql 7\n\t\n"
@@ -49,7 +49,7 @@ REFUSED = (
 
 
 @pytest.mark.parametrize("body", REFUSED)
-def test_a_plan_that_says_nothing_clear_is_refused_even_with_the_right_hash(body: str) -> None:
+def test_a_malformed_plan_is_refused_even_with_the_right_hash(body: str) -> None:
     with pytest.raises(ValueError, match=r"line \d+: "):
         _core.read_plan(sealed(body))
 
@@ -80,7 +80,7 @@ def test_each_byte_counts() -> None:
     ).map(b"".join)
 )  # fmt: skip
 @settings(max_examples=500, deadline=None)
-def test_whatever_stands_in_it_is_read_or_refused(body: bytes) -> None:
+def test_any_bytes_in_a_plan_are_read_or_refused_without_a_crash(body: bytes) -> None:
     try:
         _core.read_plan(sealed(HEAD.encode() + body))
     except (ValueError, UnicodeDecodeError):

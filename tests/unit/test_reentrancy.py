@@ -1,6 +1,6 @@
 """Python code that runs in the middle of a call into C finds no half-made object, and takes none away.
 
-tests/meddling.py has the calls, and the code that runs meanwhile; those of a Session are in tests/pg.
+tests/support/core_calls.py has the calls, hooked_arguments.py the code that runs meanwhile; those of a Session are in tests/pg.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import meddling
 import pytest
+import reentrant_calls
+from core_calls import calls_of
 
 from migrate_ext import _core
 
-CALLS = meddling.calls_of()
+CALLS = calls_of()
 
 
 def public_names() -> set[str]:
@@ -30,19 +31,22 @@ def public_names() -> set[str]:
     return names - {"Session", "VersionOperations"}
 
 
-def test_every_public_name_of_the_core_is_meddled_with() -> None:
+def test_the_table_of_calls_has_every_public_name_of_the_core() -> None:
     assert CALLS.keys() == public_names()
 
 
 @pytest.mark.parametrize("name", [n for n in CALLS if not n.startswith("Session.")])
-def test_a_call_with_python_code_in_its_middle(name: str, tmp_path: Path) -> None:
-    meddling.run(name, tmp_path)
+def test_python_code_in_the_middle_of_a_call_finds_and_leaves_it_whole(
+    name: str, tmp_path: Path
+) -> None:
+    reentrant_calls.run(name, tmp_path)
 
 
 def run(code: str) -> str:
-    """What a program prints that has the graph and the calls of tests/meddling.py."""
-    prelude = f"import gc, sys\nsys.path.append({str(Path(meddling.__file__).parent)!r})\n"
-    prelude += "from meddling import *\nfrom meddling import _core\n"
+    """What a program prints that has the graph and the calls of tests/support/core_calls.py."""
+    prelude = f"import gc, sys\nsys.path.append({str(Path(reentrant_calls.__file__).parent)!r})\n"
+    prelude += "from core_calls import *\nfrom hooked_arguments import ALLOWED, outcome\n"
+    prelude += "from migrate_ext import _core, errors\n"
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-c", prelude + code],
         capture_output=True,
@@ -124,7 +128,7 @@ print(used == [("r11",)] * 20)
 """
 
 
-def test_a_graph_that_the_collector_takes_away_is_whole_to_its_end() -> None:
+def test_a_graph_is_usable_until_the_collector_has_freed_it() -> None:
     assert run(CLEARED) == "True\n"
 
 

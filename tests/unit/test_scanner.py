@@ -316,7 +316,7 @@ def test_history_shows_what_the_file_says(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DECLINED)
-def test_history_is_never_guessed(name: str) -> None:
+def test_identifiers_that_are_not_literals_are_not_guessed(name: str) -> None:
     head = VALID[: VALID.index(b"depends_on")]
     if DECLINED[name].startswith("revision"):
         head = b"down_revision = None\n"

@@ -1,4 +1,4 @@
-"""A source folder in which nothing was built hides the installed package: each way in says so."""
+"""In a source folder without a built extension, which hides the installed package, each program says how to build it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from project import ROOT
+from sample_project import ROOT
 
 LIBRARIES = sysconfig.get_path("purelib")
 SAID = "shadows the installed package, and its C core is not built: build it in place with `make build`"

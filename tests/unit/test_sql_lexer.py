@@ -162,7 +162,7 @@ def test_any_text_the_server_takes_is_counted_as_the_server_counts_it(sql: str) 
 
 
 @pytest.mark.parametrize("sql", ["", " \n", ";", "-- x", "/* x */ ; ;", "/* /* */ */"])
-def test_nothing_is_no_statement(sql: str) -> None:
+def test_blanks_and_comments_are_no_statement(sql: str) -> None:
     assert _core.statement_kind(sql) == ("none", "")
 
 
@@ -170,7 +170,7 @@ def test_nothing_is_no_statement(sql: str) -> None:
     "sql",
     ["SELECT '", 'SELECT "a', "SELECT $$ ; ", "/* ", "(", ")", "SELECT (1; 2)", "a\0b", "\\d"],
 )
-def test_a_text_that_is_not_whole_is_left_to_the_plain_path(sql: str) -> None:
+def test_an_unterminated_quote_comment_or_bracket_is_left_to_the_plain_path(sql: str) -> None:
     assert kind(sql) == "unsure"
 
 

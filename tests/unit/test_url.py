@@ -1,4 +1,4 @@
-"""A project's DATABASE_URL means to us what it means to SQLAlchemy, and its password is never shown."""
+"""A DATABASE_URL connects where SQLAlchemy would connect, and its password is never printed."""
 
 from __future__ import annotations
 

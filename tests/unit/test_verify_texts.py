@@ -1,4 +1,4 @@
-"""What verify lets differ is what is listed, or differs between two runs of Alembic itself: nothing else hides behind it."""
+"""verify excuses only differences that are listed or that two runs of Alembic itself show."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_without_a_further_run_of_alembic_every_difference_counts(stock: str, ou
 
 
 @given(stock=TEXTS, ours=TEXTS, again=st.lists(TEXTS, max_size=2))
-def test_a_line_that_alembic_always_prints_is_missed(
+def test_a_missing_line_that_alembic_always_prints_is_a_difference(
     stock: str, ours: str, again: list[str]
 ) -> None:
     theirs = [stock + "always\n", *(f"{text}always\n" for text in again)]

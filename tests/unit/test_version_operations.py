@@ -1,4 +1,4 @@
-"""What a graph says a step writes can be read like the list of tuples that it stands for."""
+"""The version operations that a graph returns can be read, compared and kept like a list of tuples."""
 
 from __future__ import annotations
 

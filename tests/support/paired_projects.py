@@ -1,4 +1,4 @@
-"""The same project twice, once under ``alembic`` and once under ``migrate-ext``, and what each left to see."""
+"""The same project twice, once run by ``alembic`` and once by ``migrate-ext``, and what can be seen of each run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
-from project import ROOT, copy_project, run_forked
+from sample_project import ROOT, copy_project, run_forked
 
 from migrate_ext.verify import texts
 
@@ -28,7 +28,7 @@ class Outcome:
     files: dict[str, str] = field(default_factory=dict)
 
 
-class Twin:
+class ProjectSide:
     """One copy of a project, one database."""
 
     def __init__(self, folder: Path, url: str) -> None:
@@ -97,36 +97,36 @@ class Twin:
         return sorted(row[0] for row in rows)
 
 
-class AlembicTwin(Twin):
+class AlembicSide(ProjectSide):
     """The one that Alembic runs, in forks of one process for all tests."""
 
     def process(self, command: tuple[str, ...], variables: dict[str, str]) -> tuple[int, str, str]:
         return run_forked("alembic", self.folder, command, variables)
 
 
-class Twins:
-    """Two twins that must not be told apart."""
+class PairedProjects:
+    """Two projects that must not be told apart."""
 
     def __init__(self, folder: Path, make_database: Callable[[], str], dump: Callable[[str], str]):
         self.dump = dump
-        self.both: list[Twin] = []
-        for twin in (AlembicTwin, Twin):
-            project = folder / ("alembic" if twin is AlembicTwin else "migrate_ext")
+        self.both: list[ProjectSide] = []
+        for side in (AlembicSide, ProjectSide):
+            project = folder / ("alembic" if side is AlembicSide else "migrate_ext")
             copy_project(project)
-            self.both.append(twin(project, make_database()))
+            self.both.append(side(project, make_database()))
 
     @property
-    def ours(self) -> Twin:
+    def ours(self) -> ProjectSide:
         return self.both[1]
 
     def edit(self, change: Callable[[Path], None]) -> None:
         """Make the same change in both projects."""
-        for twin in self.both:
-            change(twin.folder)
+        for side in self.both:
+            change(side.folder)
 
     def agree(self, *command: str, schema: bool = True, **environment: str | None) -> Outcome:
         """Run a command in both; assert that texts, exit code, files, schema and version rows are the same."""
-        theirs, ours = (twin.run(*command, **environment) for twin in self.both)
+        theirs, ours = (side.run(*command, **environment) for side in self.both)
         if "Traceback (most recent call last)" in theirs.stderr:
             # Alembic's way to fail where it has no message of its own. Ours is a clear one.
             assert ours.code != 0

@@ -1,6 +1,6 @@
 """``make properties``: the tests that run random programs under Alembic and here, over and over, each time with other programs.
 
-    python tests/properties.py SECONDS [TEST ...]
+    python tests/support/repeat_random_tests.py SECONDS [TEST ...]
 
 SECONDS: for each test. Prints, for each round, the seed (``pytest --hypothesis-seed`` repeats the round) and how many
 programs there were; ends with exit code 1 at the first difference, which pytest has shown then.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 TESTS = (
     "tests/pg/test_texts.py::test_random_texts_arrive_as_under_alembic",
-    "tests/pg/test_plain_programs.py::test_nothing_is_done_that_alembic_would_not_have_done",
+    "tests/pg/test_plain_programs.py::test_random_migrations_do_what_they_do_under_alembic",
     "tests/oracle/test_generated_folders.py::test_folders_of_any_kind_are_read_as_alembic_reads_them",
 )
 EXAMPLES = 1_000  # a round
@@ -31,7 +31,7 @@ def main(seconds: float, tests: tuple[str, ...]) -> int:
             command = ("-m", "pytest", "-q", "-n", "0", f"--hypothesis-seed={seed}", test)
             done = subprocess.run(
                 [sys.executable, *command],
-                cwd=Path(__file__).resolve().parent.parent,
+                cwd=Path(__file__).resolve().parents[2],
                 env=variables,
                 capture_output=True,
                 text=True,

@@ -1,4 +1,4 @@
-"""Copies of the sample project, for tests that change its files, and quick runs of commands in them."""
+"""Copies of the sample project, for tests that change its files, and commands run in them by the fork server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 from sqlalchemy.engine import make_url
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PARTS = ("env.py", "alembic.ini", "script.py.mako", "versions", "lib", "models")
 
 
@@ -30,31 +30,31 @@ def copy_project(to: Path) -> None:
             shutil.copy(source, to / part)
 
 
-_zygote: subprocess.Popen[str] | None = None
+_fork_server: subprocess.Popen[str] | None = None
 
 
 def run_forked(
     program: str, folder: Path, command: Sequence[str], variables: Mapping[str, str]
 ) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of ``alembic`` or ``migrate_ext``, from a fork of zygote.py.
+    """Exit code, stdout and stderr of ``alembic`` or ``migrate_ext``, from a fork of fork_server.py.
 
     folder: where it runs; the files of its output lie beside it. variables: its whole environment.
     """
-    global _zygote
-    if _zygote is None:
-        _zygote = subprocess.Popen(
-            [sys.executable, ROOT / "tests" / "zygote.py"],
+    global _fork_server
+    if _fork_server is None:
+        _fork_server = subprocess.Popen(
+            [sys.executable, ROOT / "tests" / "support" / "fork_server.py"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"},
         )
-    assert _zygote.stdin is not None
-    assert _zygote.stdout is not None
+    assert _fork_server.stdin is not None
+    assert _fork_server.stdout is not None
     files = [folder.with_suffix(suffix) for suffix in (".out", ".err")]
     request = [program, str(folder), list(command), dict(variables), [str(file) for file in files]]
-    print(json.dumps(request), file=_zygote.stdin, flush=True)
-    code = int(_zygote.stdout.readline())
+    print(json.dumps(request), file=_fork_server.stdin, flush=True)
+    code = int(_fork_server.stdout.readline())
     return code, files[0].read_text(), files[1].read_text()
 
 
@@ -75,7 +75,7 @@ class Done:
         assert re.search(".*".join(map(re.escape, words)), self.said, re.S), self.said
 
 
-class Project:
+class SampleProject:
     """A copy of the sample, or of another project, with the `way` to run it, on the database of `url`."""
 
     def __init__(self, folder: Path, url: str, way: str, other: Path | None = None) -> None:

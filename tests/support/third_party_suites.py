@@ -1,4 +1,4 @@
-"""Test suites of others, from their sdists, and what becomes of each test with and without the runtime."""
+"""Test suites of other projects, from their sdists, and the outcome of each test with and without the runtime."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-TESTS = Path(__file__).parent
+SUPPORT = Path(__file__).parent  # has install_runtime
 # What the runtime cannot be active without: graphs of revisions built, or SQL sent by the executor.
 ACTIVE = ("graph_builds", "statements", "plain_statements")
 
@@ -94,13 +94,13 @@ def run(
     it did not come to a report.
     """
     report, stats = (suite.parent / f"{name}.{suffix}" for suffix in ("xml", "json"))
-    plugin: Sequence[str] = ("active_plugin",) if active else ("no:migrate_ext",)
+    plugin: Sequence[str] = ("install_runtime",) if active else ("no:migrate_ext",)
     done = subprocess.run(
         [str(python), "-m", "pytest", "-q", f"--junit-xml={report}", "-p", *plugin, *arguments],
         cwd=suite,
         env={
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
+            "PYTHONPATH": os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")]),
             "MIGRATE_EXT_STATS": str(stats),
             "MIGRATE_EXT": "1" if active else "0",
             **variables,

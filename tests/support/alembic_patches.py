@@ -1,4 +1,4 @@
-"""Finds what of ours stands in Alembic's own classes, so that no comparison becomes one of ours with ours."""
+"""Finds the attributes of Alembic's classes that migrate_ext has replaced: a comparison needs an Alembic without them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def _origin(value: object) -> str:
     return getattr(function, "__module__", None) or type(value).__module__
 
 
-def in_alembic() -> list[str]:
+def patched_attributes() -> list[str]:
     """``Class.attribute`` of all that comes from migrate_ext; it does not ask migrate_ext what it has installed.
 
     ``Script.module`` stays after ``uninstall()``, for scripts that were read before; others have an attribute of their own.

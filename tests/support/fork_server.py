@@ -1,4 +1,4 @@
-"""Runs ``alembic``, ``python -m migrate_ext`` and ``python -m pytest`` in forks of a process that has the imports behind it.
+"""A fork server: runs ``alembic``, ``python -m migrate_ext`` and ``python -m pytest`` in forks of a process that has imported Alembic.
 
 Reads one JSON line a command: program (``alembic``: without our runtime; ``drop-in``: with it;
 ``migrate_ext``, ``pytest``), folder, arguments (for the first two, ``FILE.py`` is a program that uses Alembic), environment,
@@ -17,10 +17,10 @@ import traceback
 os.environ["MIGRATE_EXT"] = "0"  # the children say what they want
 
 import alembic.config
-import ours
 import psycopg  # noqa: F401  (what commands import later)
 import pytest  # noqa: F401
 import sqlalchemy.dialects.postgresql.psycopg  # noqa: F401
+from alembic_patches import patched_attributes
 
 
 def child(
@@ -57,7 +57,7 @@ def child(
     except BaseException:
         traceback.print_exc()
         code = 1
-    if program in ("alembic", "drop-in") and bool(ours.in_alembic()) != (program == "drop-in"):
+    if program in ("alembic", "drop-in") and bool(patched_attributes()) != (program == "drop-in"):
         print(f"{program} ran with the classes of the other", file=sys.stderr)
         code = 98
     atexit._run_exitfuncs()  # migrate_ext's counters are written there

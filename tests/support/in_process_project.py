@@ -1,4 +1,4 @@
-"""A small migration project that Alembic runs in this process, with and without the executor, to compare what can be seen.
+"""A small project that Alembic runs in this process, with and without the executor, and what can be seen of each run.
 
 What can be seen: the exception with its chain and notes, the log, what the migrations wrote to files, the schema, the
 version rows, what the server was asked.
@@ -50,7 +50,7 @@ class Outcome:
         return {k: v for k, v in vars(self).items() if k != "error"}
 
 
-class Lab:
+class InProcessProject:
     """Revisions in `folder`, run against the database of `url` (any driver of SQLAlchemy's)."""
 
     def __init__(self, folder: Path, url: str) -> None:
