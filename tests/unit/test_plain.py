@@ -16,8 +16,9 @@ from alembic.operations import ops
 from sample_project import ROOT
 from sqlalchemy.sql.elements import conv
 
-from migrate_ext.execution.plain import reason_not_plain, reason_not_plain_in
+from migrate_ext.execution.plain import reason_not_plain, reason_not_plain_in, tree_of
 from migrate_ext.execution.plain_bytecode import looks_plain
+from migrate_ext.execution.spans import Spans, spans_of
 
 HEAD = (
     "import sqlalchemy as sa\nfrom alembic import op\nfrom sqlalchemy.dialects import postgresql\n"
@@ -461,3 +462,39 @@ def test_the_samples_migrations_that_do_more_than_directives_are_known() -> None
     # Slugs computed in Python; autocommit_block, twice; a type's create(); a Decimal.
     computed, *blocks = "8258dde70d56", "99857156e65d", "b47a3100f623"
     assert waiting == {computed, *blocks, "998b176d3c46", "a3794ccd4778"}
+
+
+def test_looking_at_a_value_calls_none_of_its_code(tmp_path: Path) -> None:
+    top = (
+        "class Proxy:\n    @property\n    def __class__(self):\n        raise RuntimeError('looked at')\n"
+        "    def __getattr__(self, name):\n        raise RuntimeError('asked')\n\n\nPROXY = Proxy()\n"
+    )
+    path, function = executed(tmp_path, source_of("op.execute(PROXY)\nop.execute(PROXY.sql)", top))
+    assert reason_not_plain_in(path, function) == "the name PROXY"
+    assert not looks_plain(function)
+    node = tree_of(path, function)
+    assert not isinstance(node, str)
+    assert isinstance(spans_of(function, node), Spans)
+
+
+LAYOUTS = {
+    "text at the beginning of a line": '    op.execute("""\nCREATE TABLE t ()\n""")\n    op.drop_table("u")\n',
+    "brackets that close there": "    op.execute(\n'SELECT 1'\n)\n    op.drop_table('u')\n",
+    "a method of an import": "    sa.text('x').label('y')\n    op.execute('SELECT 1')\n",
+    "a comment there": "    op.execute('SELECT 1')\n# between\n    op.execute('SELECT 2')\n",
+}
+
+
+@pytest.mark.parametrize("future", ["", "from __future__ import annotations\n"])
+@pytest.mark.parametrize("case", LAYOUTS)
+def test_a_function_is_found_in_its_file_however_it_is_written(
+    tmp_path: Path, case: str, future: str
+) -> None:
+    source = f"# -*- coding: utf-8 -*-\n{future}{HEAD}\n\ndef upgrade() -> None:\n{LAYOUTS[case]}\n\nX = 'after'\n"
+    for text in (source, source.partition("\n")[2]):
+        path, function = executed(tmp_path, text)
+        node = tree_of(path, function)
+        assert not isinstance(node, str)
+        assert len(node.body) == 2
+        (tmp_path / "r0001.py").write_text(text.replace("op.", "op .", 1))
+        assert tree_of(path, function) == "its source is not what runs"
