@@ -255,12 +255,16 @@ class _Walker(plain.Checker):
         self.loud = 0  # how often something loud was met
         self.is_final = False  # marks and reasons are taken down
         self.own_types = True
+        key = ("parts", function.__code__)
+        if key not in self.known:
+            self.known[key] = list(_own_parts(node.body)), list(ast.walk(node))
+        self.own_parts, self.parts = self.known[key]
         self._bindings = list(self._find_bindings(arguments))
 
     def mark(self) -> int:
         """Fill in the marks, and give the state at the function's beginning."""
         self.locals = {name for name, _, _ in self._bindings}
-        for part in ast.walk(self.node):
+        for part in self.parts:
             if isinstance(part, (ast.Global, ast.Nonlocal)):
                 self.globals.update(part.names)
             elif isinstance(part, ast.Attribute):
@@ -269,7 +273,7 @@ class _Walker(plain.Checker):
                 self.own_types &= part.attr not in allowed.COLUMNS
         self.locals -= self.globals
         self.names.update(dict.fromkeys(self.globals, _UNKNOWN))
-        for part in _own_parts(self.node.body):
+        for part in self.own_parts:
             if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
                 inner = {found.id for found in ast.walk(part) if isinstance(found, ast.Name)}
                 self.tainted |= inner & self.locals
@@ -314,7 +318,9 @@ class _Walker(plain.Checker):
         named = [*self.node.args.posonlyargs, *self.node.args.args]
         for argument, kind in zip(named, arguments, strict=True):
             yield argument.arg, None, kind
-        for part in _own_parts(self.node.body):
+        for part in self.own_parts:
+            if isinstance(part, _BINDS_NOTHING):
+                continue
             if isinstance(part, ast.Assign):
                 for target in part.targets:
                     yield from self._targets(target, part.value)
@@ -943,6 +949,7 @@ class _Walker(plain.Checker):
 
 
 _BATCH = "batch"
+_BINDS_NOTHING = (ast.Name, ast.Constant, ast.Attribute, ast.Call, ast.keyword, ast.expr_context)
 _AUGMENTED, _ITEM = object(), object()  # how a local is bound
 _QUIET_BUILTINS = (bytes, isinstance, any, all, repr, next, iter)
 
@@ -961,6 +968,8 @@ def _own_parts(body: list[ast.stmt]) -> Iterator[ast.AST]:
     while left:
         node = left.pop()
         yield node
+        if isinstance(node, (ast.Name, ast.Constant)):
+            continue
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
             continue
         if isinstance(node, (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
