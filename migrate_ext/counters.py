@@ -18,11 +18,18 @@ plain_waits = 0
 batches = 0  # beside those of the core: asyncpg's
 statements = 0
 plain_reasons: dict[str, int] = {}
+span_ends: dict[str, int] = {}
 
 
 def plain(reason: str, count: int = 1) -> None:
     """Count that something was left to Alembic, `count` times, because of `reason`."""
     plain_reasons[reason] = plain_reasons.get(reason, 0) + count
+
+
+def span_end(path: str, line: int, reason: str) -> None:
+    """Count a line before which all statements have to be confirmed, because of `reason`."""
+    where = f"{os.path.basename(path)}:{line}: {reason}"
+    span_ends[where] = span_ends.get(where, 0) + 1
 
 
 def stats() -> dict[str, object]:
@@ -42,6 +49,9 @@ def stats() -> dict[str, object]:
     ``plain_statements``
         statements that the driver sent one by one; ``plain_reasons``: why something was left to
         Alembic, reason -> count.
+    ``span_ends``
+        lines of revision files before which all statements had to be confirmed, each as
+        ``FILE:LINE: reason`` -> count.
     """
     counted: dict[str, object] = dict(_core.counters())
     counted["waits"] = _core.counters()["waits"] + plain_waits
@@ -51,6 +61,7 @@ def stats() -> dict[str, object]:
     counted["planned"] = planned
     counted["plain_statements"] = plain_statements
     counted["plain_reasons"] = dict(plain_reasons)
+    counted["span_ends"] = dict(span_ends)
     return counted
 
 

@@ -145,7 +145,9 @@ def _project(verbose: bool) -> Iterator[tuple[str, str]]:
             reason = _reason(path, function)
             if reason is not None:
                 alone.append((path, f"{function}(): {reason}"))
-    yield from _some("not in batches", "sent in batches", 2 * len(found), alone, verbose)
+    yield from _some("not all in batches", "sent in batches", 2 * len(found), alone, verbose)
+    if alone:
+        yield "", "'migrate-ext verify' names each line before which statements are waited for"
 
 
 def _reason(path: str, function: str) -> str | None:

@@ -164,7 +164,11 @@ class _Run:
         if reason is None:
             return None, None
         spans = spans_of(function, node)  # type: ignore[arg-type]
-        return reason, spans if isinstance(spans, Spans) and spans.functions else None
+        if not isinstance(spans, Spans):
+            return reason, None
+        for end in spans.reasons:
+            counters.span_end(*end)
+        return reason, spans
 
     @contextmanager
     def _marked(self, spans: Spans | None) -> Iterator[None]:

@@ -70,7 +70,7 @@ class Spans:
     """The marks of one migration's function and of the helpers that it calls.
 
     ``entry``: the state at the function's beginning; where it is LOUD, nothing may be pending there.
-    ``functions``: marks by code object. ``reasons``: what ends spans, as (line, text).
+    ``functions``: marks by code object. ``reasons``: what ends spans, as (path, line, text).
     """
 
     __slots__ = ("entry", "functions", "reasons", "top")
@@ -79,7 +79,7 @@ class Spans:
         self.top = top
         self.entry = LOUD
         self.functions: dict[CodeType, Marks] = {}
-        self.reasons: list[tuple[int, str]] = []
+        self.reasons: list[tuple[str, int, str]] = []
 
     def mark_of(self, frame: Any) -> int | None:
         """The mark of a directive called in `frame`, which its callers decide where it is END; None where
@@ -475,7 +475,8 @@ class _Walker(plain.Checker):
     def _is_loud(self, node: ast.AST, why: str) -> int:
         self.loud += 1
         if self.is_final:
-            found = (getattr(node, "lineno", 0), why)
+            path = self.function_.__code__.co_filename
+            found = (path, getattr(node, "lineno", 0), why)
             if found not in self.spans.reasons:
                 self.spans.reasons.append(found)
         return LOUD

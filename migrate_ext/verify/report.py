@@ -79,6 +79,11 @@ def _batches(way: str, counters: dict[str, Any]) -> Iterator[str]:
         yield "  Left to Alembic's own code, with the reason:"
         for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
             yield f"  {count:6}  {reason}"
+    ends = counters.get("span_ends")
+    if isinstance(ends, dict) and ends:
+        yield "  Lines before which all statements are confirmed, because what runs there could be observed:"
+        for where in sorted(ends):
+            yield f"    {where}"
 
 
 def _notes(result: Result) -> Iterator[str]:

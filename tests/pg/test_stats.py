@@ -42,6 +42,7 @@ def test_reading_commands_execute_no_file_and_ask_no_server(project: Counted) ->
             "waits": 0,
             "plain_statements": 0,
             "plain_reasons": {},
+            "span_ends": {},
         }
 
 

@@ -279,6 +279,17 @@ def test_a_helper_that_does_something_else_has_marks_of_its_own(tmp_path: Path) 
     assert lines(found, "tells") == {1: "loud", 3: "end"}
 
 
+def test_what_ends_a_span_is_named_with_its_file_and_line(tmp_path: Path) -> None:
+    found = spans(tmp_path, "op.execute('1')\nprint()\nop.execute('3')\ntells('t')")
+    first = found.top.co_firstlineno
+    helper = next(code for code in found.functions if code.co_name == "tells").co_firstlineno
+    path = str(tmp_path / "r0001.py")
+    assert set(found.reasons) == {
+        (path, first + 2, "the name print"),
+        (path, helper + 2, "the name print"),
+    }
+
+
 def test_a_function_that_begins_with_something_loud_begins_with_nothing_waiting(
     tmp_path: Path,
 ) -> None:
