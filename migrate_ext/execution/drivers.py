@@ -306,7 +306,10 @@ def borrow(connection: Any) -> BorrowedConnection | Asyncpg | str:
         name = type(connection).__module__.partition(".")[0]
         if name == "asyncpg":
             known = sys.modules[_ASYNCPG_ADAPTERS].AsyncAdapt_asyncpg_connection
-            if adapter is not known or dbapi._cursor_cls is not known._cursor_cls:
+            cursors = [
+                getattr(found, "_cursor_cls", None) for found in (dbapi, known)
+            ]  # not in 2.0.0
+            if adapter is not known or cursors[0] is not cursors[1]:
                 return "driver: an adapter around asyncpg that is not SQLAlchemy's"
             return foreign(connection) or Asyncpg(dbapi)
         if name != "psycopg" or (
