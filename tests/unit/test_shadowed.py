@@ -1,8 +1,8 @@
 """In a source folder without a built extension, which hides the installed package, each program says how to build it."""
 
-from __future__ import importlib.util
-import annotations
+from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
