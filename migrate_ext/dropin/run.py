@@ -200,20 +200,25 @@ class _Run:
             self.executor.sync()
         return result
 
-    def _mark_of(self, frame: Any) -> int | None:
+    def _mark_of(self, frame: Any, *, of_execute: bool = False) -> int | None:
         """The mark of a directive that is called in `frame`; None where it must go the driver's way."""
         spans = self.spans
         if spans is None or frame is None:
             return None
-        mark = spans.mark_of(frame)
+        mark = spans.mark_of(frame, of_execute=of_execute)
         if mark is None or not spans.functions[spans.top].still_true():
             return None
-        if not self.executor.pending:  # code of all kinds may have run since we looked
-            self.look()
-            if self._refusal():
-                return None
+        if not self.executor.pending and self._is_disturbed():
+            return None
         self.line = _line_in(frame, self.executor.place)
         return mark
+
+    def _is_disturbed(self) -> bool:
+        """Code of all kinds may have run since the last statement: whether a span must not begin now. A
+        transaction that was ended is noticed on the driver's way.
+        """
+        self.look()
+        return not self.executor.session.in_transaction or self._refusal() is not None
 
     def _mark_of_block(self) -> int | None:
         """The mark of the block of ``op.batch_alter_table`` that sends a statement at its end."""
@@ -229,10 +234,8 @@ class _Run:
             if above is None:
                 return None
             mark = above if mark == END else mark
-        if not self.executor.pending:
-            self.look()
-            if self._refusal():
-                return None
+        if not self.executor.pending and self._is_disturbed():
+            return None
         self.line = _line_in(frame, self.executor.place)
         return mark
 
@@ -264,7 +267,7 @@ class _Run:
         caller = sys._getframe(1)
         may_wait, mark = self.code is not None and caller.f_code is self.code, None
         if self.spans is not None:
-            mark = self._mark_of(caller) if caller.f_code in self.spans.functions else None
+            mark = self._mark_of(caller, of_execute=True)
             may_wait = mark is not None
         ledger = self.executor.ledger
         ledger.rendered += 1

@@ -78,6 +78,7 @@ class Executor(logging.Filter):
         self.gathers = False
         self.times: Times | None = None  # set if statements are timed
         self._clock = 0.0  # time of the server's last result
+        self._last_contact = time.monotonic()  # when the last confirmed statement was made
         self.task = _task()
         # Unconfirmed statements, and log records held until the statements before them are confirmed.
         self._queue: deque[Statement | logging.LogRecord] = deque()
@@ -265,6 +266,7 @@ class Executor(logging.Filter):
                 self._pending += 1  # so that abandon() acts: the connection is not given back yet
                 self._break(errors.InternalError("a result came that belongs to no statement"))
             self.ledger.seen += 1
+            self._last_contact = statement.at
             if statement.is_last and statement.place is not None:
                 self.confirmed = statement.place.revision
             if self.times is not None:
@@ -343,8 +345,11 @@ class Executor(logging.Filter):
             raise error
         self._confirm(error.partial)
         left = [item for item in self._queue if isinstance(item, Statement)]
-        # An idle timeout ends the session before the last statement, whatever else is queued.
-        failed = left[-1 if error.sqlstate in _IDLE_TOO_LONG else 0]
+        failed = left[0]
+        if error.sqlstate in _IDLE_TOO_LONG:
+            # The session ended in the longest pause, before the first statement behind it.
+            made = [self._last_contact, *(statement.at for statement in left)]
+            failed = left[max(range(len(left)), key=lambda n: made[n + 1] - made[n])]
         self._queue.clear()
         self._give_back()
         wrapped = drivers.error(self.connection, error, failed.rendered)

@@ -44,15 +44,17 @@ class Marks:
     """What is known of the calls in one function.
 
     ``calls``: by offset of the instruction that calls (by line before Python 3.11), the mark of a
-    directive or of a helper. ``blocks``: by line, the marks of ``with op.batch_alter_table(...)``.
+    directive or of a helper. ``executes``: those of ``bind.execute(...)`` whose result is thrown away.
+    ``blocks``: by line, the marks of ``with op.batch_alter_table(...)``.
     ``names``: the globals and built-ins that quiet code uses, each as (where it is, name, what it was).
     """
 
-    __slots__ = ("blocks", "calls", "code", "names")
+    __slots__ = ("blocks", "calls", "code", "executes", "names")
 
     def __init__(self, code: CodeType) -> None:
         self.code = code
         self.calls: dict[int, int] = {}
+        self.executes: dict[int, int] = {}
         self.blocks: dict[int, int] = {}
         self.names: dict[tuple[int, str], tuple[Mapping[str, Any], str, Any]] = {}
 
@@ -81,13 +83,15 @@ class Spans:
         self.functions: dict[CodeType, Marks] = {}
         self.reasons: list[tuple[str, int, str]] = []
 
-    def mark_of(self, frame: Any) -> int | None:
+    def mark_of(self, frame: Any, *, of_execute: bool = False) -> int | None:
         """The mark of a directive called in `frame`, which its callers decide where it is END; None where
-        a caller is not known.
+        a caller is not known. of_execute: of ``bind.execute(...)``, instead.
         """
         found = END
         while (marks := self.functions.get(frame.f_code)) is not None:
-            mark = marks.calls.get(frame.f_lineno if _NO_POSITIONS else frame.f_lasti)
+            calls = marks.executes if of_execute else marks.calls
+            of_execute = False
+            mark = calls.get(frame.f_lineno if _NO_POSITIONS else frame.f_lasti)
             if mark is None:
                 return None
             if found == END:
@@ -245,8 +249,8 @@ class _Walker(plain.Checker):
         # By code: the tree; by code, arguments and whether it is final: what came out.
         self.known: dict[Any, Any] = {} if known is None else known
         self.marks = Marks(function.__code__)
-        self.positions: dict[tuple[int, int, int, int], int] = {}
-        self.lines: dict[int, int] = {}
+        # By identity: a call, its mark, whether it is one of `bind.execute`.
+        self.taken: dict[int, tuple[ast.Call, int, bool]] = {}
         self.unmarked: set[int] = set()  # lines with calls that have no mark
         self.returns_value = True  # what it returns is quiet
         self.kinds: dict[str, Any] = {}
@@ -278,34 +282,45 @@ class _Walker(plain.Checker):
                 inner = {found.id for found in ast.walk(part) if isinstance(found, ast.Name)}
                 self.tainted |= inner & self.locals
         self._learn_locals()
+        if _NO_POSITIONS:  # which of several calls on a line it is does not show
+            lines = [part.lineno for part in self.parts if self._may_send(part)]
+            self.unmarked |= {line for line in lines if lines.count(line) > 1}
         self.is_final, self.loud = True, 0
         state = self.block(self.node.body, END, None)
         self._take_down()
         return state
 
+    def _may_send(self, node: ast.AST) -> bool:
+        """Whether a node is a call that could send a statement, seen from its name alone."""
+        if not isinstance(node, ast.Call):
+            return False
+        if isinstance(node.func, ast.Name):
+            is_value = allowed.is_builtin(node.func.id)
+            return not is_value and self._name_in_op(node.func) not in ("get_bind", "get_context")
+        return isinstance(node.func, ast.Attribute) and node.func.attr in allowed.DIRECTIVES
+
     def _take_down(self) -> None:
         """Find the instructions that the marks of calls belong to."""
         marks, code = self.marks, self.function_.__code__
-        if _NO_POSITIONS:
-            marks.calls = {at: mark for at, mark in self.lines.items() if at not in self.unmarked}
-        else:
+        by_position: dict[tuple[int, ...], list[int]] = {}
+        if not _NO_POSITIONS:
             positions: Any = code.co_positions()  # type: ignore[attr-defined,unused-ignore]
-            for number, (line, last_line, column, last_column) in enumerate(positions):
-                mark = self.positions.get((line, column, last_line, last_column))
-                if mark is not None:
-                    marks.calls[number * 2] = mark
+            for number, position in enumerate(positions):
+                by_position.setdefault(position, []).append(number * 2)
+        for node, mark, is_execute in self.taken.values():
+            table = marks.executes if is_execute else marks.calls
+            if _NO_POSITIONS:
+                at = [node.lineno] if node.lineno not in self.unmarked else []
+            else:
+                place = (node.lineno, node.end_lineno, node.col_offset, node.end_col_offset)
+                at = by_position.get(place, [])  # type: ignore[arg-type]
+            for found in at:
+                table[found] = max(mark, table.get(found, NEXT))
         before = self.spans.functions.get(code)
         if before is not None:  # called with other arguments, too
-            marks.calls = {
-                at: max(mark, before.calls[at])
-                for at, mark in marks.calls.items()
-                if at in before.calls
-            }
-            marks.blocks = {
-                at: max(mark, before.blocks[at])
-                for at, mark in marks.blocks.items()
-                if at in before.blocks
-            }
+            for name in ("calls", "executes", "blocks"):
+                now, old = getattr(marks, name), getattr(before, name)
+                setattr(marks, name, {at: max(now[at], old[at]) for at in now.keys() & old})
             marks.names.update(before.names)
         self.spans.functions[code] = marks
 
@@ -797,7 +812,8 @@ class _Walker(plain.Checker):
             return max(base, self._site(node, after))
         if is_thrown_away and self._is_thrown_away_execute(node):
             assert isinstance(function, ast.Attribute)
-            return self.expression_before(function.value, self._site(node, after))
+            site = self._site(node, after, is_execute=True)
+            return self.expression_before(function.value, site)
         if name in ("get_bind", "get_context"):
             return after if not (node.args or node.keywords) else self._is_loud(node, "arguments")
         if self._makes_inspector(node):
@@ -825,25 +841,25 @@ class _Walker(plain.Checker):
             after = self.expression_before(value, after)
         return after
 
-    def _site(self, node: ast.Call, after: int) -> int:
+    def _site(self, node: ast.Call, after: int, *, is_execute: bool = False) -> int:
         """A call that sends statements, for which `after` is the mark. With arguments that are not quiet it
         has none: rendering them may call code that looks at its first statement.
         """
         loud = self.loud
         state = self._arguments_before(node, NEXT)
-        self._take_mark(node, after, is_quiet=self.loud == loud)
+        self._take_mark(node, after, is_quiet=self.loud == loud, is_execute=is_execute)
         return state
 
-    def _take_mark(self, node: ast.Call, after: int, *, is_quiet: bool = True) -> None:
+    def _take_mark(
+        self, node: ast.Call, after: int, *, is_quiet: bool = True, is_execute: bool = False
+    ) -> None:
         if not self.is_final:
             return
         if not is_quiet:
             self.unmarked.add(node.lineno)
             return
-        end = (node.end_lineno or 0, node.end_col_offset or 0)
-        at = (node.lineno, node.col_offset, *end)
-        self.positions[at] = max(after, self.positions.get(at, NEXT))
-        self.lines[node.lineno] = max(after, self.lines.get(node.lineno, NEXT))
+        known = self.taken.get(id(node))
+        self.taken[id(node)] = (node, max(after, known[1] if known else NEXT), is_execute)
 
     def _is_thrown_away_execute(self, call: ast.Call) -> bool:
         """``bind.execute(one)`` as a statement: nobody looks at what it gives."""

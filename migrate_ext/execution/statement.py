@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from migrate_ext import _core, errors
 
 
@@ -26,10 +28,10 @@ class Statement:
     ``place`` is None for statements that belong to no migration: BEGIN, the lock's. ``rows``: the
     error message when the command does not affect exactly one row, with ``{rows}`` for the number
     of rows; None to accept any number. ``is_last``: the last of its migration; its confirmation
-    announces the next one.
+    announces the next one. ``at``: when it was made, by ``time.monotonic()``.
     """
 
-    __slots__ = ("is_last", "line", "place", "rendered", "rows")
+    __slots__ = ("at", "is_last", "line", "place", "rendered", "rows")
 
     def __init__(
         self,
@@ -39,6 +41,7 @@ class Statement:
         rows: str | None = None,
         is_last: bool = False,
     ) -> None:
+        self.at = time.monotonic()
         self.rendered = rendered
         self.place = place
         self.line = line

@@ -102,10 +102,11 @@ def lines(found: Spans, name: str = "upgrade") -> dict[int, str]:
     by_line: dict[int, str] = {}
     if sys.version_info >= (3, 11):
         positions = list(marks.code.co_positions())
-        for at, mark in marks.calls.items():
+        for at, mark in (*marks.calls.items(), *marks.executes.items()):
             by_line[(positions[at // 2][0] or 0) - first] = MARKS[mark]
     else:
-        by_line = {line - first: MARKS[mark] for line, mark in marks.calls.items()}
+        both = {**marks.calls, **marks.executes}
+        by_line = {line - first: MARKS[mark] for line, mark in both.items()}
     by_line.update({line - first: f"block {MARKS[mark]}" for line, mark in marks.blocks.items()})
     return dict(sorted(by_line.items()))
 
