@@ -183,8 +183,9 @@ analyse: build/c/libpq ## clang-tidy and cppcheck over the C core, where they ar
 	else echo "no cppcheck here: left out"; fi
 
 .PHONY: bench
-bench: build ## Compare with Alembic and psql, as ratios of one run
-	@$(PY) bench/graph.py && $(PY) bench/run.py $(ARGS) && $(PY) bench/upgrade.py
+bench: build ## Compare with Alembic and psql, as ratios of one run; draw the chart of the README
+	@$(PY) bench/graph.py && $(PY) bench/run.py $(ARGS) && $(PY) bench/upgrade.py && \
+	    $(PY) bench/histories.py && $(PY) bench/chart.py
 
 .PHONY: compat
 compat: build ## Suites of others with and without us, ours on other versions and Pythons (half an hour; ARGS=--list)

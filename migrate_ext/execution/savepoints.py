@@ -7,7 +7,7 @@ An error of such a query does not say which statement failed, and its position i
 So the savepoint is rolled back, and the same statements go the driver's way one by one, which raises
 what a stock run raises. Only statements of which nobody can tell are sent so:
 
-- their command is on a list (:data:`_COMMANDS`), and they are one statement each;
+- their command is on a list (:data:`_COMMANDS`), and they are one statement each, and no query;
 - they do not name ``statement_timestamp()`` or ``current_query()``, which would be the batch's;
 - no event trigger is enabled, whose function could: the query itself looks, and fails if there is one;
 - nobody listens to asyncpg's log or its queries (:class:`migrate_ext.execution.drivers.Asyncpg`).
@@ -40,6 +40,12 @@ _SAVEPOINT = "migrate_ext_batch"
 _NO_EVENT_TRIGGER = "SELECT 1 / (NOT EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D'))::pg_catalog.int4"
 _has_event_trigger = re.compile(r"event\s+trigger", re.IGNORECASE).search
 _sees_the_batch = re.compile(r"statement_timestamp|current_query", re.IGNORECASE).search
+_begins_with_create = re.compile(r"\s*create\b", re.IGNORECASE).match  # not behind a comment
+# CREATE TABLE AS and the like run a query. (A generated column is taken for one, too.)
+_is_query = re.compile(
+    r"\s*create\s+(?:global\s+|local\s+)?(?:temp|temporary|unlogged|table|materialized)\b.*\bas\b",
+    re.IGNORECASE | re.DOTALL,
+).match
 
 
 class BatchFailed(Exception):
@@ -99,6 +105,8 @@ class SavepointSession:
                 return []
         elif command not in _COMMANDS:
             return command or "no command"
+        elif _is_query(sql) or (command == "CREATE" and not _begins_with_create(sql)):
+            return "a query"
         if self._is_watched:
             return "an event trigger"
         if _sees_the_batch(sql):

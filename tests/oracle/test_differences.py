@@ -919,6 +919,11 @@ def test_an_invalid_index_stops_a_run_here(sides: Sides, more: str) -> None:
 
 
 proves(
+    "a function that DDL calls, such as a column's default, and that looks at `current_query()` or "
+    "`statement_timestamp()`, with asyncpg",
+    by="tests/pg/test_asyncpg.py::test_a_default_may_see_the_batch_that_it_went_in",
+)
+proves(
     "two runs of one program on two connections, the first with a transaction that is open",
     by="tests/pg/test_lock_lost.py::test_two_runs_of_one_program_under_alembic_and_here",
 )

@@ -132,6 +132,21 @@ def test_statements_of_all_kinds(
     project.agree()
 
 
+def test_a_default_may_see_the_batch_that_it_went_in(tmp_path: Path, database_url: str) -> None:
+    project = asyncpg_project(tmp_path, database_url)
+    body = "CREATE FUNCTION seen() RETURNS text LANGUAGE sql VOLATILE AS 'SELECT current_query()'"
+    column = "op.execute('ALTER TABLE r ADD COLUMN seen text DEFAULT seen()')"
+    rows = "op.execute('CREATE TABLE r (a int)')\nop.execute('INSERT INTO r VALUES (1)')"
+    project.write([f"{rows}\nop.execute({body!r})", column])
+    sides = [str(project.run(batched).database) for batched in (False, True)]
+    assert "SAVEPOINT" not in sides[0]
+    assert "SAVEPOINT" in sides[1]
+    project.write(
+        [f"{rows}\nop.execute({body!r})", "op.execute('CREATE TABLE x AS SELECT seen()')"]
+    )
+    project.agree()
+
+
 def test_a_version_row_that_is_gone_is_noticed(tmp_path: Path, database_url: str) -> None:
     project = asyncpg_project(tmp_path, database_url)
     gone = "op.execute('DELETE FROM alembic_version')"
