@@ -29,9 +29,9 @@ from migrate_ext import counters, errors
 from migrate_ext.dropin import foreign, transactions
 from migrate_ext.dropin.lease import ConnectionLease
 from migrate_ext.dropin.originals import originals
-from migrate_ext.execution import drivers, plain, plain_bytecode
+from migrate_ext.execution import drivers, plain, plain_bytecode, source
 from migrate_ext.execution.executor import Executor, note
-from migrate_ext.execution.spans import END, LOUD, Spans, spans_of
+from migrate_ext.execution.marks import END, LOUD, Spans
 from migrate_ext.execution.statement import SourceLocation
 from migrate_ext.execution.timing import Times
 
@@ -157,12 +157,14 @@ class _Run:
         code = getattr(function, "__code__", None)
         if code is None or code.co_filename != path:
             return "not the file's own function", None
-        node = plain.tree_of(path, function)  # type: ignore[arg-type]
+        node = source.tree_of(path, function)  # type: ignore[arg-type]
         if isinstance(node, str):
             return node, None
         reason = plain.reason_not_plain_of(function, node)  # type: ignore[arg-type]
         if reason is None:
             return None, None
+        from migrate_ext.execution.spans import spans_of  # many histories need none
+
         spans = spans_of(function, node)  # type: ignore[arg-type]
         if not isinstance(spans, Spans):
             return reason, None

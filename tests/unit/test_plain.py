@@ -16,8 +16,9 @@ from alembic.operations import ops
 from sample_project import ROOT
 from sqlalchemy.sql.elements import conv
 
-from migrate_ext.execution.plain import reason_not_plain, reason_not_plain_in, tree_of
+from migrate_ext.execution.plain import reason_not_plain, reason_not_plain_in
 from migrate_ext.execution.plain_bytecode import looks_plain
+from migrate_ext.execution.source import tree_of
 from migrate_ext.execution.spans import Spans, spans_of
 
 HEAD = (

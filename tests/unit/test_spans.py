@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from migrate_ext.execution import plain
+from migrate_ext.execution.source import tree_of
 from migrate_ext.execution.spans import END, LOUD, NEXT, Spans, spans_of
 
 TOP = """\
@@ -86,7 +86,7 @@ def spans(folder: Path, body: str) -> Spans:
     names: dict[str, Any] = {"__name__": "r0001"}
     exec(compile(source, str(path), "exec", dont_inherit=True), names)
     function = names["upgrade"]
-    node = plain.tree_of(str(path), function)
+    node = tree_of(str(path), function)
     assert not isinstance(node, str), node
     found = spans_of(function, node)
     assert isinstance(found, Spans), found

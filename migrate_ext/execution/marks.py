@@ -1,0 +1,78 @@
+"""Marks: what comes behind each call of a directive, and how a call finds its mark when it runs.
+
+:mod:`migrate_ext.execution.spans` says what they mean, and makes them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from types import CodeType
+from typing import Any
+
+from migrate_ext.execution import allowed
+
+NEXT, END, LOUD = range(3)
+NO_POSITIONS = sys.version_info < (3, 11)  # code objects know lines alone
+
+
+class Marks:
+    """What is known of the calls in one function.
+
+    ``calls``: by offset of the instruction that calls (by line before Python 3.11), the mark of a
+    directive or of a helper. ``executes``: those of ``bind.execute(...)`` whose result is thrown away.
+    ``blocks``: by line, the marks of ``with op.batch_alter_table(...)``.
+    ``names``: the globals and built-ins that quiet code uses, each as (where it is, name, what it was).
+    """
+
+    __slots__ = ("blocks", "calls", "code", "executes", "names")
+
+    def __init__(self, code: CodeType) -> None:
+        self.code = code
+        self.calls: dict[int, int] = {}
+        self.executes: dict[int, int] = {}
+        self.blocks: dict[int, int] = {}
+        self.names: dict[tuple[int, str], tuple[Mapping[str, Any], str, Any]] = {}
+
+    def still_true(self) -> bool:
+        """Whether the names mean what they meant when the function was analysed."""
+        for where, name, value in self.names.values():
+            if where.get(name) is not value:
+                return False
+            if type(value) in (list, dict, set) and not allowed.is_allowed(value):
+                return False
+        return True
+
+
+class Spans:
+    """The marks of one migration's function and of the helpers that it calls.
+
+    ``entry``: the state at the function's beginning; where it is LOUD, nothing may be pending there.
+    ``functions``: marks by code object. ``reasons``: what ends spans, as (path, line, text).
+    """
+
+    __slots__ = ("entry", "functions", "reasons", "top")
+
+    def __init__(self, top: CodeType) -> None:
+        self.top = top
+        self.entry = LOUD
+        self.functions: dict[CodeType, Marks] = {}
+        self.reasons: list[tuple[str, int, str]] = []
+
+    def mark_of(self, frame: Any, *, of_execute: bool = False) -> int | None:
+        """The mark of a directive called in `frame`, which its callers decide where it is END; None where
+        a caller is not known. of_execute: of ``bind.execute(...)``, instead.
+        """
+        found = END
+        while (marks := self.functions.get(frame.f_code)) is not None:
+            calls = marks.executes if of_execute else marks.calls
+            of_execute = False
+            mark = calls.get(frame.f_lineno if NO_POSITIONS else frame.f_lasti)
+            if mark is None:
+                return None
+            if found == END:
+                found = mark
+            if frame.f_code is self.top:
+                return found
+            frame = frame.f_back
+        return None

@@ -1,0 +1,377 @@
+"""The state before an expression, from the state behind it (:mod:`migrate_ext.execution.spans`)."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FunctionType, ModuleType
+from typing import Any
+
+from migrate_ext.execution import allowed, plain, source
+from migrate_ext.execution.marks import END, LOUD, NEXT, Spans
+from migrate_ext.execution.plain import _UNKNOWN
+from migrate_ext.execution.quiet import (
+    BIND,
+    CONTEXT,
+    ENGINE,
+    FRESH,
+    OF_FRESH,
+    OF_KIND,
+    OF_VALUES,
+    OP,
+    QUIET_BUILTINS,
+    RESULT,
+    ROW,
+    ROWS,
+    SCALAR,
+    builtins_of,
+    is_context,
+    is_quiet_type,
+    is_standard,
+)
+from migrate_ext.execution.span_names import BATCH, Names, stored
+
+_DEEPEST = 4  # helpers that call helpers
+
+
+class Expressions(Names):
+    """Adds expressions, and the calls in them."""
+
+    def _is_loud(self, node: ast.AST, why: str) -> int:
+        self.loud += 1
+        if self.is_final:
+            path = self.function_.__code__.co_filename
+            found = (path, getattr(node, "lineno", 0), why)
+            if found not in self.spans.reasons:
+                self.spans.reasons.append(found)
+        return LOUD
+
+    @contextmanager
+    def _unmarked(self) -> Iterator[None]:
+        """Within this block nothing is taken down, but what is loud still taints."""
+        before, self.is_final = self.is_final, False
+        try:
+            yield
+        finally:
+            self.is_final = before
+
+    def root(self, node: ast.expr, after: int, statement: ast.Expr | None = None) -> int:
+        """The state before an expression that is not part of another one."""
+        loud = self.loud
+        state = self.expression_before(node, after, is_thrown_away=statement is not None)
+        if self.loud != loud:
+            self._taint(node)
+        return state
+
+    def _taint(self, *nodes: ast.AST) -> None:
+        """Loud code was given these: it may have changed them."""
+        for node in nodes:
+            for part in ast.walk(node):
+                if isinstance(part, ast.Name) and part.id in self.locals:
+                    if self.kinds.get(part.id) not in (BIND, CONTEXT, OP, SCALAR, BATCH):
+                        self.tainted.add(part.id)
+
+    # expressions
+
+    # expressions
+
+    def expression_before(self, node: ast.expr, after: int, *, is_thrown_away: bool = False) -> int:
+        if isinstance(node, ast.Constant):
+            return after
+        if isinstance(node, ast.Name):
+            return self._name_before(node, after)
+        if isinstance(node, ast.Attribute):
+            return self._attribute_before(node, after)
+        if isinstance(node, ast.Call):
+            return self._call_before(node, after, is_thrown_away)
+        if isinstance(node, ast.NamedExpr):
+            after = self.stored_in(node.target, after, node.value)
+            return self.expression_before(node.value, after)
+        if isinstance(node, ast.IfExp):
+            branches = [
+                self.expression_before(branch, after) for branch in (node.body, node.orelse)
+            ]
+            return self.expression_before(node.test, max(branches))
+        if isinstance(node, ast.BoolOp):
+            state = after
+            for value in reversed(node.values):
+                state = self.expression_before(value, max(after, state))
+            return state
+        if isinstance(node, plain._TRANSPARENT):
+            children = [c for c in ast.iter_child_nodes(node) if isinstance(c, ast.expr)]
+            for child in reversed(children):
+                after = self.expression_before(child, after)
+            return after
+        if isinstance(node, (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)):
+            return self._comprehension_before(node, after)
+        return self._is_loud(node, f"a {type(node).__name__} expression")
+
+    def _comprehension_before(
+        self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp, after: int
+    ) -> int:
+        """Quiet where all its parts are. Directives in it have no marks, and so synchronise first."""
+        loud, scope = self.loud, dict[str, Any]()
+        self.scopes.append(scope)
+        with self._unmarked():
+            for generator in node.generators:
+                self.expression_before(generator.iter, after)
+                kind = ROW if self.kind(generator.iter) in (RESULT, ROWS) else None
+                is_name = isinstance(generator.target, ast.Name)
+                scope.update(dict.fromkeys(stored(generator.target), kind if is_name else None))
+                for condition in generator.ifs:
+                    self.expression_before(condition, after)
+            elements = (node.key, node.value) if isinstance(node, ast.DictComp) else (node.elt,)
+            for element in elements:
+                self.expression_before(element, after)
+        self.scopes.pop()
+        if self.loud != loud:
+            return self._is_loud(node, "a comprehension")
+        return after
+
+    def _name_before(self, node: ast.Name, after: int) -> int:
+        name = node.id
+        if any(name in scope for scope in self.scopes):
+            return after
+        if name in self.locals:
+            if name in self.tainted:
+                return self._is_loud(node, f"what {name} is")
+            if self.kinds.get(name) == BATCH and name not in self.open:
+                return self._is_loud(node, f"the name {name}")
+            return after
+        if name in self.names:
+            value = self.names[name]
+            if value is _UNKNOWN:
+                return self._is_loud(node, f"the name {name}")
+            is_quiet = allowed.is_allowed(value) or self._is_quiet_outside(value)
+            if self.changes and type(value) in (list, dict, set):
+                is_quiet = False
+            self._uses_name(self.function_.__globals__, name, value)
+        else:
+            value = vars(builtins).get(name)
+            is_quiet = allowed.is_builtin(name) or name == "__debug__"
+            is_quiet |= name in ("bytes", "isinstance", "any", "all", "repr", "next", "iter") and (
+                value in QUIET_BUILTINS
+            )
+            is_quiet |= (
+                isinstance(value, type)
+                and issubclass(value, BaseException)
+                and value.__module__ == "builtins"
+            )
+            self._uses_name(vars(builtins), name, value)
+            is_quiet &= builtins_of(self.function_) is vars(builtins)
+        return after if is_quiet else self._is_loud(node, f"the name {name}")
+
+    def _is_quiet_outside(self, value: Any) -> bool:
+        return is_standard(value) or (self.own_types and is_quiet_type(value))
+
+    def _attribute_before(self, node: ast.Attribute, after: int) -> int:
+        base, name = node.value, node.attr
+        if plain._name_of(base) in self.open:
+            return (
+                after if name in allowed.OF_BATCH else self._is_loud(node, f"the attribute {name}")
+            )
+        kind, meaning = self.kind(base), self._meaning(base)
+        if kind == ENGINE:
+            assert isinstance(base, ast.Attribute)
+            after = self.expression_before(base.value, after)
+        elif type(meaning) is ModuleType and isinstance(base, ast.Name):
+            self._uses_name(self.function_.__globals__, base.id, meaning)
+        else:
+            after = self.expression_before(base, after)
+        if type(meaning) is ModuleType:
+            is_quiet = self._may_be_asked_of(meaning, name)
+        elif kind in OF_KIND:
+            is_quiet = name in OF_KIND[kind] or (kind == ROW and name[:1] != "_")
+            is_quiet &= (kind, name) != (BIND, "engine")  # but see above
+        else:
+            is_quiet = name in allowed.ATTRIBUTES or name in OF_VALUES
+            is_quiet |= kind == FRESH and name in OF_FRESH
+            if name[:1] != "_":
+                is_quiet |= isinstance(base, ast.Attribute) and base.attr in allowed.COLUMNS
+                is_quiet |= meaning is not None and meaning is plain._func()
+        return after if is_quiet else self._is_loud(node, f"the attribute {name}")
+
+    def _may_be_asked_of(self, module: ModuleType, name: str) -> bool:
+        if allowed.is_op(module):
+            return allowed.is_attribute(module, name)
+        if allowed.is_module(module):
+            return allowed.is_attribute(module, name)
+        if is_context(module):
+            return name == "is_offline_mode"
+        if "__getattr__" in vars(module):
+            return False
+        found = vars(module).get(name)
+        self._uses_name(vars(module), name, found)
+        if found is None:
+            return False
+        return (
+            type(found) is ModuleType or allowed.is_allowed(found) or self._is_quiet_outside(found)
+        )
+
+    # calls
+
+    def _call_before(self, node: ast.Call, after: int, is_thrown_away: bool) -> int:
+        function = node.func
+        name = self._name_in_op(function)
+        if name and isinstance(function, ast.Name) and function.id not in self.locals:
+            self._uses_name(self.function_.__globals__, function.id, self.names[function.id])
+        if name in allowed.DIRECTIVES:
+            base = NEXT
+            if isinstance(function, ast.Attribute):
+                base = self.expression_before(function.value, NEXT)
+            return max(base, self._site(node, after))
+        if is_thrown_away and self._is_thrown_away_execute(node):
+            assert isinstance(function, ast.Attribute)
+            site = self._site(node, after, is_execute=True)
+            return self.expression_before(function.value, site)
+        if name in ("get_bind", "get_context"):
+            return after if not (node.args or node.keywords) else self._is_loud(node, "arguments")
+        if self._makes_inspector(node):
+            return after
+        helper = self._helper(function)
+        if helper is not None:
+            return self._helper_before(node, helper, after, is_thrown_away)
+        if isinstance(function, ast.Attribute) and function.attr in ("create", "drop"):
+            # Through the connection, which synchronises. Nothing happens on another one.
+            binds = [*node.args[:1], *(k.value for k in node.keywords if k.arg == "bind")]
+            if len(binds) != 1 or self.kind(binds[0]) != BIND:
+                return self._is_loud(node, f"the attribute {function.attr}")
+            return self.expression_before(function.value, self._arguments_before(node, after))
+        if isinstance(function, ast.Name) and function.id in ("next", "iter"):
+            if function.id not in self.locals and not self._is_of_results(node):
+                return self._is_loud(node, f"the name {function.id}")
+        return self.expression_before(function, self._arguments_before(node, after))
+
+    def _is_of_results(self, node: ast.Call) -> bool:
+        return bool(node.args) and self.kind(node.args[0]) in (RESULT, ROWS)
+
+    def _arguments_before(self, node: ast.Call, after: int) -> int:
+        values = [*node.args, *(keyword.value for keyword in node.keywords)]
+        for value in reversed(values):
+            after = self.expression_before(value, after)
+        return after
+
+    def _site(self, node: ast.Call, after: int, *, is_execute: bool = False) -> int:
+        """A call that sends statements, for which `after` is the mark. With arguments that are not quiet it
+        has none: rendering them may call code that looks at its first statement.
+        """
+        loud = self.loud
+        state = self._arguments_before(node, NEXT)
+        self._take_mark(node, after, is_quiet=self.loud == loud, is_execute=is_execute)
+        return state
+
+    def _take_mark(
+        self, node: ast.Call, after: int, *, is_quiet: bool = True, is_execute: bool = False
+    ) -> None:
+        if not self.is_final:
+            return
+        if not is_quiet:
+            self.unmarked.add(node.lineno)
+            return
+        known = self.taken.get(id(node))
+        self.taken[id(node)] = (node, max(after, known[1] if known else NEXT), is_execute)
+
+    def _is_thrown_away_execute(self, call: ast.Call) -> bool:
+        """``bind.execute(one)`` as a statement: nobody looks at what it gives."""
+        function = call.func
+        return (
+            isinstance(function, ast.Attribute)
+            and function.attr == "execute"
+            and self.kind(function.value) == BIND
+            and len(call.args) == 1
+            and not isinstance(call.args[0], ast.Starred)
+            and not call.keywords
+        )
+
+    def _helper(self, function: ast.expr) -> FunctionType | None:
+        """The function that is called, if it is one of Python's own that can be analysed."""
+        if not isinstance(function, (ast.Name, ast.Attribute)):
+            return None
+        found = self._meaning(function)
+        if type(found) is not FunctionType or allowed.is_allowed(found) or is_standard(found):
+            return None
+        if found.__module__.partition(".")[0] in ("sqlalchemy", "alembic"):
+            return None
+        return found
+
+    def _helper_before(
+        self, node: ast.Call, helper: FunctionType, after: int, is_thrown_away: bool
+    ) -> int:
+        if isinstance(node.func, ast.Name):
+            self._uses_name(self.function_.__globals__, node.func.id, helper)
+        found = self._walk_helper(node, helper) if self._binds_simply(node, helper) else None
+        if found is None or not (is_thrown_away or found[1]):
+            self._arguments_before(node, LOUD)
+            self._take_mark(node, after, is_quiet=False)
+            return self._is_loud(node, f"the function {helper.__name__}")
+        state, _, is_loud = found
+        self._take_mark(node, after)
+        before = self._arguments_before(node, max(NEXT, after) if state == END else state)
+        self.loud += is_loud
+        return before
+
+    @staticmethod
+    def _binds_simply(node: ast.Call, helper: FunctionType) -> bool:
+        code = helper.__code__
+        return not (
+            code.co_flags & (0x04 | 0x08 | 0x20 | 0x80 | 0x200)  # stars, generators, coroutines
+            or code.co_freevars
+            or code.co_cellvars
+            or code.co_kwonlyargcount
+            or code.co_posonlyargcount
+            or any(isinstance(argument, ast.Starred) for argument in node.args)
+            or any(keyword.arg is None for keyword in node.keywords)
+            or len(node.args) > code.co_argcount
+        )
+
+    def _walk_helper(self, node: ast.Call, helper: FunctionType) -> tuple[int, bool, bool] | None:
+        """The state at the beginning of a helper, whose own end is END; whether what it returns is quiet;
+        whether something in it is loud. None where it is not known.
+        """
+        code = helper.__code__
+        if (
+            self.depth >= _DEEPEST
+            or code in self.active
+            or builtins_of(helper) is not vars(builtins)
+        ):
+            return None
+        if code not in self.known:
+            self.known[code] = source.tree_of(code.co_filename, helper)
+        tree = self.known[code]
+        names = code.co_varnames[: code.co_argcount]
+        given = self._given(node, helper, names)
+        if isinstance(tree, str) or given.keys() != set(names):
+            return None
+        arguments = tuple(given[name] for name in names)
+        key = (code, arguments, self.active, self.is_final)
+        if key not in self.known:
+            spans = self.spans if self.is_final else Spans(self.spans.top)
+            place = (self.depth + 1, self.active, self.known)
+            walker = type(self)(spans, helper, tree, arguments, *place)
+            state = walker.mark()
+            self.known[key] = (state, walker.returns_value, walker.loud > 0), walker.marks.names
+        found, used = self.known[key]
+        self.marks.names.update(used)
+        return found  # type: ignore[no-any-return]
+
+    def _given(
+        self, node: ast.Call, helper: FunctionType, names: tuple[str, ...]
+    ) -> dict[str, Any]:
+        """What a call binds the arguments of `helper` to, as :class:`~migrate_ext.execution.span_names.Names` takes it."""
+        defaults = helper.__defaults__ or ()
+        given: dict[str, Any] = {
+            name: None if allowed.is_allowed(value) else _UNKNOWN
+            for name, value in zip(names[len(names) - len(defaults) :], defaults, strict=True)
+        }
+        passed = [*zip(names, node.args, strict=False)]
+        passed += [(str(keyword.arg), keyword.value) for keyword in node.keywords]
+        for name, value in passed:
+            loud = self.loud
+            with self._unmarked():
+                self.expression_before(value, NEXT)
+            kind = self.kind(value)
+            given[name] = _UNKNOWN if self.loud != loud else None if kind == FRESH else kind
+            self.loud = loud
+        return given
