@@ -316,14 +316,11 @@ class Expressions(Names):
     def _binds_simply(node: ast.Call, helper: FunctionType) -> bool:
         code = helper.__code__
         return not (
-            code.co_flags & (0x04 | 0x08 | 0x20 | 0x80 | 0x200)  # stars, generators, coroutines
+            code.co_flags & (0x20 | 0x80 | 0x200)  # generators, coroutines
             or code.co_freevars
             or code.co_cellvars
-            or code.co_kwonlyargcount
-            or code.co_posonlyargcount
             or any(isinstance(argument, ast.Starred) for argument in node.args)
             or any(keyword.arg is None for keyword in node.keywords)
-            or len(node.args) > code.co_argcount
         )
 
     def _walk_helper(self, node: ast.Call, helper: FunctionType) -> tuple[int, bool, bool] | None:
@@ -340,11 +337,9 @@ class Expressions(Names):
         if code not in self.known:
             self.known[code] = source.tree_of(code.co_filename, helper)
         tree = self.known[code]
-        names = code.co_varnames[: code.co_argcount]
-        given = self._given(node, helper, names)
-        if isinstance(tree, str) or given.keys() != set(names):
+        arguments = None if isinstance(tree, str) else self._given(node, helper, tree.args)
+        if isinstance(tree, str) or arguments is None:
             return None
-        arguments = tuple(given[name] for name in names)
         key = (code, arguments, self.active, self.is_final)
         if key not in self.known:
             spans = self.spans if self.is_final else Spans(self.spans.top)
@@ -357,21 +352,42 @@ class Expressions(Names):
         return found  # type: ignore[no-any-return]
 
     def _given(
-        self, node: ast.Call, helper: FunctionType, names: tuple[str, ...]
-    ) -> dict[str, Any]:
-        """What a call binds the arguments of `helper` to, as :class:`~migrate_ext.execution.span_names.Names` takes it."""
+        self, node: ast.Call, helper: FunctionType, parameters: ast.arguments
+    ) -> tuple[tuple[str, Any], ...] | None:
+        """What a call binds the parameters of `helper` to, as :class:`~migrate_ext.execution.span_names.Names`
+        takes it; None where it does not fit.
+        """
+        positional = [found.arg for found in (*parameters.posonlyargs, *parameters.args)]
+        by_name = {*positional[len(parameters.posonlyargs) :]}
+        by_name |= {found.arg for found in parameters.kwonlyargs}
         defaults = helper.__defaults__ or ()
-        given: dict[str, Any] = {
-            name: None if allowed.is_allowed(value) else _UNKNOWN
-            for name, value in zip(names[len(names) - len(defaults) :], defaults, strict=True)
+        known = dict(zip(positional[len(positional) - len(defaults) :], defaults, strict=True))
+        known.update(helper.__kwdefaults__ or {})
+        given = {
+            name: None if allowed.is_allowed(value) else _UNKNOWN for name, value in known.items()
         }
-        passed = [*zip(names, node.args, strict=False)]
-        passed += [(str(keyword.arg), keyword.value) for keyword in node.keywords]
-        for name, value in passed:
-            loud = self.loud
-            with self._unmarked():
-                self.expression_before(value, NEXT)
-            kind = self.kind(value)
-            given[name] = _UNKNOWN if self.loud != loud else None if kind == FRESH else kind
-            self.loud = loud
-        return given
+        more = [self._kind_of_argument(value) for value in node.args[len(positional) :]]
+        for name, value in zip(positional, node.args, strict=False):
+            given[name] = self._kind_of_argument(value)
+        others = []
+        for keyword in node.keywords:
+            if keyword.arg in by_name:
+                given[keyword.arg] = self._kind_of_argument(keyword.value)
+            else:
+                others.append(self._kind_of_argument(keyword.value))
+        if given.keys() != {*positional, *by_name}:
+            return None
+        for rest, kinds in ((parameters.vararg, more), (parameters.kwarg, others)):
+            if rest is not None:
+                given[rest.arg] = _UNKNOWN if _UNKNOWN in kinds else None
+            elif kinds:
+                return None
+        return tuple(given.items())
+
+    def _kind_of_argument(self, value: ast.expr) -> Any:
+        loud = self.loud
+        with self._unmarked():
+            self.expression_before(value, NEXT)
+        is_loud, self.loud = self.loud != loud, loud
+        kind = self.kind(value)
+        return _UNKNOWN if is_loud else None if kind == FRESH else kind

@@ -36,7 +36,7 @@ BINDS_NOTHING = (ast.Name, ast.Constant, ast.Attribute, ast.Call, ast.keyword, a
 class Names(plain.Checker):
     """What the names in one function mean, given what its arguments are.
 
-    arguments: the kind of each, or None for a value of no kind; ``_UNKNOWN`` for one that is not quiet.
+    arguments: the kind of each by its name; None for a value of no kind, ``_UNKNOWN`` for one that is not quiet.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Names(plain.Checker):
         spans: Spans,
         function: FunctionType,
         node: ast.FunctionDef,
-        arguments: tuple[Any, ...],
+        arguments: tuple[tuple[str, Any], ...],
         depth: int = 0,
         active: tuple[CodeType, ...] = (),
         known: dict[Any, Any] | None = None,
@@ -91,12 +91,11 @@ class Names(plain.Checker):
     # locals
 
     def _find_bindings(
-        self, arguments: tuple[Any, ...]
+        self, arguments: tuple[tuple[str, Any], ...]
     ) -> Iterator[tuple[str, ast.expr | None, Any]]:
         """What binds a local: (name, value, kind). Of value None, it is ``_UNKNOWN`` or of that kind."""
-        named = [*self.node.args.posonlyargs, *self.node.args.args]
-        for argument, kind in zip(named, arguments, strict=True):
-            yield argument.arg, None, kind
+        for name, kind in arguments:
+            yield name, None, kind
         for part in self.own_parts:
             if isinstance(part, BINDS_NOTHING):
                 continue

@@ -36,6 +36,11 @@ def pair_of(operations, table):
     operations.drop_column(table, "y")
 
 
+def add_columns(table, *columns, schema=None, **more):
+    for column in columns:
+        op.add_column(table, column, schema=schema)
+
+
 def tells(table):
     op.drop_column(table, "x")
     print(table)
@@ -141,6 +146,11 @@ CASES = {
     "a helper of the file": (
         "pair('t')\nprint()\nfor x in NAMES:\n    pair(x)\nop.execute('5')",
         {1: "loud", 4: "next", 5: "end"},
+    ),
+    "a helper with any number of arguments": (
+        "add_columns('t', sa.Column('a', sa.Integer), sa.Column('b', sa.Text), schema='s', x=1)\n"
+        "add_columns('t', SETTINGS)\nadd_columns('t')\nadd_columns(table='t')\nadd_columns(*NAMES)",
+        {1: "loud", 2: "loud", 3: "loud", 4: "loud"},
     ),
     "op as an argument": ("pair_of(op, 't')\nop.execute('2')", {1: "next", 2: "end"}),
     "two kinds of arguments": ("pair_of(op, 't')\npair_of(SETTINGS, 't')", {1: "loud", 2: "end"}),
