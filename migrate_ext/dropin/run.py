@@ -5,18 +5,14 @@ Hooked methods and private names were read in Alembic 1.13 and 1.20.1, SQLAlchem
 
 from __future__ import annotations
 
-import functools
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from types import CodeType, SimpleNamespace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import sqlalchemy
-from alembic import op as alembic_op
-from alembic.operations import Operations
 from alembic.runtime.migration import (
     HeadMaintainer,
     MigrationContext,
@@ -28,10 +24,11 @@ from sqlalchemy.engine import Connection, Dialect
 from migrate_ext import counters, errors
 from migrate_ext.dropin import foreign, transactions
 from migrate_ext.dropin.lease import ConnectionLease
+from migrate_ext.dropin.marked_calls import UNMARKED, MarkedCalls
 from migrate_ext.dropin.originals import originals
 from migrate_ext.execution import drivers, plain, plain_bytecode, source
 from migrate_ext.execution.executor import Executor, note
-from migrate_ext.execution.marks import END, LOUD, Spans
+from migrate_ext.execution.marks import LOUD, Spans
 from migrate_ext.execution.statement import SourceLocation
 from migrate_ext.execution.timing import Times
 
@@ -44,22 +41,19 @@ _LONG_TEXT = 1_000_000
 _looked_at: tuple[tuple[object, ...], str | None] = ((), None)
 
 
-class _Run:
+class _Run(MarkedCalls):
     """One ``run_migrations`` of a context, whose statements go through `executor`."""
 
     def __init__(self, context: MigrationContext, executor: Executor) -> None:
         assert context._migrations_fn is not None and context.connection is not None
+        super().__init__(executor)
         self.context = context
         self.connection = context.connection
-        self.executor = executor
         self.find_steps = context._migrations_fn
         self.exec = context.impl._exec
         self.overridden: str | None = None
         self.look()  # before `_exec` of the impl is replaced
         self.code: CodeType | None = None  # of the plain function that is running
-        self.spans: Spans | None = None  # of one that is running and not plain
-        self.mark: int | None = None  # of the directive of such a one that is running
-        self.line: int | None = None  # where it was called
         self.was_plain = False  # the last migration was: its version rows are batched, too
         self.versions: dict[str, str | None] = {}
         self.is_watched = not context.impl.transactional_ddl or bool(
@@ -118,7 +112,7 @@ class _Run:
                     counters.plain(f"migration: {reason}")
                     if spans is None or spans.entry == LOUD:
                         self.executor.sync()
-                with self._marked(spans):
+                with self.marked(spans):
                     function(**kw)
                 if self.executor.driver.notices_are_heard:
                     self.executor.sync()
@@ -138,7 +132,7 @@ class _Run:
         migrate.__doc__ = function.__doc__
         return migrate
 
-    def _refusal(self) -> str | None:
+    def refusal(self) -> str | None:
         """Why the driver must execute statements now, or None."""
         return (
             self.overridden
@@ -151,7 +145,7 @@ class _Run:
     ) -> tuple[str | None, Spans | None]:
         """Why a function is not plain, and then its spans, if it has any."""
         self.look()
-        reason = self._refusal()
+        reason = self.refusal()
         if reason is not None or plain_bytecode.looks_plain(function):
             return reason, None
         code = getattr(function, "__code__", None)
@@ -172,84 +166,16 @@ class _Run:
             counters.span_end(*end)
         return reason, spans
 
-    @contextmanager
-    def _marked(self, spans: Spans | None) -> Iterator[None]:
-        """Within this block the directives of a function that is not plain go by their marks."""
-        operations: Any = vars(alembic_op).get("_proxy")
-        if spans is None or type(operations) is not Operations or "invoke" in vars(operations):
-            yield
-            return
-        self.spans = spans
-        vars(operations)["invoke"] = functools.partial(self._invoke, operations.invoke)
-        try:
-            yield
-        finally:
-            self.spans = None
-            del vars(operations)["invoke"]
-
-    def _invoke(self, invoke: Callable[[Any], Any], operation: Any) -> Any:
-        """Takes the place of ``Operations.invoke``, which every directive goes through."""
-        if self.mark is not None:  # called by another directive
-            return invoke(operation)
-        self.mark = mark = self._mark_of(_caller(sys._getframe(1), self.spans, _ALEMBIC))
-        try:
-            if mark is None:
-                self.executor.sync()
-            result = invoke(operation)
-        finally:
-            self.mark = None
-        if mark == LOUD:
-            self.executor.sync()
-        return result
-
-    def _mark_of(self, frame: Any, *, of_execute: bool = False) -> int | None:
-        """The mark of a directive that is called in `frame`; None where it must go the driver's way."""
-        spans = self.spans
-        if spans is None or frame is None:
-            return None
-        mark = spans.mark_of(frame, of_execute=of_execute)
-        if mark is None or not spans.functions[spans.top].still_true():
-            return None
-        if not self.executor.pending and self._is_disturbed():
-            return None
-        self.line = _line_in(frame, self.executor.place)
-        return mark
-
-    def _is_disturbed(self) -> bool:
-        """Code of all kinds may have run since the last statement: whether a span must not begin now. A
-        transaction that was ended is noticed on the driver's way.
-        """
-        self.look()
-        return not self.executor.session.in_transaction or self._refusal() is not None
-
-    def _mark_of_block(self) -> int | None:
-        """The mark of the block of ``op.batch_alter_table`` that sends a statement at its end."""
-        spans = self.spans
-        frame = _caller(sys._getframe(2), spans, (*_ALEMBIC, "contextlib"))
-        if spans is None or frame is None:
-            return None
-        mark = spans.functions[frame.f_code].blocks.get(frame.f_lineno)
-        if mark is None or not spans.functions[spans.top].still_true():
-            return None
-        if frame.f_code is not spans.top:
-            above = spans.mark_of(frame.f_back)
-            if above is None:
-                return None
-            mark = above if mark == END else mark
-        if not self.executor.pending and self._is_disturbed():
-            return None
-        self.line = _line_in(frame, self.executor.place)
-        return mark
-
     def exec_directive(self, construct: Any, *args: Any, **kw: Any) -> Any:
         """Replaces the impl's ``_exec``."""
         ledger = self.executor.ledger
         ledger.rendered += 1
         mark, is_block = self.mark, False
         if mark is None and self.spans is not None:
-            mark = self._mark_of_block()
+            mark = self.mark_of_block()
             is_block = mark is not None
-        if (self.code is not None or mark is not None) and not any(args) and not kw:
+        may_wait = self.code is not None or mark not in (None, UNMARKED)
+        if may_wait and not any(args) and not kw:
             rendered = self._rendered(construct)
             line = self._line() if self.code is not None else self.line
             if rendered is not None and self.executor.submit(rendered, line):
@@ -269,7 +195,7 @@ class _Run:
         caller = sys._getframe(1)
         may_wait, mark = self.code is not None and caller.f_code is self.code, None
         if self.spans is not None:
-            mark = self._mark_of(caller, of_execute=True)
+            mark = self.mark_of(caller, of_execute=True)
             may_wait = mark is not None
         ledger = self.executor.ledger
         ledger.rendered += 1
@@ -314,7 +240,7 @@ class _Run:
 
     def write_version(self, maintainer: HeadMaintainer, method: str, *versions: str) -> bool:
         """Queue what a method of the maintainer would send; False: the method must do it itself."""
-        if not self.was_plain and self._refusal():
+        if not self.was_plain and self.refusal():
             return False
         if not all(map(_is_quiet_name, versions)):
             return False
@@ -380,26 +306,6 @@ class _Run:
         """
         if self.is_watched or self.executor.driver.notices_are_heard:
             self.executor.sync()
-
-
-# Modules whose functions may lie between a migration's call and where its statement is sent.
-_ALEMBIC = ("alembic",)
-
-
-def _caller(frame: Any, spans: Spans | None, through: tuple[str, ...]) -> Any:
-    """The frame of the migration that called, with nothing but these packages between; else None."""
-    while spans is not None and frame is not None and frame.f_code not in spans.functions:
-        if frame.f_globals.get("__name__", "").partition(".")[0] not in through:
-            return None
-        frame = frame.f_back
-    return frame
-
-
-def _line_in(frame: Any, place: SourceLocation | None) -> int | None:
-    """The line that the revision's own file is at."""
-    while frame is not None and place is not None and frame.f_code.co_filename != place.path:
-        frame = frame.f_back
-    return frame and frame.f_lineno  # type: ignore[no-any-return]
 
 
 foreign.stand_ins.add(_Run)
