@@ -20,6 +20,7 @@ from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.event import registry
 from sqlalchemy.pool import Pool
 from sqlalchemy.schema import SchemaItem
+from sqlalchemy.sql import functions
 from sqlalchemy.sql.visitors import Visitable
 
 from migrate_ext.execution import allowed, drivers
@@ -175,8 +176,41 @@ def way_of_directives(context: MigrationContext) -> tuple[object, ...]:
         _methods_that_send(type(impl)),
         _patches(impl),
         [*Operations._to_impl._registry.values()],
+        [name for name, cls in _CONSTRUCTS if "_compiler_dispatcher" in vars(cls)],
+        len(functions._registry["_default"]),
+        context.opts.get("target_metadata"),
         len(registry._key_to_collection),
     )
+
+
+# What directives are rendered from.
+_CONSTRUCTS = [
+    (name, cls)
+    for module in (sqlalchemy.schema, sqlalchemy.types, sqlalchemy.sql.expression, postgresql)
+    for name, cls in vars(module).items()
+    if isinstance(cls, type) and issubclass(cls, Visitable)
+]
+
+
+def _foreign_compiler() -> str | None:
+    """What renders one of SQLAlchemy's own constructs that is not SQLAlchemy."""
+    for name, cls in _CONSTRUCTS:
+        for function in getattr(vars(cls).get("_compiler_dispatcher"), "specs", {}).values():
+            if not _is_ours(function.__module__):
+                return f"a @compiles for {name}"
+    for name, cls in functions._registry["_default"].items():
+        if not _is_ours(cls.__module__):
+            return f"a function of the project's, {name}"
+    return None
+
+
+def _foreign_names(context: MigrationContext) -> str | None:
+    """Whether a function of the project's names constraints."""
+    metadata = context.opts.get("target_metadata")
+    for found in metadata if isinstance(metadata, (list, tuple)) else [metadata]:
+        if any(map(callable, (getattr(found, "naming_convention", None) or {}).values())):
+            return "a naming convention with functions"
+    return None
 
 
 def _patches(impl: DefaultImpl) -> dict[str, Any]:
@@ -205,9 +239,9 @@ def overridden(context: MigrationContext) -> str | None:
                 return f"op: {name} is replaced"
     if not _is_ours(Operations.invoke.__module__):
         return "op: invoke is replaced"
-    listener = _foreign_listener(SchemaItem, only=_DDL_EVENTS)
-    if listener is not None:
-        return listener
+    found = _foreign_listener(SchemaItem) or _foreign_compiler() or _foreign_names(context)
+    if found is not None:
+        return found
     for (target, _), function in Operations._to_impl._registry.items():
         if target.__module__ == "alembic.operations.ops" and not function.__module__.startswith(
             "alembic."

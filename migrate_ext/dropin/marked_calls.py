@@ -79,9 +79,7 @@ class MarkedCalls:
         if spans is None or frame is None:
             return None
         mark = spans.mark_of(frame, of_execute=of_execute)
-        if mark is None or not spans.functions[spans.top].still_true():
-            return None
-        if not self.executor.pending and self._is_disturbed():
+        if mark is None or (not self.executor.pending and self._is_disturbed()):
             return None
         self.line = _line_in(frame, self.executor.place)
         return mark
@@ -90,8 +88,13 @@ class MarkedCalls:
         """Code of all kinds may have run since the last statement: whether a span must not begin now. A
         transaction that was ended is noticed on the driver's way.
         """
+        assert self.spans is not None
         self.look()
-        return not self.executor.session.in_transaction or self.refusal() is not None
+        return (
+            not self.executor.session.in_transaction
+            or self.refusal() is not None
+            or not self.spans.functions[self.spans.top].still_true()
+        )
 
     def mark_of_block(self) -> int | None:
         """The mark of the block of ``op.batch_alter_table`` that sends a statement at its end."""
@@ -100,7 +103,7 @@ class MarkedCalls:
         if spans is None or frame is None:
             return None
         mark = spans.functions[frame.f_code].blocks.get(frame.f_lineno)
-        if mark is None or not spans.functions[spans.top].still_true():
+        if mark is None:
             return None
         if frame.f_code is not spans.top:
             above = spans.mark_of(frame.f_back)

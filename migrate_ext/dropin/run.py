@@ -179,10 +179,13 @@ class _Run(MarkedCalls):
             rendered = self._rendered(construct)
             line = self._line() if self.code is not None else self.line
             if rendered is not None and self.executor.submit(rendered, line):
+                if isinstance(construct, sqlalchemy.schema.DDLElement):
+                    self.executor.driver.ddl_was_rendered(self.connection.dialect)
                 if is_block and mark == LOUD:
                     self.executor.sync()
                 return None
         ledger.by_driver += 1
+        self.executor.sync()  # before SQLAlchemy renders it, which may call code of others
         return self.exec(construct, *args, **kw)
 
     def execute(self, statement: Any, *args: Any, **kw: Any) -> Any:
@@ -207,6 +210,7 @@ class _Run(MarkedCalls):
                     self.executor.sync()
                 return None
         ledger.by_driver += 1
+        self.executor.sync()
         return Connection.execute(self.connection, statement, *args, **kw)
 
     def _rendered(self, construct: Any) -> str | None:

@@ -150,7 +150,60 @@ def is_allowed(value: Any, depth: int = 0) -> bool:
     if issubclass(kind, type):
         return issubclass(value, types.TypeEngine) and _is_modules_own(value)
     described = (sql.ClauseElement, schema.SchemaItem, types.TypeEngine)
-    return _is_modules_own(kind) and issubclass(kind, described) and not _is_listened_to(value)
+    return (
+        _is_modules_own(kind)
+        and issubclass(kind, described)
+        and not _is_listened_to(value)
+        and _is_all_own(value)
+    )
+
+
+def _is_all_own(value: Any) -> bool:
+    """Whether all that one of SQLAlchemy's objects is made of is SQLAlchemy's: rendering it would call what
+    is not.
+    """
+    schema: Any = sys.modules["sqlalchemy.sql.schema"]
+    types: Any = sys.modules["sqlalchemy.sql.sqltypes"]
+    visitors: Any = sys.modules["sqlalchemy.sql.visitors"]
+    if isinstance(value, types.TypeEngine):
+        return _is_own_type(value)
+    if isinstance(value, schema.MetaData):
+        return not any(map(callable, value.naming_convention.values())) and not value.tables
+    if isinstance(value, schema.Column):
+        default = value.server_default
+        is_text = default is None or (
+            type(default) is schema.DefaultClause and _is_own_text(default.arg)
+        )
+        rest = (value.default, value.onupdate, value.computed, value.identity)
+        return _is_own_type(value.type) and is_text and rest == (None,) * 4
+    if isinstance(value, schema.SchemaItem):
+        return isinstance(value, (schema.Sequence, schema.ForeignKey))
+    parts = [*visitors.iterate(value), *getattr(value, "columns", ())]
+    return all(
+        _is_modules_own(type(part)) and _is_own_type(getattr(part, "type", None)) for part in parts
+    )
+
+
+def _is_own_text(value: Any) -> bool:
+    return type(value) is str or (
+        type(value) is sys.modules["sqlalchemy.sql.elements"].TextClause and not value._bindparams
+    )
+
+
+def _is_own_type(value: Any, depth: int = 0) -> bool:
+    """Whether a type, and each type in it, is one of SQLAlchemy's."""
+    if value is None:
+        return True
+    if not _is_modules_own(type(value)) or depth > _DEEPEST:
+        return False
+    inner = [getattr(value, name, None) for name in ("item_type", "impl", "_default_type")]
+    inner += getattr(value, "_variant_mapping", {}).values()
+    types: Any = sys.modules["sqlalchemy.sql.sqltypes"]
+    return all(
+        _is_own_type(found, depth + 1)
+        for found in inner
+        if isinstance(found, types.TypeEngine) and found is not value
+    )
 
 
 def _is_listened_to(value: Any) -> bool:

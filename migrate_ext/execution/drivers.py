@@ -104,6 +104,9 @@ class BorrowedConnection:
         """The BEGIN that the driver would send now; None if the driver must send it itself."""
         return None
 
+    def ddl_was_rendered(self, dialect: Any) -> None:
+        """A construct of SQLAlchemy's for DDL is about to be sent."""
+
     def after_batch(self, discards_plans: bool) -> None:
         """Do what the driver would have done after the statements of a batch.
 
@@ -201,8 +204,12 @@ class Asyncpg:
     def begin(self) -> str | None:
         return None
 
+    def ddl_was_rendered(self, dialect: Any) -> None:
+        """As SQLAlchemy's execution does for such a construct: prepared statements may be stale."""
+        dialect._invalidate_schema_cache()
+
     def after_batch(self, discards_plans: bool) -> None:
-        """The dialect's caches of prepared statements and types are older than the batch."""
+        """There is nothing to catch up with."""
 
 
 # Methods of connections and cursors (and of their bases) that statements pass through.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from types import CodeType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 from migrate_ext.execution import allowed
@@ -23,25 +23,38 @@ class Marks:
     directive or of a helper. ``executes``: those of ``bind.execute(...)`` whose result is thrown away.
     ``blocks``: by line, the marks of ``with op.batch_alter_table(...)``.
     ``names``: the globals and built-ins that quiet code uses, each as (where it is, name, what it was).
+    ``helpers``: of functions that are called, an attribute and what it was.
     """
 
-    __slots__ = ("blocks", "calls", "code", "executes", "names")
+    __slots__ = ("blocks", "calls", "code", "executes", "helpers", "names")
 
     def __init__(self, code: CodeType) -> None:
         self.code = code
         self.calls: dict[int, int] = {}
         self.executes: dict[int, int] = {}
         self.blocks: dict[int, int] = {}
+        self.helpers: list[tuple[Any, str, Any]] = []
         self.names: dict[tuple[int, str], tuple[Mapping[str, Any], str, Any]] = {}
 
     def still_true(self) -> bool:
-        """Whether the names mean what they meant when the function was analysed."""
+        """Whether names and functions mean what they meant when the function was analysed. To be asked
+        where code of others may have run.
+        """
         for where, name, value in self.names.values():
             if where.get(name) is not value:
                 return False
-            if type(value) in (list, dict, set) and not allowed.is_allowed(value):
-                return False
-        return True
+            if type(value) not in _UNCHANGING and not _is_code(value):
+                if not allowed.is_allowed(value):
+                    return False
+        return all(getattr(helper, name) is value for helper, name, value in self.helpers)
+
+
+_UNCHANGING = (str, int, float, bool, bytes, type(None))
+
+
+def _is_code(value: Any) -> bool:
+    """Whether a value is a class, a function or a module: found to be quiet by what it is."""
+    return issubclass(type(value), (type, FunctionType, BuiltinFunctionType, ModuleType))
 
 
 class Spans:

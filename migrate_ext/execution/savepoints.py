@@ -36,20 +36,31 @@ _COMMANDS = frozenset(("ALTER", "COMMENT", "CREATE", "DROP", "GRANT", "REVOKE"))
 _GIVES_ROWS = frozenset(("DELETE", "SELECT", "UPDATE"))  # of the version table and the lock
 _MOST_BYTES = 1_000_000
 _SAVEPOINT = "migrate_ext_batch"
+_BETWEEN = "\n;\n"
 # Fails with 22012 where an event trigger would see the batch.
 _NO_EVENT_TRIGGER = "SELECT 1 / (NOT EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D'))::pg_catalog.int4"
 _has_event_trigger = re.compile(r"event\s+trigger", re.IGNORECASE).search
 _sees_the_batch = re.compile(r"statement_timestamp|current_query", re.IGNORECASE).search
-_begins_with_create = re.compile(r"\s*create\b", re.IGNORECASE).match  # not behind a comment
-# CREATE TABLE AS and the like run a query. (A generated column is taken for one, too.)
-_is_query = re.compile(
-    r"\s*create\s+(?:global\s+|local\s+)?(?:temp|temporary|unlogged|table|materialized)\b.*\bas\b",
+# CREATE TABLE AS and the like run a query (a generated column is taken for one, too); what ALTER computes for
+# rows, and a new type's values, which a savepoint would make unsafe to use.
+_runs_code = re.compile(
+    r"\s*create\s+(?:global\s+|local\s+)?(?:temp|temporary|unlogged|table|materialized)\b.*\bas\b|"
+    r"\s*alter\b.*\b(?:default|using|check|add\s+constraint)\b.*\(|\s*(?:create|alter)\s+type\b",
     re.IGNORECASE | re.DOTALL,
 ).match
 
 
 class BatchFailed(Exception):
     """Nothing of the batch was kept; its statements are to be sent one by one."""
+
+
+class StatementFailed(Exception):
+    """The statement at `index` of the batch failed, and with it the transaction; `error` is the adapter's."""
+
+    def __init__(self, index: int, error: Exception) -> None:
+        super().__init__(index, error)
+        self.index = index
+        self.error = error
 
 
 class SavepointSession:
@@ -105,8 +116,10 @@ class SavepointSession:
                 return []
         elif command not in _COMMANDS:
             return command or "no command"
-        elif _is_query(sql) or (command == "CREATE" and not _begins_with_create(sql)):
-            return "a query"
+        elif _runs_code(sql):
+            return "it may run code"
+        if "--" in sql or "/*" in sql:
+            return "a comment"
         if self._is_watched:
             return "an event trigger"
         if _sees_the_batch(sql):
@@ -131,7 +144,7 @@ class SavepointSession:
         counters.plain_waits += 1
         counters.batches += 1
         counters.statements += len(texts) + bool(last)
-        tag = str(self._run("\n;\n".join(parts), undo=bool(texts)))
+        tag = str(self._run(parts, undo=bool(texts)))
         self.confirmed += len(texts) + bool(last)
         found = [(text.split(None, 1)[0].upper(), -1) for text in texts]
         if last:
@@ -140,23 +153,48 @@ class SavepointSession:
 
     make_room = wait
 
-    def _run(self, sql: str, *, undo: bool) -> Any:
+    def _run(self, parts: list[str], *, undo: bool) -> Any:
+        sql = _BETWEEN.join(parts)
         asyncpg: Any = sys.modules["asyncpg"]
         try:
             return self.adapter.run_async(lambda connection: connection.execute(sql))
         except asyncpg.InFailedSQLTransactionError as error:
             raise BatchFailed from error  # it had failed before
         except asyncpg.PostgresError as error:
-            if undo and not self.driver.is_closed() and self._is_undone():
+            if self.driver.is_closed():
+                self.adapter._handle_exception(error)
+            if undo and self._is_undone():
                 self._is_watched |= isinstance(error, asyncpg.DivisionByZeroError)
                 raise BatchFailed from error
-            self.adapter._handle_exception(error)
+            self._raise_for_statement(parts, error)
         except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             self.adapter._handle_exception(error)
             raise
 
+    def _raise_for_statement(self, parts: list[str], error: Any) -> None:
+        """The server could not parse the text, and has run nothing of it, or it refused the version row.
+        Which statement that was follows from the error's position in the text.
+        """
+        asyncpg: Any = sys.modules["asyncpg"]
+        failed, position = len(parts) - 1, int(error.position or 0)
+        if isinstance(error, asyncpg.PostgresSyntaxError) and position:
+            begins = 0
+            for index, part in enumerate(parts):
+                if position <= begins + len(part) + len(_BETWEEN):
+                    failed, error.position = index, str(position - begins)
+                    break
+                begins += len(part) + len(_BETWEEN)
+        elif position and len(parts) > 1:
+            error.position = str(position - sum(len(p) + len(_BETWEEN) for p in parts[:-1]))
+        try:
+            self.adapter._handle_exception(error)
+        except Exception as adapted:
+            before = 2 if len(parts) > 1 else 0  # the savepoint, and the question about triggers
+            behind = failed > len(parts) - 2 and len(parts) > 1  # the release
+            raise StatementFailed(max(failed - before - behind, 0), adapted) from error
+
     def _is_undone(self) -> bool:
-        """Roll back to the savepoint; False where it was released: the version row failed."""
+        """Roll back to the savepoint; False where there is none, or none any more."""
         asyncpg: Any = sys.modules["asyncpg"]
         undo = f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}; RELEASE SAVEPOINT {_SAVEPOINT}"
         try:
@@ -197,19 +235,20 @@ class SavepointExecutor(Executor):
         except BatchFailed:
             self._replay()
             return
+        except StatementFailed as failure:
+            self._fail_as_driver(failure.error, failure.index)
         except self.connection.dialect.loaded_dbapi.Error as error:
-            self._fail_as_driver(error)
+            self._fail_as_driver(error, 0)
         except BaseException as error:
             self._fail(error)
         self._confirm(results)
 
-    def _fail_as_driver(self, error: Any) -> None:
-        """The connection was lost, or the version row was refused."""
-        left = [item for item in self._queue if isinstance(item, Statement)]
-        failed = left[0]
-        if not self.session.driver.is_closed():
-            failed = left[-1]
-            self._confirm([("", -1)] * (len(left) - 1))
+    def _fail_as_driver(self, error: Any, index: int) -> None:
+        """The connection was lost, or a statement has failed the transaction; those before it would have
+        run.
+        """
+        failed = [item for item in self._queue if isinstance(item, Statement)][index]
+        self._confirm([("", -1)] * index)
         self._queue.clear()
         self._give_back()
         wrapped = drivers.wrapped(self.connection, error, failed.rendered)
@@ -231,7 +270,6 @@ class SavepointExecutor(Executor):
                 self._emit(item)
                 continue
             try:
-                self.connection.dialect._invalidate_schema_cache()  # type: ignore[attr-defined]
                 result = Connection.exec_driver_sql(self.connection, item.rendered)
             except DBAPIError as error:
                 note(error, item.place, item.line)

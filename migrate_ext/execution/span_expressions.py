@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FunctionType, ModuleType
@@ -13,25 +14,22 @@ from migrate_ext.execution import allowed, plain, source
 from migrate_ext.execution.marks import END, LOUD, NEXT, Spans
 from migrate_ext.execution.plain import _UNKNOWN
 from migrate_ext.execution.quiet import (
+    BATCH,
     BIND,
-    CONTEXT,
     ENGINE,
     FRESH,
     OF_FRESH,
     OF_KIND,
     OF_VALUES,
-    OP,
     QUIET_BUILTINS,
-    RESULT,
-    ROW,
-    ROWS,
     SCALAR,
+    UNCHANGING,
     builtins_of,
     is_context,
-    is_quiet_type,
+    is_scalar,
     is_standard,
 )
-from migrate_ext.execution.span_names import BATCH, Names, stored
+from migrate_ext.execution.span_names import Names, stored
 
 _DEEPEST = 4  # helpers that call helpers
 
@@ -70,7 +68,7 @@ class Expressions(Names):
         for node in nodes:
             for part in ast.walk(node):
                 if isinstance(part, ast.Name) and part.id in self.locals:
-                    if self.kinds.get(part.id) not in (BIND, CONTEXT, OP, SCALAR, BATCH):
+                    if self.kinds.get(part.id) not in UNCHANGING:
                         self.tainted.add(part.id)
 
     # expressions
@@ -99,6 +97,17 @@ class Expressions(Names):
             for value in reversed(node.values):
                 state = self.expression_before(value, max(after, state))
             return state
+        if isinstance(node, ast.Compare):
+            state = after
+            for value in reversed(node.comparators[1:]):  # not evaluated where one before is false
+                state = max(after, self.expression_before(value, state))
+            state = self.expression_before(node.comparators[0], state)
+            return self.expression_before(node.left, state)
+        if isinstance(node, ast.Dict):
+            for key, value in zip(reversed(node.keys), reversed(node.values), strict=True):
+                after = self.expression_before(value, after)
+                after = after if key is None else self.expression_before(key, after)
+            return after
         if isinstance(node, plain._TRANSPARENT):
             children = [c for c in ast.iter_child_nodes(node) if isinstance(c, ast.expr)]
             for child in reversed(children):
@@ -117,9 +126,8 @@ class Expressions(Names):
         with self._unmarked():
             for generator in node.generators:
                 self.expression_before(generator.iter, after)
-                kind = ROW if self.kind(generator.iter) in (RESULT, ROWS) else None
-                is_name = isinstance(generator.target, ast.Name)
-                scope.update(dict.fromkeys(stored(generator.target), kind if is_name else None))
+                kind = SCALAR if self._has_scalars(generator.iter) else None
+                scope.update(dict.fromkeys(stored(generator.target), kind))
                 for condition in generator.ifs:
                     self.expression_before(condition, after)
             elements = (node.key, node.value) if isinstance(node, ast.DictComp) else (node.elt,)
@@ -144,14 +152,14 @@ class Expressions(Names):
             value = self.names[name]
             if value is _UNKNOWN:
                 return self._is_loud(node, f"the name {name}")
-            is_quiet = allowed.is_allowed(value) or self._is_quiet_outside(value)
+            is_quiet = allowed.is_allowed(value) or is_standard(value)
             if self.changes and type(value) in (list, dict, set):
                 is_quiet = False
             self._uses_name(self.function_.__globals__, name, value)
         else:
             value = vars(builtins).get(name)
             is_quiet = allowed.is_builtin(name) or name == "__debug__"
-            is_quiet |= name in ("bytes", "isinstance", "any", "all", "repr", "next", "iter") and (
+            is_quiet |= name in ("bytes", "isinstance", "any", "all", "repr") and (
                 value in QUIET_BUILTINS
             )
             is_quiet |= (
@@ -162,9 +170,6 @@ class Expressions(Names):
             self._uses_name(vars(builtins), name, value)
             is_quiet &= builtins_of(self.function_) is vars(builtins)
         return after if is_quiet else self._is_loud(node, f"the name {name}")
-
-    def _is_quiet_outside(self, value: Any) -> bool:
-        return is_standard(value) or (self.own_types and is_quiet_type(value))
 
     def _attribute_before(self, node: ast.Attribute, after: int) -> int:
         base, name = node.value, node.attr
@@ -183,20 +188,29 @@ class Expressions(Names):
         if type(meaning) is ModuleType:
             is_quiet = self._may_be_asked_of(meaning, name)
         elif kind in OF_KIND:
-            is_quiet = name in OF_KIND[kind] or (kind == ROW and name[:1] != "_")
+            is_quiet = name in OF_KIND[kind]
             is_quiet &= (kind, name) != (BIND, "engine")  # but see above
         else:
             is_quiet = name in allowed.ATTRIBUTES or name in OF_VALUES
+            if name in allowed.MUTATORS:
+                is_quiet = self._is_table(base)
             is_quiet |= kind == FRESH and name in OF_FRESH
             if name[:1] != "_":
                 is_quiet |= isinstance(base, ast.Attribute) and base.attr in allowed.COLUMNS
                 is_quiet |= meaning is not None and meaning is plain._func()
         return after if is_quiet else self._is_loud(node, f"the attribute {name}")
 
+    def _is_table(self, node: ast.expr) -> bool:
+        """Whether `insert` and `update` of a value make a statement, and do not change a container."""
+        if isinstance(node, ast.Call):
+            found = self._meaning(node.func)
+            return getattr(found, "__name__", "") == "table" and allowed.is_allowed(found)
+        sql: Any = sys.modules.get("sqlalchemy.sql.selectable")
+        return sql is not None and type(self._meaning(node)) is sql.TableClause
+
     def _may_be_asked_of(self, module: ModuleType, name: str) -> bool:
-        if allowed.is_op(module):
-            return allowed.is_attribute(module, name)
-        if allowed.is_module(module):
+        if allowed.is_op(module) or allowed.is_module(module):
+            self._uses_name(vars(module), name, vars(module).get(name))
             return allowed.is_attribute(module, name)
         if is_context(module):
             return name == "is_offline_mode"
@@ -206,9 +220,7 @@ class Expressions(Names):
         self._uses_name(vars(module), name, found)
         if found is None:
             return False
-        return (
-            type(found) is ModuleType or allowed.is_allowed(found) or self._is_quiet_outside(found)
-        )
+        return type(found) is ModuleType or allowed.is_allowed(found) or is_standard(found)
 
     # calls
 
@@ -228,24 +240,10 @@ class Expressions(Names):
             return self.expression_before(function.value, site)
         if name in ("get_bind", "get_context"):
             return after if not (node.args or node.keywords) else self._is_loud(node, "arguments")
-        if self._makes_inspector(node):
-            return after
         helper = self._helper(function)
         if helper is not None:
             return self._helper_before(node, helper, after, is_thrown_away)
-        if isinstance(function, ast.Attribute) and function.attr in ("create", "drop"):
-            # Through the connection, which synchronises. Nothing happens on another one.
-            binds = [*node.args[:1], *(k.value for k in node.keywords if k.arg == "bind")]
-            if len(binds) != 1 or self.kind(binds[0]) != BIND:
-                return self._is_loud(node, f"the attribute {function.attr}")
-            return self.expression_before(function.value, self._arguments_before(node, after))
-        if isinstance(function, ast.Name) and function.id in ("next", "iter"):
-            if function.id not in self.locals and not self._is_of_results(node):
-                return self._is_loud(node, f"the name {function.id}")
         return self.expression_before(function, self._arguments_before(node, after))
-
-    def _is_of_results(self, node: ast.Call) -> bool:
-        return bool(node.args) and self.kind(node.args[0]) in (RESULT, ROWS)
 
     def _arguments_before(self, node: ast.Call, after: int) -> int:
         values = [*node.args, *(keyword.value for keyword in node.keywords)]
@@ -340,15 +338,24 @@ class Expressions(Names):
         arguments = None if isinstance(tree, str) else self._given(node, helper, tree.args)
         if isinstance(tree, str) or arguments is None:
             return None
+        for name in ("__code__", "__defaults__", "__kwdefaults__"):
+            self.marks.helpers.append((helper, name, getattr(helper, name)))
         key = (code, arguments, self.active, self.is_final)
         if key not in self.known:
             spans = self.spans if self.is_final else Spans(self.spans.top)
             place = (self.depth + 1, self.active, self.known)
             walker = type(self)(spans, helper, tree, arguments, *place)
             state = walker.mark()
-            self.known[key] = (state, walker.returns_value, walker.loud > 0), walker.marks.names
+            self.known[key] = (
+                (state, walker.returns_value, walker.loud > 0),
+                (
+                    walker.marks.names,
+                    walker.marks.helpers,
+                ),
+            )
         found, used = self.known[key]
-        self.marks.names.update(used)
+        self.marks.names.update(used[0])
+        self.marks.helpers += used[1]
         return found  # type: ignore[no-any-return]
 
     def _given(
@@ -364,7 +371,8 @@ class Expressions(Names):
         known = dict(zip(positional[len(positional) - len(defaults) :], defaults, strict=True))
         known.update(helper.__kwdefaults__ or {})
         given = {
-            name: None if allowed.is_allowed(value) else _UNKNOWN for name, value in known.items()
+            name: SCALAR if is_scalar(value) and not isinstance(value, (list, set)) else _UNKNOWN
+            for name, value in known.items()
         }
         more = [self._kind_of_argument(value) for value in node.args[len(positional) :]]
         for name, value in zip(positional, node.args, strict=False):

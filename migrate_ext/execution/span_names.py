@@ -15,20 +15,18 @@ from migrate_ext.execution import allowed, plain
 from migrate_ext.execution.marks import END, NEXT, Marks, Spans
 from migrate_ext.execution.plain import _UNKNOWN
 from migrate_ext.execution.quiet import (
+    BATCH,
     BIND,
     CONTEXT,
     FRESH,
-    INSPECTOR,
     OF_KIND,
     OP,
-    RESULT,
-    ROW,
-    ROWS,
     SCALAR,
+    UNCHANGING,
     is_context,
+    is_scalar,
 )
 
-BATCH = "batch"
 AUGMENTED, ITEM = object(), object()  # how a local is bound
 BINDS_NOTHING = (ast.Name, ast.Constant, ast.Attribute, ast.Call, ast.keyword, ast.expr_context)
 
@@ -134,7 +132,7 @@ class Names(plain.Checker):
             yield target.id, value, ITEM if of_items else value
         else:
             for name in stored(target):
-                yield name, value, None
+                yield name, value, ITEM if of_items else None
 
     def _learn_locals(self) -> None:
         """The kinds of locals, then which of them may hold what is not known; each to a fixed point."""
@@ -145,7 +143,7 @@ class Names(plain.Checker):
                     continue
                 found = kind
                 if kind is ITEM and value is not None:
-                    found = ROW if self.kind(value) in (RESULT, ROWS) else None
+                    found = SCALAR if self._has_scalars(value) else None
                 elif value is not None and kind is not None:
                     found = self.kind(value)
                 kinds[name] = found if kinds.get(name, found) == found else None
@@ -160,7 +158,10 @@ class Names(plain.Checker):
             for name, value, kind in self._bindings:
                 if kind is _UNKNOWN or (value is not None and self._is_unknown(name, value, kind)):
                     self.tainted.add(name)
-            self.block(self.node.body, END, None)  # loud code may change what it is given
+            self.block(self.node.body, END, None)
+            if self.loud:  # code of others may have changed whatever can be changed
+                changing = (name for name in self.locals if self.kinds.get(name) not in UNCHANGING)
+                self.tainted.update(changing)
 
     def _is_unknown(self, name: str, value: ast.expr, kind: Any) -> bool:
         loud = self.loud
@@ -189,8 +190,6 @@ class Names(plain.Checker):
         if isinstance(node, ast.BinOp):
             kinds = self.kind(node.left), self.kind(node.right)
             return SCALAR if kinds == (SCALAR, SCALAR) else None
-        if isinstance(node, ast.Subscript):
-            return ROW if self.kind(node.value) == ROWS else None
         if isinstance(node, ast.Attribute):
             return OF_KIND.get(self.kind(node.value), {}).get(node.attr)
         if isinstance(node, ast.Call):
@@ -198,14 +197,14 @@ class Names(plain.Checker):
             name = self._name_in_op(function)
             if name in ("get_bind", "get_context"):
                 return BIND if name == "get_bind" else CONTEXT
-            if self._makes_inspector(node):
-                return INSPECTOR
             if isinstance(function, ast.Name) and function.id in ("list", "dict", "set"):
-                return FRESH if allowed.is_builtin(function.id) else None
+                return FRESH if self._is_builtin(function.id) else None
+            if isinstance(function, ast.Name) and function.id in ("str", "int", "len"):
+                return SCALAR if self._is_builtin(function.id) else None
             if isinstance(function, ast.Attribute):
                 is_text = function.attr not in ("split", "splitlines")
                 is_text &= self.kind(function.value) == SCALAR
-                return SCALAR if is_text else self.kind(function)
+                return SCALAR if is_text else None
         return None
 
     def _name_in_op(self, function: ast.expr) -> str:
@@ -225,20 +224,23 @@ class Names(plain.Checker):
                 return name
         return ""
 
-    def _makes_inspector(self, node: ast.Call) -> bool:
-        """``sa.inspect(bind)``, ``Inspector.from_engine(bind)``"""
-        function, inspection = node.func, sys.modules.get("sqlalchemy.inspection")
-        if len(node.args) != 1 or node.keywords or self.kind(node.args[0]) != BIND:
-            return False
-        if inspection is not None and self._meaning(function) is inspection.inspect:
-            return True
-        reflection: Any = sys.modules.get("sqlalchemy.engine.reflection")
-        return (
-            reflection is not None
-            and isinstance(function, ast.Attribute)
-            and function.attr == "from_engine"
-            and self._meaning(function.value) is reflection.Inspector
-        )
+    def _is_builtin(self, name: str) -> bool:
+        hidden = name in self.locals or name in self.names or any(name in s for s in self.scopes)
+        return not hidden and allowed.is_builtin(name)
+
+    def _has_scalars(self, node: ast.expr) -> bool:
+        """Whether all that comes out of an iteration is a string or a number, or made of such."""
+        if isinstance(node, (ast.Tuple, ast.List)):
+            return all(isinstance(e, ast.Constant) or self._has_scalars(e) for e in node.elts)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            plain_builtin = node.func.id in ("enumerate", "range", "reversed", "sorted", "zip")
+            return (
+                plain_builtin
+                and self._is_builtin(node.func.id)
+                and not node.keywords
+                and all(self.kind(a) == SCALAR or self._has_scalars(a) for a in node.args)
+            )
+        return is_scalar(self._meaning(node)) and self._meaning(node) is not None
 
     def _meaning(self, node: ast.expr) -> Any:
         if isinstance(node, ast.Name):

@@ -17,23 +17,28 @@ know: what is quiet is listed (:mod:`migrate_ext.execution.allowed`, and :mod:`~
 Statements inside ``try``, and inside ``with`` blocks other than those of Alembic, have no marks: an
 exception must be raised where Alembic would raise it.
 
-Code that uses the database through the connection of ``op.get_bind()`` is quiet: whatever reaches the
-driver synchronises first. The marks are computed backwards over the syntax tree, to a fixed point in
-loops; functions that are called with quiet arguments are analysed with their caller.
+Reading is loud, whatever it reads: nothing is lost by that, because what is pending has to be confirmed
+before a read anyway. After loud code a local that can be changed is not known any more. The marks are
+computed backwards over the syntax tree, to a fixed point in loops; functions that are called with quiet
+arguments are analysed with their caller.
 """
 
 from __future__ import annotations
 
 import ast
+import builtins
 from types import FunctionType
 from typing import Any
 
 from migrate_ext.execution import allowed
 from migrate_ext.execution.marks import END, LOUD, NEXT, NO_POSITIONS, Spans
 from migrate_ext.execution.plain import _UNKNOWN, _name_of
-from migrate_ext.execution.quiet import CONTEXT, FRESH
+from migrate_ext.execution.quiet import (
+    BATCH,
+    CONTEXT,
+    FRESH,
+)
 from migrate_ext.execution.span_expressions import Expressions
-from migrate_ext.execution.span_names import BATCH
 
 __all__ = ["END", "LOUD", "NEXT", "Spans", "spans_of"]
 
@@ -131,7 +136,7 @@ class _Walker(Expressions):
             self.returns_value &= self.loud == loud
             return state
         if isinstance(node, ast.Raise):
-            state = END
+            state = END if self._is_exception(node.exc) else self._is_loud(node, "what it raises")
             for value in (node.cause, node.exc):
                 state = state if value is None else self.root(value, state)
             return state
@@ -165,10 +170,20 @@ class _Walker(Expressions):
         self._taint(node)
         return self._is_loud(node, f"a {type(node).__name__} statement")
 
+    def _is_exception(self, node: ast.expr | None) -> bool:
+        """Whether an exception is one of Python's own that is no exit: before it all is synchronised."""
+        node = node.func if isinstance(node, ast.Call) else node
+        name = _name_of(node)
+        found = vars(builtins).get(name)
+        is_hidden = name in self.locals or name in self.names
+        return not is_hidden and isinstance(found, type) and issubclass(found, Exception)
+
     def stored_in(self, target: ast.expr, after: int, value: ast.expr) -> int:
         if isinstance(target, ast.Name):
             if target.id in self.globals:
                 return self._is_loud(target, f"the global {target.id} is set")
+            if target.id in self.tainted:
+                return self._is_loud(target, f"what {target.id} was is dropped")
             return after
         if isinstance(target, (ast.Tuple, ast.List)):
             for element in reversed(target.elts):
@@ -228,14 +243,23 @@ class _Walker(Expressions):
         after: int,
         loop: tuple[int, int] | None,
     ) -> int:
-        """Its statements are sent at its end, if there are any: until there others wait as behind it."""
+        """Its statements are sent at its end, if there are any: until there others wait as behind it. What
+        is loud in it may be rendered there, too.
+        """
         loud, was_open = self.loud, name in self.open
         self.open.add(name)
-        state = self.block(node.body, after, loop)
+        assert node.items[0].optional_vars is not None
+        body = self.block(node.body, after, loop)
+        self._arguments_before(call, NEXT)
+        is_loud = self.loud != loud
+        if is_loud:
+            body = self.block(node.body, LOUD, loop)
         if not was_open:
             self.open.discard(name)
-        state = self._arguments_before(call, state)
-        if self.is_final and self.loud == loud:
+        state = self._arguments_before(
+            call, self.stored_in(node.items[0].optional_vars, body, call)
+        )
+        if self.is_final and not is_loud:
             self.marks.blocks[node.lineno] = max(after, self.marks.blocks.get(node.lineno, NEXT))
         return state
 

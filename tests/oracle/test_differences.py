@@ -919,9 +919,8 @@ def test_an_invalid_index_stops_a_run_here(sides: Sides, more: str) -> None:
 
 
 proves(
-    "a function that DDL calls, such as a column's default, and that looks at `current_query()` or "
-    "`statement_timestamp()`, with asyncpg",
-    by="tests/pg/test_asyncpg.py::test_a_default_may_see_the_batch_that_it_went_in",
+    "the `xmin` of what DDL has just made, as a later query of the run sees it, with asyncpg",
+    by="tests/pg/test_asyncpg.py::test_a_query_may_see_that_there_was_a_savepoint",
 )
 proves(
     "two runs of one program on two connections, the first with a transaction that is open",

@@ -248,6 +248,9 @@ def blocks(draw: st.DrawFn, depth: int = 2) -> str:
     return "\n".join(lines)
 
 
+LISTENERS: list[Any] = []  # that migrations have registered, to be removed
+
+
 class World(ModuleType):
     """A module that tells of itself: what was called, what was set."""
 
@@ -278,6 +281,7 @@ class World(ModuleType):
                 return value
 
         self.Loud, self.Kind, self.Derived = Loud, Kind, Derived
+        self.LISTENERS = LISTENERS
 
     def note(self, what: object) -> str:
         self.noted.append(str(type(what)) if not isinstance(what, (int, str)) else repr(what))
@@ -288,6 +292,13 @@ class World(ModuleType):
     def change(self, items: Any) -> None:
         if type(items) is list:
             items.append(self.Loud("changed"))
+
+    def finalized(self) -> Any:
+        class Finalized:
+            def __del__(_) -> None:
+                self.note("finalized")
+
+        return Finalized()
 
     def several(self) -> Iterator[str]:
         for name in ("v1", "v2"):

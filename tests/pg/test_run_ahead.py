@@ -6,6 +6,7 @@ import gc
 import logging
 import re
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,6 @@ from alembic.operations import Operations
 from alembic.operations.ops import ExecuteSQLOp
 from in_process_project import InProcessProject
 from sqlalchemy import event
-from sqlalchemy.dialects.postgresql import MACADDR8
-from sqlalchemy.ext.compiler import deregister
 
 from migrate_ext import _core, counters
 from migrate_ext.locking import lock
@@ -563,28 +562,19 @@ def test_slow_statements_are_listed_afterwards(
 
 
 def test_another_thread_logs_at_once(project: InProcessProject) -> None:
-    """Only what the run itself logs is held: here a type of the project logs while it is rendered."""
-    said = (
-        "import logging, threading\n"
-        "from sqlalchemy.dialects import postgresql\n"
-        "def say():\n"
-        "    logging.getLogger('alembic.runtime.migration').info('from another thread')\n"
-        "@sa.ext.compiler.compiles(postgresql.MACADDR8)\n"
-        "def render(type_, compiler, **kw):\n"
-        "    thread = threading.Thread(target=say)\n"
-        "    thread.start()\n"
-        "    thread.join()\n"
-        "    return 'macaddr8'\n"
-    )
-    first = f"{create(0)}\nop.execute('SELECT pg_sleep(1)')"
-    body = "op.create_table('m', sa.Column('m', postgresql.MACADDR8))"
-    project.write([first, body], top="import sqlalchemy.ext.compiler\n" + said)
+    """Only what the run itself logs is held, while the server works on what goes before."""
     logger = logging.getLogger("alembic.runtime.migration")
+    threads = []
+
+    def connected(connection: sqlalchemy.Connection) -> None:
+        threads.append(threading.Timer(0.5, logger.info, ["from another thread"]))
+        threads[0].start()
+
+    project.connected = connected
+    project.write([f"{create(0)}\nop.execute('SELECT pg_sleep(2)')", create(1)])
     filters = logger.filters[:]
-    try:
-        lines = project.run(True).log
-    finally:
-        deregister(MACADDR8)
+    lines = project.run(True).log
+    threads[0].join()
     assert lines.count("from another thread") == 1
     assert lines.index("from another thread") < lines.index("Running upgrade r0001 -> r0002")
     assert logger.filters == filters

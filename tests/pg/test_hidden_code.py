@@ -1,0 +1,229 @@
+"""Code that runs where a migration does not seem to run any: what it does is what it does under Alembic.
+
+Each body has a statement that fails, or reads what the server sees; between that and what comes before it, code of the
+project's is called in a way that does not show.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from in_process_project import InProcessProject
+from test_async import ENV
+from test_plain_programs import LISTENERS, TOP, Watched
+
+B = "op.execute('SELECT 1/0')"
+LOOP = f"{B}\nfor i in items: op.execute(f'CREATE TABLE q{{i}} (a int)')"
+HIDDEN = {
+    "a server-side cursor": (
+        "r = bind.execute(sa.text('SELECT g AS a FROM generate_series(1,500) g'), execution_options={'stream_results': True})\n"
+        "for row in r:\n    if row.a % 100 == 0: op.execute(f'CREATE TABLE s{row.a} (a int)')"
+    ),
+    "an exit is raised": f"{B}\nraise SystemExit(3)",
+    "an interrupt is raised": f"{B}\nraise KeyboardInterrupt",
+    "a chained comparison": f"{B}\ny = 5 < number < op.execute('SELECT 2')\nworld.note(1)",
+    "the order in a dictionary": f"def rv():\n    {B}\n    return 0\nd = {{1: rv(), world.note(4): 3}}",
+    "a batch that renders at its end": (
+        f"with op.batch_alter_table('t0') as b:\n    b.add_column(sa.Column('k', OTHER))\n    {B}\n    op.execute('SELECT 3')"
+    ),
+    "a batch whose name is global": f"global X\n{B}\nwith op.batch_alter_table('t0') as X:\n    pass\nop.execute('SELECT 2')",
+    "a loud value in a container": f"items = ['a']\nitems[0] = LOUD\n{B}\nop.execute(f'CREATE TABLE {{items[0]}} (a int)')",
+    "another name": f"items = ['a']\nother = items\nworld.change(other)\n{LOOP}",
+    "in a dictionary": f"items = ['a']\nd = {{'k': items}}\nworld.change(d['k'])\n{LOOP}",
+    "in a tuple": f"items = ['a']\np, q = (items, 1)\nworld.change(p)\n{LOOP}",
+    "in a list": f"items = ['a']\nkeep = [items]\nworld.change(keep.pop())\n{LOOP}",
+    "a list in a global tuple": f"{B}\nDEEP[0].insert(0, 'q')\nop.execute('SELECT 2')",
+    "a list as an argument": f"{B}\nkept_in(NAMES)\nop.execute('SELECT 2')",
+    "a list that is given": f"y = given()\n{B}\ny.insert(0, 'q')\nop.execute('SELECT 2')",
+    "a default": f"{B}\nin_default()\nop.execute('SELECT 2')",
+    "a function called list": f"y = list()\n{B}\ny.append('q')\nop.execute('SELECT 2')",
+    "a list in a tuple is changed": f"world.change(DEEP[0])\n{B}\nfor x in DEEP[0]: op.execute(f'CREATE TABLE q{{x}} (a int)')",
+    "a default is changed": f"world.change(in_default.__defaults__[0])\n{B}\nof_default()\nop.execute('SELECT 2')",
+    "the code of a function": f"two.__code__ = loud_two.__code__\n{B}\ntwo('u')\nop.execute('SELECT 2')",
+    "a constructor of SQLAlchemy's": (
+        f"kept, sa.String = sa.String, world.Kind\n{B}\ntry_column = sa.String()\nop.execute(f'SELECT {{try_column}}')"
+    ),
+    "a global column with a type": f"{B}\nop.add_column('t0', COLUMN)\nop.execute('SELECT 2')",
+    "a global array of a type": f"{B}\nop.add_column('t0', sa.Column('k', ARRAY))\nop.execute('SELECT 2')",
+    "a global column that changes": (
+        f"PLAIN_COLUMN.type = world.Kind()\n{B}\nop.add_column('t0', PLAIN_COLUMN)\nop.execute('SELECT 2')"
+    ),
+    "a type that is created": f"{B}\nOTHER_TABLE.create(bind, checkfirst=False)\nop.execute('SELECT 2')",
+    "a default of a type": (
+        f"{B}\nop.add_column('t0', sa.Column('k', sa.Text, server_default=sa.literal('x', Derived())))\nop.execute('SELECT 2')"
+    ),
+    "a check of a type": (
+        f"{B}\nop.create_check_constraint('ck', 't0', sa.column('b', Derived()) == 'x')\nop.execute('SELECT 2')"
+    ),
+    "a finalizer": f"o = world.finalized()\n{B}\no = None\nop.execute('SELECT 2')",
+    "rows that are decoded": (
+        f"r = bind.execute(sa.text(\"SELECT '{{}}'::jsonb AS a\"))\n{B}\nfor row in r: op.execute(f'SELECT {{row.a}}')"
+    ),
+}
+MORE = """
+DEEP = (["a"],)
+COLUMN = sa.Column("k", world.Kind())
+PLAIN_COLUMN = sa.Column("k", sa.Integer)
+ARRAY = sa.ARRAY(world.Kind())
+OTHER_TABLE = sa.Table("other", sa.MetaData(), sa.Column("k", world.Kind()))
+
+
+def kept_in(items):
+    items.insert(0, "q")
+
+
+def given():
+    return NAMES
+
+
+DEFAULT = ["d"]
+
+
+def in_default(more=DEFAULT):
+    more.insert(0, "q")
+
+
+def of_default(more=DEFAULT):
+    for each in more:
+        op.execute(f"CREATE TABLE q{each} (a int)")
+
+
+def loud_two(name, o=op, more=()):
+    world.note(30)
+
+
+def list():
+    return NAMES
+"""
+START = "bind = op.get_bind()\nx = bind.scalar(sa.text('SELECT 1'))\nnumber = 0\n"
+
+
+@pytest.fixture(autouse=True)
+def sqlalchemy_as_it_was() -> Iterator[None]:
+    import sqlalchemy
+
+    string = sqlalchemy.String
+    yield
+    sqlalchemy.String = string  # type: ignore[misc]
+    sys.modules.pop("world", None)
+
+
+def project_of(folder: Path, url: str, driver: str) -> InProcessProject:
+    project = Watched(folder / "project", url.replace("://", f"+{driver}://"))
+    if driver == "asyncpg":
+        (project.folder / "env.py").write_text(ENV)
+        project.configure = {"user_module_prefix": ""}
+    return project
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+@pytest.mark.parametrize("case", HIDDEN)
+def test_what_runs_out_of_sight_runs_as_under_alembic(
+    tmp_path: Path, database_url: str, case: str, driver: str
+) -> None:
+    project = project_of(tmp_path, database_url, driver)
+    first = "op.execute('CREATE TABLE t0 (a int, b text)')\nop.execute(\"INSERT INTO t0 VALUES (1, 'b')\")"
+    project.write([first, START + HIDDEN[case]], TOP + MORE)
+    project.agree()
+
+
+@pytest.mark.parametrize("case", ["a global column with a type", "a list in a global tuple"])
+def test_in_a_function_that_is_plain_but_for_that(
+    tmp_path: Path, database_url: str, case: str
+) -> None:
+    project = project_of(tmp_path, database_url, "psycopg")
+    project.write(["op.execute('CREATE TABLE t0 (a int, b text)')", HIDDEN[case]], TOP + MORE)
+    project.agree()
+
+
+REGISTERED = {
+    "a function of SQL": (
+        "class noted_fn(sa.sql.functions.GenericFunction):\n    inherit_cache = True\n"
+        "    def __init__(self, *args):\n        world.note('made')\n        super().__init__(*args)\n",
+        "op.create_index('i', 't0', [sa.func.noted_fn(sa.text('a'))])",
+    ),
+    "an event of all columns": (
+        "def heard(*_): world.note('heard')\n"
+        "sa.event.listen(sa.Column, 'before_parent_attach', heard)\nworld.LISTENERS.append(heard)\n",
+        "op.add_column('t0', sa.Column('k', sa.Integer))",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REGISTERED)
+def test_what_is_registered_for_all_of_sqlalchemy(
+    tmp_path: Path, database_url: str, case: str
+) -> None:
+    import sqlalchemy as sa
+
+    top, line = REGISTERED[case]
+    project = project_of(tmp_path, database_url, "psycopg")
+    body = f"{B}\n{line}\nop.execute('SELECT 2')"
+    project.write(["op.execute('CREATE TABLE t0 (a int, b text)')", body], f"{TOP}{top}")
+    try:
+        project.agree()
+    finally:
+        sa.sql.functions._registry["_default"].pop("noted_fn", None)
+        while LISTENERS:
+            sa.event.remove(sa.Column, "before_parent_attach", LISTENERS.pop())
+
+
+def test_a_naming_convention_with_a_function(tmp_path: Path, database_url: str) -> None:
+    import sqlalchemy as sa
+
+    project = project_of(tmp_path, database_url, "psycopg")
+    named: list[Any] = []
+
+    def token(constraint: Any, table: Any) -> str:
+        named.append(table.name)
+        return "token"
+
+    project.configure["target_metadata"] = sa.MetaData(
+        naming_convention={"token": token, "uq": "uq_%(token)s"}
+    )
+    table = "op.create_table('t', sa.Column('a', sa.Integer), sa.UniqueConstraint('a'))"
+    project.write(
+        ["op.execute('CREATE TABLE t0 (a int)')", f"{B}\n{table}\nop.execute('SELECT 2')"]
+    )
+    project.agree()
+    assert named == []
+
+
+ASYNCPG = {
+    "a value of an enum": (
+        "op.execute(\"CREATE TYPE k AS ENUM ('a')\")\nop.execute(\"ALTER TYPE k ADD VALUE 'b'\")\n"
+        "op.execute(\"SELECT 'b'::k\")"
+    ),
+    "a prepared statement": (
+        "b = op.get_bind()\nb.execute(sa.text('SELECT * FROM t0'))\nop.add_column('t0', sa.Column('c', sa.Integer))\n"
+        "op.add_column('t0', sa.Column('d', sa.Integer))\nb.execute(sa.text('SELECT * FROM t0'))"
+    ),
+    "a syntax error": (
+        "op.execute('CREATE TABLE x1 (a int)')\nop.execute('CREATE TABEL x2 (a int)')\nop.execute('CREATE TABLE x3 (a int)')"
+    ),
+    "a sequence": (
+        "op.execute('CREATE SEQUENCE s')\nop.execute('INSERT INTO t0 VALUES (1), (2)')\n"
+        "with op.get_bind().begin_nested() as n:\n    pass\n"
+        "op.execute(\"ALTER TABLE t0 ADD c int DEFAULT nextval('s')\")\nop.execute('CREATE TABLE t0 ()')"
+    ),
+    "a query behind a comment": (
+        "op.execute('CREATE VIEW v AS SELECT current_query() AS q')\nop.execute('CREATE TABLE x1 (a int)')\n"
+        "op.execute('CREATE /**/ TABLE x2 AS SELECT * FROM v')"
+    ),
+    "an exit": f"op.execute('CREATE TABLE x1 (a int)')\n{B}\nraise SystemExit(3)",
+}
+
+
+@pytest.mark.parametrize("case", ASYNCPG)
+def test_asyncpg(tmp_path: Path, database_url: str, case: str) -> None:
+    pytest.importorskip("asyncpg")
+    project = project_of(tmp_path, database_url, "asyncpg")
+    project.write(
+        ["op.execute('CREATE TABLE t0 (a int)')", ASYNCPG[case], "op.execute('CREATE TABLE y ()')"],
+        TOP,
+    )
+    project.agree()
