@@ -21,6 +21,7 @@ from alembic.util import CommandError
 from connection_pooler import POOLED_ASYNCPG
 from database_urls import with_driver, with_port
 from forked_command import wait_until
+from older_releases import needs_plugins, needs_statement_names
 from recording_project import WAYS, RecordingProject
 from sqlalchemy.engine import make_url
 from test_lock import closed_gate, environment, held, no_lock_is_left, pooler_port, waits_in_server
@@ -142,6 +143,7 @@ def role_without_locks(url: str) -> Iterator[str]:
         (ALEMBIC, "psycopg2", True),
     ],
 )
+@needs_plugins
 def test_a_role_that_may_not_lock_runs_without_unless_the_lock_is_asked_for(
     tmp_path: Path, database_url: str, way: str, driver: str, before: bool
 ) -> None:
@@ -286,6 +288,7 @@ def test_a_run_in_another_thread_is_waited_for(
 # --- asyncpg behind a pooler ----------------------------------------------------------------------
 
 
+@needs_statement_names
 def test_behind_a_busy_pooler_no_statement_of_the_locks_is_prepared(
     tmp_path: Path, database_url: str, pooler_port: int
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from cutting_proxy import Proxy
 from database_urls import with_driver, with_port
 from forked_command import Command
+from older_releases import DEFAULT_ISOLATION_OF_ASYNCPG
 from recording_project import WAYS, RecordingProject
 from sqlalchemy.engine import make_url
 
@@ -134,6 +135,8 @@ def test_a_migration_that_is_half_done_is_named_with_what_stands(
 def test_the_servers_default_isolation_is_that_of_the_run(
     tmp_path: Path, database_url: str, way: str, driver: str, mode: str
 ) -> None:
+    if driver == "asyncpg" and not DEFAULT_ISOLATION_OF_ASYNCPG:
+        pytest.skip("this SQLAlchemy asks asyncpg for READ COMMITTED")
     note = "INSERT INTO found VALUES (current_setting('transaction_isolation'))"
     project = run_of(tmp_path, database_url, way, driver, mode, {2: f"    op.execute({note!r})"})
     with project.connect() as connection:

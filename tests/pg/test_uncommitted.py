@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from database_urls import with_driver
+from older_releases import needs_plugins
 from recording_project import WAYS, RecordingProject
 from test_lock import environment
 
@@ -105,6 +106,7 @@ def test_what_is_committed_or_rolled_back_on_purpose_is_not_told(
     assert bool(tables(project)) == ("rollback" not in after)
 
 
+@needs_plugins
 @pytest.mark.parametrize("is_committed", [False, True])
 def test_a_connection_that_nobody_closes_is_told_of_at_the_end(
     tmp_path: Path, database_url: str, is_committed: bool

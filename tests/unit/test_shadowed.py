@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from older_releases import needs_plugins
 from sample_project import ROOT
 
 LIBRARIES = sysconfig.get_path("purelib")
@@ -50,10 +50,7 @@ def test_a_program_says_how_to_build_it(checkout: Path, program: str, command: s
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("alembic.runtime.plugins") is None,
-    reason="this Alembic finds no plugins by itself",
-)
+@needs_plugins
 def test_alembic_warns_and_runs_by_itself(checkout: Path) -> None:
     done = run(checkout, "-c", "import alembic.config; alembic.config.main(['heads'])")
     assert done.returncode == 0
