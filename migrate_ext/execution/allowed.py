@@ -90,6 +90,10 @@ def _is_modules_own(value: Any) -> bool:
     module = value.__module__ or ""
     if module.partition(".")[0] not in ("sqlalchemy", "sqlmodel"):
         return False
+    if type(value) is FunctionType:  # no wrapper of others, which would look the same
+        inside = str(value.__globals__.get("__name__")).partition(".")[0]
+        if inside not in ("sqlalchemy", "sqlmodel"):
+            return False
     return vars(sys.modules.get(module, builtins)).get(value.__name__) is value
 
 
@@ -164,29 +168,55 @@ def _is_all_own(value: Any) -> bool:
     """
     schema: Any = sys.modules["sqlalchemy.sql.schema"]
     types: Any = sys.modules["sqlalchemy.sql.sqltypes"]
-    visitors: Any = sys.modules["sqlalchemy.sql.visitors"]
-    if isinstance(value, types.TypeEngine):
+    selectable: Any = sys.modules["sqlalchemy.sql.selectable"]
+    elements: Any = sys.modules["sqlalchemy.sql.elements"]
+    kind = type(value)
+    if issubclass(kind, types.TypeEngine):
         return _is_own_type(value)
-    if isinstance(value, schema.MetaData):
-        return not any(map(callable, value.naming_convention.values())) and not value.tables
-    if isinstance(value, schema.Column):
+    if kind is schema.MetaData:
+        convention = value.naming_convention
+        is_own = all(type(found) is str for pair in convention.items() for found in pair)
+        return is_own and not value.tables
+    if kind is schema.Column:
         default = value.server_default
         is_text = default is None or (
-            type(default) is schema.DefaultClause and _is_own_text(default.arg)
+            type(default) is schema.DefaultClause and _is_text(default.arg)
         )
-        rest = (value.default, value.onupdate, value.computed, value.identity)
-        return _is_own_type(value.type) and is_text and rest == (None,) * 4
-    if isinstance(value, schema.SchemaItem):
-        return isinstance(value, (schema.Sequence, schema.ForeignKey))
-    parts = [*visitors.iterate(value), *getattr(value, "columns", ())]
+        rest = (value.default, value.onupdate, value.computed, value.identity, value.table)
+        texts = (value.name, value.comment)
+        return (
+            _is_own_type(value.type)
+            and is_text
+            and rest == (None,) * 5
+            and not (value.constraints or value.foreign_keys or value.info)
+            and all(map(_is_name, texts))
+        )
+    if kind is elements.TextClause:
+        return _is_text(value)
+    columns = [value]
+    if kind is selectable.TableClause:
+        columns = [*value.columns]
+        if not (_is_name(value.name) and _is_name(value.schema)):
+            return False
+    elif kind is not elements.ColumnClause:
+        return False
     return all(
-        _is_modules_own(type(part)) and _is_own_type(getattr(part, "type", None)) for part in parts
+        type(column) is elements.ColumnClause
+        and _is_name(column.name)
+        and _is_own_type(column.type)
+        for column in columns
     )
 
 
-def _is_own_text(value: Any) -> bool:
+def _is_name(value: Any) -> bool:
+    elements: Any = sys.modules["sqlalchemy.sql.elements"]
+    return value is None or type(value) in (str, elements.quoted_name, elements.conv)
+
+
+def _is_text(value: Any) -> bool:
+    elements: Any = sys.modules["sqlalchemy.sql.elements"]
     return type(value) is str or (
-        type(value) is sys.modules["sqlalchemy.sql.elements"].TextClause and not value._bindparams
+        type(value) is elements.TextClause and type(value.text) is str and not value._bindparams
     )
 
 

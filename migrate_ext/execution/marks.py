@@ -46,7 +46,10 @@ class Marks:
             if type(value) not in _UNCHANGING and not _is_code(value):
                 if not allowed.is_allowed(value):
                     return False
-        return all(getattr(helper, name) is value for helper, name, value in self.helpers)
+        for helper, name, value in self.helpers:
+            if getattr(helper, name) is not value:
+                return False
+        return True
 
 
 _UNCHANGING = (str, int, float, bool, bytes, type(None))

@@ -5,7 +5,6 @@ What is not listed is loud.
 
 from __future__ import annotations
 
-import builtins
 import sys
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
@@ -38,12 +37,11 @@ OF_VALUES = frozenset(
 _STANDARD = {
     "datetime": "date datetime time timedelta timezone UTC",
     "decimal": "Decimal",
-    "json": "dumps loads",
     "posixpath": "abspath basename dirname join",
     "textwrap": "dedent indent",
     "uuid": "UUID uuid1 uuid3 uuid4 uuid5 NAMESPACE_DNS NAMESPACE_URL",
 }
-_STANDARD_MODULES = {"datetime", "decimal", "json", "os.path", "posixpath", "textwrap", "uuid"}
+_STANDARD_MODULES = {"datetime", "decimal", "os.path", "posixpath", "textwrap", "uuid"}
 
 
 def is_standard(value: Any) -> bool:
@@ -53,16 +51,23 @@ def is_standard(value: Any) -> bool:
         return value.__name__ in _STANDARD_MODULES and sys.modules.get(value.__name__) is value
     if kind not in (type, FunctionType, BuiltinFunctionType):
         return False
+    module = sys.modules.get(str(value.__module__))
     name = value.__name__
-    return (
-        name in _STANDARD.get(value.__module__, "").split()
-        and vars(sys.modules.get(value.__module__, builtins)).get(name) is value
+    if name not in _STANDARD.get(value.__module__, "").split() or module is None:
+        return False
+    # No wrapper, and no patch: it is written in the module's own file.
+    is_own = kind is not FunctionType or (
+        value.__globals__ is vars(module)
+        and value.__code__.co_filename
+        in (getattr(module, "__file__", None), f"<frozen {module.__name__}>")
+        and not hasattr(value, "__wrapped__")
     )
+    return is_own and vars(module).get(name) is value
 
 
 def is_scalar(value: Any, depth: int = 0) -> bool:
-    """Whether a value is a string or a number, or a container of such."""
-    if type(value) in (tuple, list, frozenset, set):
+    """Whether a value is a string or a number, or a container of such and of tuples of such."""
+    if type(value) in ((tuple, frozenset) if depth else (tuple, list, frozenset, set)):
         return depth < 5 and all(is_scalar(item, depth + 1) for item in value)
     return type(value) in (str, int, float, bool, bytes, type(None))
 

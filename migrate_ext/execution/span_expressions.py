@@ -340,7 +340,7 @@ class Expressions(Names):
             return None
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
             self.marks.helpers.append((helper, name, getattr(helper, name)))
-        key = (code, arguments, self.active, self.is_final)
+        key = (code, id(helper), arguments, self.active, self.is_final)
         if key not in self.known:
             spans = self.spans if self.is_final else Spans(self.spans.top)
             place = (self.depth + 1, self.active, self.known)
@@ -370,10 +370,7 @@ class Expressions(Names):
         defaults = helper.__defaults__ or ()
         known = dict(zip(positional[len(positional) - len(defaults) :], defaults, strict=True))
         known.update(helper.__kwdefaults__ or {})
-        given = {
-            name: SCALAR if is_scalar(value) and not isinstance(value, (list, set)) else _UNKNOWN
-            for name, value in known.items()
-        }
+        given = {name: SCALAR if is_scalar((value,)) else _UNKNOWN for name, value in known.items()}
         more = [self._kind_of_argument(value) for value in node.args[len(positional) :]]
         for name, value in zip(positional, node.args, strict=False):
             given[name] = self._kind_of_argument(value)

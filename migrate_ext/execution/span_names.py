@@ -70,6 +70,14 @@ class Names(plain.Checker):
         if key not in self.known:
             self.known[key] = list(own_parts_of(node.body)), list(ast.walk(node))
         self.own_parts, self.parts = self.known[key]
+        # What a comprehension binds outside of itself: its values are seen only in its own scope.
+        self.of_comprehensions = {
+            id(found)
+            for part in self.parts
+            if isinstance(part, (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp))
+            for found in ast.walk(part)
+            if isinstance(found, ast.NamedExpr)
+        }
         self._bindings = list(self._find_bindings(arguments))
 
     # what the subclasses do
@@ -106,7 +114,12 @@ class Names(plain.Checker):
                 elif isinstance(part.target, ast.Name):
                     yield part.target.id, None, SCALAR  # a local, and bound elsewhere if at all
             elif isinstance(part, ast.NamedExpr):
-                yield part.target.id, part.value, part.value
+                is_inner = id(part) in self.of_comprehensions
+                yield (
+                    part.target.id,
+                    None if is_inner else part.value,
+                    _UNKNOWN if is_inner else part.value,
+                )
             elif isinstance(part, ast.AugAssign):
                 if isinstance(part.target, ast.Name):
                     yield part.target.id, part.value, AUGMENTED
@@ -231,7 +244,8 @@ class Names(plain.Checker):
     def _has_scalars(self, node: ast.expr) -> bool:
         """Whether all that comes out of an iteration is a string or a number, or made of such."""
         if isinstance(node, (ast.Tuple, ast.List)):
-            return all(isinstance(e, ast.Constant) or self._has_scalars(e) for e in node.elts)
+            inner = [e for e in node.elts if not isinstance(e, ast.Constant)]
+            return all(isinstance(e, ast.Tuple) and self._has_scalars(e) for e in inner)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             plain_builtin = node.func.id in ("enumerate", "range", "reversed", "sorted", "zip")
             return (

@@ -7,6 +7,7 @@ project's is called in a way that does not show.
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,12 +61,64 @@ HIDDEN = {
         f"{B}\nop.create_check_constraint('ck', 't0', sa.column('b', Derived()) == 'x')\nop.execute('SELECT 2')"
     ),
     "a finalizer": f"o = world.finalized()\n{B}\no = None\nop.execute('SELECT 2')",
+    "a walrus in a comprehension": (
+        f"k = 'a'\n[(y := k) for k in [world.Loud('q')]]\n{B}\nop.execute(f'SELECT {{y}}')"
+    ),
+    "a list that a walrus gives": (
+        f"k = 'a'\n[(y := k) for k in [['a']]]\nworld.change(y)\n{B}\nop.execute(f'SELECT {{y[-1]}}')"
+    ),
+    "items that are lists": f"for y in (['a'],):\n    world.change(y)\n    {B}\n    op.execute(f'SELECT {{y[-1]}}')",
+    "a list in a default": "deep_default()",
+    "a global CREATE TABLE": f"{B}\nop.execute(CREATE_TABLE)\nop.execute('SELECT 2')",
+    "a global DDL with a context": f"{B}\nop.execute(WITH_CONTEXT)\nop.execute('SELECT 2')",
+    "a sequence of a type": f"{B}\nop.execute(sa.schema.CreateSequence(SEQUENCE))\nop.execute('SELECT 2')",
+    "a key to a column of a type": f"{B}\nop.add_column('t0', sa.Column('m', KEY))\nop.execute('SELECT 2')",
+    "a parameter that calls": (
+        f"{B}\nop.create_check_constraint('ck', 't0', sa.column('b') == PARAMETER)\nop.execute('SELECT 2')"
+    ),
+    "a literal of a class": (
+        f"{B}\nop.create_check_constraint('ck', 't0', sa.column('b') == LITERAL)\nop.execute('SELECT 2')"
+    ),
+    "a wrapper in the standard library": f"{B}\nop.execute(textwrap.dedent('SELECT 2'))\nop.execute('SELECT 2')",
     "rows that are decoded": (
         f"r = bind.execute(sa.text(\"SELECT '{{}}'::jsonb AS a\"))\n{B}\nfor row in r: op.execute(f'SELECT {{row.a}}')"
     ),
 }
 MORE = """
+import functools, textwrap
+
 DEEP = (["a"],)
+CREATE_TABLE = sa.schema.CreateTable(sa.Table("zz", sa.MetaData(), sa.Column("a", world.Kind())))
+WITH_CONTEXT = sa.DDL("CREATE TABLE %(n)s (a int)", context={"n": LOUD})
+SEQUENCE = sa.Sequence("sq", data_type=world.Kind())
+KEY = sa.ForeignKey(sa.Table("o", sa.MetaData(), sa.Column("k", world.Kind())).c.k)
+PARAMETER = sa.bindparam("p", callable_=lambda: world.note("called"), type_=sa.String())
+
+
+class Named(str):
+    def replace(self, *arguments):
+        return world.note("replaced")
+
+
+LITERAL = sa.literal(Named("x"), sa.String())
+_dedent = textwrap.dedent
+
+
+@functools.wraps(_dedent)
+def dedent(text):
+    world.note("dedented")
+    return _dedent(text)
+
+
+textwrap.dedent = dedent
+
+
+def deep_default(more=(["d"],)):
+    world.change(more[0])
+    op.execute("SELECT 1/0")
+    op.execute(f"SELECT {more[0][-1]}")
+
+
 COLUMN = sa.Column("k", world.Kind())
 PLAIN_COLUMN = sa.Column("k", sa.Integer)
 ARRAY = sa.ARRAY(world.Kind())
@@ -106,9 +159,9 @@ START = "bind = op.get_bind()\nx = bind.scalar(sa.text('SELECT 1'))\nnumber = 0\
 def sqlalchemy_as_it_was() -> Iterator[None]:
     import sqlalchemy
 
-    string = sqlalchemy.String
+    string, dedent = sqlalchemy.String, textwrap.dedent
     yield
-    sqlalchemy.String = string  # type: ignore[misc]
+    sqlalchemy.String, textwrap.dedent = string, dedent  # type: ignore[misc]
     sys.modules.pop("world", None)
 
 

@@ -180,7 +180,7 @@ CASES = {
         {1: "next", 2: "end"},
     ),
     "the standard library": (
-        "op.execute(str(uuid.uuid4()))\nop.execute(json.dumps([1]))\n"
+        "op.execute(str(uuid.uuid4()))\nop.execute(str(uuid.uuid1()))\n"
         "op.execute(datetime.datetime.utcnow().isoformat())\nop.execute(os.path.join('a', 'b'))",
         {1: "next", 2: "next", 3: "next", 4: "end"},
     ),
