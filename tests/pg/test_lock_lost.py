@@ -143,7 +143,6 @@ def role_without_locks(url: str) -> Iterator[str]:
         (ALEMBIC, "psycopg2", True),
     ],
 )
-@needs_plugins
 def test_a_role_that_may_not_lock_runs_without_unless_the_lock_is_asked_for(
     tmp_path: Path, database_url: str, way: str, driver: str, before: bool
 ) -> None:
@@ -164,6 +163,7 @@ def test_a_role_that_may_not_lock_runs_without_unless_the_lock_is_asked_for(
             assert project.run("stamp", "r0001", url=url).code == 0
 
 
+@needs_plugins
 def test_a_role_that_may_not_lock_runs_under_alembic_and_here(
     tmp_path: Path, database_url: str
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,8 @@ def test_a_session_that_was_idle_for_too_long_names_the_migration_that_paused(
     done = project.run("upgrade", "head")
     assert done.code == 1, done.said
     assert "[SQL: CREATE TABLE late" in done.said
-    assert "r0003.py" in done.said
+    # Under `alembic` it is in a note, which Python prints since 3.11.
+    assert "r0003.py" in done.said or (way == ALEMBIC and sys.version_info < (3, 11))
     assert committed(done) == at(project) == ("base" if mode == "one" else "r0002")
 
 
