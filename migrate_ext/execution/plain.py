@@ -319,6 +319,24 @@ class Checker:
             and isinstance(node.items[0].optional_vars, ast.Name)
         )
 
+    def _is_autocommit_block(self, node: ast.With) -> bool:
+        """``with op.get_context().autocommit_block():``"""
+        call = node.items[0].context_expr
+        return (
+            len(node.items) == 1
+            and node.items[0].optional_vars is None
+            and isinstance(call, ast.Call)
+            and not (call.args or call.keywords)
+            and isinstance(call.func, ast.Attribute)
+            and call.func.attr == "autocommit_block"
+            and isinstance(call.func.value, ast.Call)
+            and self._is_get_context(call.func.value)
+        )
+
+    def _is_get_context(self, call: ast.Call) -> bool:
+        """``op.get_context()``"""
+        return not (call.args or call.keywords) and self._is_of_op(call.func, "get_context")
+
     def _is_thrown_away(self, call: ast.Call) -> bool:
         """Whether `call`, a statement, is ``bind.execute(one)``: its result is not used."""
         function = call.func

@@ -73,8 +73,6 @@ class Expressions(Names):
 
     # expressions
 
-    # expressions
-
     def expression_before(self, node: ast.expr, after: int, *, is_thrown_away: bool = False) -> int:
         if isinstance(node, ast.Constant):
             return after

@@ -65,7 +65,6 @@ class Names(plain.Checker):
         self.scopes: list[dict[str, Any]] = []  # of comprehensions and lambdas
         self.loud = 0  # how often something loud was met
         self.is_final = False  # marks and reasons are taken down
-        self.own_types = True
         key = ("parts", function.__code__)
         if key not in self.known:
             self.known[key] = list(own_parts_of(node.body)), list(ast.walk(node))
@@ -263,8 +262,6 @@ class Names(plain.Checker):
             if self.kinds.get(node.id) == OP and node.id not in self.tainted:
                 return sys.modules.get("alembic.op")
         return super()._meaning(node)
-
-    # the state before a piece of code, from the state behind it
 
     def _uses_name(self, where: Mapping[str, Any], name: str, value: Any) -> None:
         self.marks.names[id(where), name] = (where, name, value)

@@ -33,11 +33,7 @@ from typing import Any
 from migrate_ext.execution import allowed
 from migrate_ext.execution.marks import END, LOUD, NEXT, NO_POSITIONS, Spans
 from migrate_ext.execution.plain import _UNKNOWN, _name_of
-from migrate_ext.execution.quiet import (
-    BATCH,
-    CONTEXT,
-    FRESH,
-)
+from migrate_ext.execution.quiet import BATCH, CONTEXT, FRESH
 from migrate_ext.execution.span_expressions import Expressions
 
 __all__ = ["END", "LOUD", "NEXT", "Spans", "spans_of"]
@@ -66,8 +62,6 @@ class _Walker(Expressions):
                 self.globals.update(part.names)
             elif isinstance(part, ast.Attribute):
                 self.changes |= part.attr in allowed.MUTATORS
-                # There, constants could be rendered by the type's own functions.
-                self.own_types &= part.attr not in allowed.COLUMNS
         self.locals -= self.globals
         self.names.update(dict.fromkeys(self.globals, _UNKNOWN))
         for part in self.own_parts:
@@ -263,16 +257,5 @@ class _Walker(Expressions):
             self.marks.blocks[node.lineno] = max(after, self.marks.blocks.get(node.lineno, NEXT))
         return state
 
-    def _is_autocommit_block(self, node: ast.With) -> bool:
-        """``with op.get_context().autocommit_block():``"""
-        call = node.items[0].context_expr
-        return (
-            len(node.items) == 1
-            and node.items[0].optional_vars is None
-            and isinstance(call, ast.Call)
-            and not (call.args or call.keywords)
-            and isinstance(call.func, ast.Attribute)
-            and call.func.attr == "autocommit_block"
-            and isinstance(call.func.value, ast.Call)
-            and self.kind(call.func.value) == CONTEXT
-        )
+    def _is_get_context(self, call: ast.Call) -> bool:
+        return bool(self.kind(call) == CONTEXT)

@@ -84,21 +84,6 @@ class _Checker(plain.Checker):
         else:
             super()._with(node)
 
-    def _is_autocommit_block(self, node: ast.With) -> bool:
-        """``with op.get_context().autocommit_block():``"""
-        call = node.items[0].context_expr
-        return (
-            len(node.items) == 1
-            and node.items[0].optional_vars is None
-            and isinstance(call, ast.Call)
-            and not (call.args or call.keywords)
-            and isinstance(call.func, ast.Attribute)
-            and call.func.attr == "autocommit_block"
-            and isinstance(call.func.value, ast.Call)
-            and not (call.func.value.args or call.func.value.keywords)
-            and self._is_of_op(call.func.value.func, "get_context")
-        )
-
 
 def reason_not_constant(source: bytes, function: str) -> str | None:
     """None if `function` of a revision file always renders the same SQL, by its tree; else why not."""
