@@ -166,7 +166,9 @@ static void take_result(mig_batch *batch, mig_session *session, PGresult *result
     const mig_libpq *pq = &session->pq;
     int state = (int)pq->PQresultStatus(result);
     if (state == MIG_PGRES_PIPELINE_SYNC) {
-        batch->state = MIG_BATCH_SYNCED;
+        batch->syncs--;
+        if (batch->syncs == 0 && batch->state == MIG_BATCH_DRAINING)
+            batch->state = MIG_BATCH_SYNCED;
         return;
     }
     if (batch->done >= batch->sent) {
@@ -188,7 +190,9 @@ static void take_result(mig_batch *batch, mig_session *session, PGresult *result
         statement->tag[length] = '\0';
         session->confirmed++;
     } else {
-        statement->state = MIG_STATEMENT_ERROR;
+        /* After a failure: its transaction rejected the statement. */
+        statement->state =
+            batch->failure == MIG_OK ? MIG_STATEMENT_ERROR : MIG_STATEMENT_ABORTED;
         if (batch->failure == MIG_OK)
             batch->failed = batch->done;
         take_failure(batch, session, result);
@@ -247,6 +251,7 @@ static mig_status send_some(mig_batch *batch, mig_session *session, mig_error *e
         } else {
             if (!pq->PQpipelineSync(session->conn))
                 return mig_session_failed(session, NULL, error);
+            batch->syncs++;
             batch->state = MIG_BATCH_DRAINING;
             session->unread = true;
             status = mig_session_flush(session, &batch->socket_is_full, error);
@@ -297,6 +302,15 @@ static mig_status check_connection(const mig_batch *batch, mig_session *session,
                     "the transaction was ended while statements waited to be sent in it");
 }
 
+/* Whether the server reads the next statements, up to `last`, as we wrote them. */
+static bool are_readable(const mig_batch *batch, size_t last, const mig_batch_facts *facts)
+{
+    for (size_t i = batch->sent; i < last; i++)
+        if (!mig_batch_is_readable(facts, batch->statements[i].is_ascii))
+            return false;
+    return true;
+}
+
 static mig_status start_segment(mig_batch *batch, mig_session *session, mig_error *error)
 {
     const mig_libpq *pq = &session->pq;
@@ -305,11 +319,10 @@ static mig_status start_segment(mig_batch *batch, mig_session *session, mig_erro
         return mig_fail(error, MIG_EINTERNAL, "this libpq (%d) has no pipelines", pq->version);
     size_t last = end_of_segment(batch);
     mig_batch_facts facts = mig_batch_facts_of(session);
-    for (size_t i = batch->sent; i < last; i++)
-        if (!mig_batch_is_readable(&facts, batch->statements[i].is_ascii))
-            return mig_fail(error, MIG_EINTERNAL,
-                            "client_encoding became %s while statements waited to be sent",
-                            facts.client_encoding);
+    if (!are_readable(batch, last, &facts))
+        return mig_fail(error, MIG_EINTERNAL,
+                        "client_encoding became %s while statements waited to be sent",
+                        facts.client_encoding);
     MIG_TRY(mig_session_enter(session, error));
     if (!pq->PQenterPipelineMode(session->conn)) {
         mig_status status = mig_session_failed(session, NULL, error);
@@ -319,6 +332,8 @@ static mig_status start_segment(mig_batch *batch, mig_session *session, mig_erro
     batch->facts = facts;
     batch->last = last;
     batch->segments++;
+    batch->syncs = 0;
+    batch->has_transaction = !batch->statements[batch->sent].begins;
     batch->state = MIG_BATCH_SENDING;
     batch->socket_is_full = false;
     batch->answered = false;
@@ -439,6 +454,27 @@ mig_status mig_batch_poll(mig_batch *batch, mig_session *session, mig_error *err
     if (status == MIG_OK && may_start(batch))
         status = start(batch, session, error);
     return status;
+}
+
+mig_status mig_batch_send_rest(mig_batch *batch, mig_session *session, mig_error *error)
+{
+    mig_error local;
+    if (error == NULL)
+        error = &local;
+    MIG_TRY(mig_batch_poll(batch, session, error));
+    bool may_add = batch->state == MIG_BATCH_DRAINING && batch->has_transaction &&
+                   batch->failure == MIG_OK && !session->interrupted &&
+                   batch->sent < batch->count &&
+                   !batch->statements[batch->sent].needs_simple_query;
+    if (!may_add)
+        return MIG_OK;
+    size_t last = end_of_segment(batch);
+    mig_batch_facts facts = mig_batch_facts_of(session);
+    if (!are_readable(batch, last, &facts))
+        return MIG_OK; /* start_segment will report it */
+    batch->last = last;
+    batch->state = MIG_BATCH_SENDING;
+    return advance(batch, session, MIG_OK, error);
 }
 
 /* Sends the next statement as a simple query, and waits for its results. */

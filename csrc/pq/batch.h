@@ -3,7 +3,8 @@
  *
  * Statements are queued and run in order on a session that is inside a transaction. Each has its
  * own result. They go out in segments; each ends with a Sync, and between two segments the
- * connection is out of pipeline mode. The server holds its answers back until the end of a segment
+ * connection is out of pipeline mode. (mig_batch_send_rest adds statements, and one more Sync, to
+ * the segment in flight: DRAINING -> SENDING.) The server holds its answers back until the end of a segment
  * (or 8 kB), except for a statement that is `prompt`. A statement is judged before it is queued
  * (mig_batch_judge), never afterwards: what is queued is sent once, in its order, or the batch
  * fails.
@@ -84,6 +85,8 @@ typedef struct mig_batch {
     size_t last;   /* end of the segment in flight */
     size_t unsent_bytes;
     uint64_t segments;       /* sent so far */
+    unsigned syncs;          /* those of the segment in flight that are to be answered */
+    bool has_transaction;    /* the segment in flight began inside one */
     bool socket_is_full;     /* wait until it can be written, too */
     bool answered;           /* there was a result for `done`; its end has not come */
     uint64_t moved;          /* sequence number of statements[i]: moved + i + 1 */
@@ -153,7 +156,7 @@ void mig_batch_pop(mig_batch *batch, size_t count);
 
 /*
  * Send what can be sent and read the results that are there, without waiting. Starts no statement
- * that needs a simple query. `error` may be NULL here and in the next three.
+ * that needs a simple query. `error` may be NULL here and in the next four.
  *
  * MIG_OK: the state is IDLE, SENDING or DRAINING. MIG_ESERVER: a statement or the connection
  * failed; batch->failed and session->diagnostics say more. MIG_EINTR: the hook said stop, and the
@@ -162,6 +165,16 @@ void mig_batch_pop(mig_batch *batch, size_t count);
  * process. MIG_EIO, MIG_ENOMEM. After a failure the state is FAILED. Never MIG_EDECLINED.
  */
 mig_status mig_batch_poll(mig_batch *batch, mig_session *session, mig_error *error);
+
+/*
+ * As mig_batch_poll, for a caller that is about to wait for everything: what is queued behind the
+ * segment in flight is sent at once, as part of it.
+ *
+ * If a statement before the added ones fails, the server executes those, too, in a transaction that
+ * has failed, which rejects all of them. So nothing is added to a segment that itself begins the
+ * transaction; no statement that is judged to fit can end one.
+ */
+mig_status mig_batch_send_rest(mig_batch *batch, mig_session *session, mig_error *error);
 
 /* As mig_batch_poll, but block until all statements have run: then the state is IDLE. */
 mig_status mig_batch_run(mig_batch *batch, mig_session *session, mig_error *error);

@@ -388,6 +388,9 @@ static PyMethodDef session_methods[] = {
     {"poll", PLAIN(mig_py_session_poll), METH_NOARGS,
      "poll() -> list[tuple[str, int]]\n\nSend what waits if the server is idle. Gives the results "
      "that have come, in order; never waits. Raises as run_batch; then nothing is left."},
+    {"send_rest", PLAIN(mig_py_session_send_rest), METH_NOARGS,
+     "send_rest() -> list[tuple[str, int]]\n\nAs poll(), before a wait for everything: send what "
+     "waits at once, behind what is in flight."},
     {"wait", PLAIN(mig_py_session_wait), METH_NOARGS,
      "wait() -> list[tuple[str, int]]\n\nWait until there are results, or none is missing."},
     {"make_room", PLAIN(mig_py_session_make_room), METH_NOARGS,

@@ -165,6 +165,11 @@ PyObject *mig_py_session_poll(mig_py_session *self, PyObject *Py_UNUSED(ignored)
     return advance_batch(self, mig_batch_poll);
 }
 
+PyObject *mig_py_session_send_rest(mig_py_session *self, PyObject *Py_UNUSED(ignored))
+{
+    return advance_batch(self, mig_batch_send_rest);
+}
+
 PyObject *mig_py_session_wait(mig_py_session *self, PyObject *Py_UNUSED(ignored))
 {
     return advance_batch(self, mig_batch_wait);

@@ -112,6 +112,7 @@ int mig_py_session_is_closed(mig_py_session *self);
 PyObject *mig_py_session_run_batch(mig_py_session *self, PyObject *argument);
 PyObject *mig_py_session_submit(mig_py_session *self, PyObject *args, PyObject *kwargs);
 PyObject *mig_py_session_poll(mig_py_session *self, PyObject *ignored);
+PyObject *mig_py_session_send_rest(mig_py_session *self, PyObject *ignored);
 PyObject *mig_py_session_wait(mig_py_session *self, PyObject *ignored);
 PyObject *mig_py_session_make_room(mig_py_session *self, PyObject *ignored);
 PyObject *mig_py_session_abandon(mig_py_session *self, PyObject *ignored);

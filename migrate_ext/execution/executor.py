@@ -204,6 +204,8 @@ class Executor(logging.Filter):
     def sync(self) -> None:
         """Wait for all submitted statements. Raises what the driver would have raised for them."""
         self._clock = time.perf_counter()
+        if self.session.pending:
+            self._advance(self.session.send_rest)
         while self.session.pending:  # held log records are emitted as results come
             self._wait(self.session.wait, lambda: self.session.pending > 0)
 

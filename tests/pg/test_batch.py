@@ -159,6 +159,64 @@ def test_full_buffers_on_both_sides_do_not_stop_a_batch(driver: Any) -> None:
     assert len(session.run_batch(["SELECT repeat('y', 20000)"] * 2_000)) == 2_000
 
 
+def rest_of(session: Session) -> list[tuple[str, int]]:
+    """The results of all that waits, sent behind what is in flight."""
+    results = session.send_rest()
+    while session.pending:
+        results += session.wait()
+    return results
+
+
+def test_what_waits_is_sent_behind_what_is_in_flight(driver: Any) -> None:
+    session = begun(driver)
+    texts = ["CREATE TABLE t (i int)", *(f"INSERT INTO t VALUES ({i})" for i in range(9))]
+    before = _core.counters()["batches"]
+    for sql in ["SELECT pg_sleep(0.3)", *texts]:
+        assert session.submit(sql) == []  # the first one runs, the others wait
+    results = rest_of(session)
+    assert results == [("SELECT 1", 1), ("CREATE TABLE", -1), *[("INSERT 0 1", 1)] * 9]
+    assert _core.counters()["batches"] - before == 1
+    assert session.send_rest() == []
+    assert ask(driver, "SELECT count(*) FROM t") == [(9,)]
+
+
+def test_more_than_a_segment_behind_what_is_in_flight(driver: Any) -> None:
+    session = begun(driver)
+    assert session.submit("SELECT pg_sleep(0.3)") == []
+    for _ in range(3):
+        assert session.submit(f"SELECT '{'x' * 3_000_000}'") == []
+    assert len(rest_of(session)) == 4
+
+
+def test_after_a_failure_nothing_that_was_sent_behind_it_has_run(driver: Any) -> None:
+    cursor = driver.cursor()
+    cursor.execute("CREATE SEQUENCE s")  # which keeps its number when the transaction fails
+    driver.commit()
+    session = begun(driver)
+    for sql in (
+        "SELECT 1",
+        "DO $$ BEGIN PERFORM pg_sleep(0.3); RAISE 'no'; END $$",
+        "SELECT nextval('s')",
+        "SELECT nosuch",
+    ):
+        assert session.submit(sql) == [] or sql != "SELECT 1"
+    with pytest.raises(ServerError, match="no") as caught:
+        rest_of(session)
+    assert caught.value.sqlstate == "P0001"
+    driver.rollback()
+    assert ask(driver, "SELECT is_called FROM s") == [(False,)]
+
+
+def test_nothing_is_sent_behind_a_begin_that_is_in_flight(driver: Any) -> None:
+    """If BEGIN failed, the statements behind its segment would commit by themselves."""
+    session = borrow(driver)
+    before = _core.counters()["batches"]
+    assert session.submit("SELECT pg_sleep(0.3)", "BEGIN") == []
+    assert session.submit("CREATE TABLE t ()") == []
+    assert len(rest_of(session)) == 3
+    assert _core.counters()["batches"] - before == 2
+
+
 def test_strings_of_several_statements_and_empty_ones_run_in_their_place(driver: Any) -> None:
     session = begun(driver)
     assert session.run_batch(
