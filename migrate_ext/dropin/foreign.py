@@ -117,7 +117,9 @@ _EXECUTING = (
     "execute exec_driver_sql _execute_clauseelement _execute_ddl _execute_context "
     "_exec_single_context _cursor_execute"
 ).split()
-_DIALECTS = "do_execute do_execute_no_params do_executemany do_begin execution_ctx_cls".split()
+_DIALECTS = (
+    "do_execute do_execute_no_params do_executemany do_begin execution_ctx_cls get_isolation_level"
+).split()
 _FOLDER = os.path.dirname(sqlalchemy.__file__)
 
 

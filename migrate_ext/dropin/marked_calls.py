@@ -88,18 +88,29 @@ class MarkedCalls:
         """Code of all kinds may have run since the last statement: whether a span must not begin now. A
         transaction that was ended is noticed on the driver's way.
         """
+        return not self.executor.session.in_transaction or self._is_changed()
+
+    def _is_changed(self) -> bool:
+        """Whether what the marks rely on may not hold any more."""
         assert self.spans is not None
         self.look()
-        return (
-            not self.executor.session.in_transaction
-            or self.refusal() is not None
-            or not self.spans.functions[self.spans.top].still_true()
-        )
+        top = self.spans.functions[self.spans.top]
+        return self.refusal() is not None or not top.still_true()
 
-    def mark_of_block(self) -> int | None:
-        """The mark of the block of ``op.batch_alter_table`` that sends a statement at its end."""
+    def left_autocommit_block(self, frame: Any) -> None:
+        """An autocommit block has ended, in `frame` or its callers, and the next transaction's begin waits
+        to be sent: it must not wait where code follows that could use the connection.
+        """
+        mark = self.mark_of_block(frame)
+        if mark in (None, LOUD) or self._is_changed():
+            self.executor.sync()
+
+    def mark_of_block(self, frame: Any) -> int | None:
+        """The mark of the block that ends in `frame` or its callers: of ``op.batch_alter_table``, which
+        sends a statement at its end, or of ``autocommit_block``.
+        """
         spans = self.spans
-        frame = _caller(sys._getframe(2), spans, (*_ALEMBIC, "contextlib"))
+        frame = _caller(frame, spans, (*_ALEMBIC, "contextlib"))
         if spans is None or frame is None:
             return None
         mark = spans.functions[frame.f_code].blocks.get(frame.f_lineno)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import CodeType, SimpleNamespace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -172,7 +173,7 @@ class _Run(MarkedCalls):
         ledger.rendered += 1
         mark, is_block = self.mark, False
         if mark is None and self.spans is not None:
-            mark = self.mark_of_block()
+            mark = self.mark_of_block(sys._getframe(1))
             is_block = mark is not None
         may_wait = self.code is not None or mark not in (None, UNMARKED)
         if may_wait and not any(args) and not kw:
@@ -353,8 +354,15 @@ def _begin_transaction(self: MigrationContext, _per_migration: bool = False) -> 
     return transactions.begin_transaction(original, self, _per_migration)
 
 
-def _autocommit_block(self: MigrationContext) -> Any:
-    return transactions.autocommit_block(originals[MigrationContext, "autocommit_block"], self)
+@contextmanager
+def _autocommit_block(self: MigrationContext) -> Iterator[None]:
+    run: _Run | None = getattr(self.impl, "_migrate_ext", None)
+    isolation = run.executor.driver.isolation() if run and not run.refusal() else None
+    original = originals[MigrationContext, "autocommit_block"]
+    with transactions.autocommit_block(original, self, isolation):
+        yield
+    if run is not None:
+        run.left_autocommit_block(sys._getframe(1))
 
 
 def _end_transaction(self: _ProxyTransaction, type_: Any, value: Any, traceback: Any) -> None:

@@ -380,20 +380,32 @@ def lock_retaken(run_lock: RunLock | None) -> Iterator[None]:
 
 
 @contextmanager
-def autocommit_block(original: Callable[..., Any], context: MigrationContext) -> Iterator[None]:
+def autocommit_block(
+    original: Callable[..., Any], context: MigrationContext, isolation: str | None
+) -> Iterator[None]:
+    """isolation: what the connection would answer when Alembic asks for its isolation level; None:
+    the server must be asked.
+    """
     run_lock = run_lock_of(context)
     if run_lock is None or not run_lock.started:
         with original(context):
             yield
         return
     run_lock.needs_session("an autocommit block")
-    with original(context):
-        run_lock.limit_session()
-        try:
-            yield
-        finally:
-            run_lock.unlimited()
-    run_lock.opened()
+    connection = run_lock.connection
+    if isolation is not None:
+        connection.__dict__["get_isolation_level"] = lambda: isolation
+    try:
+        with original(context):
+            connection.__dict__.pop("get_isolation_level", None)
+            run_lock.limit_session()
+            try:
+                yield
+            finally:
+                run_lock.unlimited()
+    finally:
+        connection.__dict__.pop("get_isolation_level", None)
+    run_lock.opened(in_batch=True)
 
 
 def update_to_step(maintainer: HeadMaintainer) -> None:

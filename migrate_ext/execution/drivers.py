@@ -104,6 +104,12 @@ class BorrowedConnection:
         """The BEGIN that the driver would send now; None if the driver must send it itself."""
         return None
 
+    def isolation(self) -> str | None:
+        """The isolation level that the driver gives its next transaction, as SQLAlchemy names it;
+        None if that is the session's default, which only the server knows.
+        """
+        return None
+
     def ddl_was_rendered(self, dialect: Any) -> None:
         """A construct of SQLAlchemy's for DDL is about to be sent."""
 
@@ -128,6 +134,10 @@ class Psycopg(BorrowedConnection):
         if connection.autocommit or connection._num_transactions or connection._tpc:
             return None
         return connection._get_tx_start_command().decode()  # type: ignore[no-any-return]
+
+    def isolation(self) -> str | None:
+        level = None if self.connection.autocommit else self.connection.isolation_level
+        return None if level is None else str(level.name).replace("_", " ")
 
     def after_batch(self, discards_plans: bool) -> None:
         """As psycopg's cursor does: forget the prepared statements, and deallocate them on the
@@ -168,6 +178,14 @@ class PsycopgAsync(Psycopg):
         await_only(wait())
 
 
+_PSYCOPG2_LEVELS = {
+    1: "READ COMMITTED",
+    2: "REPEATABLE READ",
+    3: "SERIALIZABLE",
+    4: "READ UNCOMMITTED",
+}
+
+
 class Psycopg2(BorrowedConnection):
     """psycopg2. It skips COMMIT unless it has sent BEGIN itself, with its first statement. It does
     not notice when a statement changes client_encoding.
@@ -175,6 +193,10 @@ class Psycopg2(BorrowedConnection):
 
     def sends_as_utf8(self, sql: str) -> bool:
         return sql.isascii() or self.connection.encoding == "UTF8"
+
+    def isolation(self) -> str | None:
+        level = None if self.connection.autocommit else self.connection.isolation_level
+        return _PSYCOPG2_LEVELS.get(level)
 
     def after_batch(self, discards_plans: bool) -> None:
         if not self.connection.closed and self.connection.info.status == 0:  # CONNECTION_OK
@@ -203,6 +225,10 @@ class Asyncpg:
 
     def begin(self) -> str | None:
         return None
+
+    def isolation(self) -> str | None:
+        level = self.adapter._isolation_setting
+        return None if level in (None, "autocommit") else level.upper().replace("_", " ")
 
     def ddl_was_rendered(self, dialect: Any) -> None:
         """As SQLAlchemy's execution does for such a construct: prepared statements may be stale."""

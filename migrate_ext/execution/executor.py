@@ -154,11 +154,12 @@ class Executor(logging.Filter):
         Returns and raises as :meth:`submit` does.
         """
         self.ledger.rendered += 1
-        taken = self._submit(Statement(sql, None, None, lost), sql)
+        # It goes with the next statement, or with the wait before the COMMIT.
+        taken = self._submit(Statement(sql, None, None, lost), sql, send=False)
         self.ledger.rendered -= not taken
         return taken
 
-    def _submit(self, statement: Statement, sql: str) -> bool:
+    def _submit(self, statement: Statement, sql: str, *, send: bool = True) -> bool:
         if not self.driver.sends_as_utf8(sql):
             counters.plain("statement: the driver's encoding is not UTF8")
             return False
@@ -175,7 +176,9 @@ class Executor(logging.Filter):
         prompt = self.times is not None or (statement.is_last and self._announces)
         changes_nothing = statement.rows is not None or statement.is_last
         try:
-            answer = self.session.submit(sql, begin, not self.gathers, prompt, changes_nothing)
+            answer = self.session.submit(
+                sql, begin, send and not self.gathers, prompt, changes_nothing
+            )
         except BaseException as error:
             self._append(statement, begin)
             self._fail(error)
@@ -184,7 +187,7 @@ class Executor(logging.Filter):
             return False
         if answer is None:  # an earlier statement may change a setting that affects this one
             self.sync()
-            return self._submit(statement, sql)
+            return self._submit(statement, sql, send=send)
         self._append(statement, begin)
         self._confirm(answer)
         if self.session.full:

@@ -21,7 +21,7 @@ class Marks:
 
     ``calls``: by offset of the instruction that calls (by line before Python 3.11), the mark of a
     directive or of a helper. ``executes``: those of ``bind.execute(...)`` whose result is thrown away.
-    ``blocks``: by line, the marks of ``with op.batch_alter_table(...)``.
+    ``blocks``: by line, the marks of ``with`` blocks of Alembic's: what comes behind their end.
     ``names``: the globals and built-ins that quiet code uses, each as (where it is, name, what it was).
     ``helpers``: of functions that are called, an attribute and what it was.
     """

@@ -22,7 +22,13 @@ UNCHANGING = frozenset((OP, BIND, CONTEXT, DIALECT, SCALAR, BATCH))
 # Attributes by kind, each with the kind of its value.
 OF_KIND: dict[str, dict[str, str | None]] = {
     BIND: {"dialect": DIALECT, "engine": ENGINE},
-    CONTEXT: {"dialect": DIALECT, "bind": BIND, "connection": BIND, "as_sql": SCALAR},
+    CONTEXT: {
+        "dialect": DIALECT,
+        "bind": BIND,
+        "connection": BIND,
+        "as_sql": SCALAR,
+        "autocommit_block": None,  # what it gives does nothing before `with`
+    },
     ENGINE: {"dialect": DIALECT, "name": SCALAR, "driver": SCALAR},
     DIALECT: {"name": SCALAR, "driver": SCALAR, "server_version_info": None},
 }

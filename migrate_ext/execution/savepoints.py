@@ -153,6 +153,10 @@ class SavepointSession:
 
     make_room = wait
 
+    def send_rest(self) -> list[tuple[str, int]]:
+        """Nothing: no statement is in flight between two calls of :meth:`wait`."""
+        return []
+
     def _run(self, parts: list[str], *, undo: bool) -> Any:
         sql = _BETWEEN.join(parts)
         asyncpg: Any = sys.modules["asyncpg"]

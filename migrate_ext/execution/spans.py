@@ -220,9 +220,10 @@ class _Walker(Expressions):
             name = _name_of(node.items[0].optional_vars)
             if self.kinds.get(name) == BATCH and name not in self.tainted:
                 return self._batch_before(node, call, name, after, loop)
-        if self._is_autocommit_block(node):
+        if self._is_autocommit_block(node) and isinstance(call, ast.Call):
             self.block(node.body, after, loop)
-            return LOUD
+            self._take_block(node, after, loop)
+            return self.expression_before(call.func, NEXT)  # its COMMIT waits for what is pending
         for item in node.items:
             self._taint(item.context_expr)
         with self._unmarked():
@@ -253,9 +254,19 @@ class _Walker(Expressions):
         state = self._arguments_before(
             call, self.stored_in(node.items[0].optional_vars, body, call)
         )
-        if self.is_final and not is_loud:
-            self.marks.blocks[node.lineno] = max(after, self.marks.blocks.get(node.lineno, NEXT))
+        if not is_loud:
+            self._take_block(node, after, loop)
         return state
+
+    def _take_block(self, node: ast.With, after: int, loop: tuple[int, int] | None) -> None:
+        """Take down the mark of a block, which may be left before its last statement, too."""
+        for part in ast.walk(node):
+            if isinstance(part, ast.Return):
+                after = max(after, END)
+            elif isinstance(part, (ast.Break, ast.Continue)) and loop is not None:
+                after = max(after, *loop)
+        if self.is_final:
+            self.marks.blocks[node.lineno] = max(after, self.marks.blocks.get(node.lineno, NEXT))
 
     def _is_get_context(self, call: ast.Call) -> bool:
         return bool(self.kind(call) == CONTEXT)

@@ -357,32 +357,37 @@ class RunLock:
 
     # limits
 
+    @property
+    def _timeouts(self) -> dict[str, str]:
+        """The timeouts that the settings give, by PostgreSQL's names."""
+        given = {
+            "lock_timeout": self.limits.ddl_lock_timeout,
+            "statement_timeout": self.limits.statement_timeout,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
     def _limits(self, local: str) -> str:
         """``, set_config(...)`` for each limit. local: ``true``: for the transaction only."""
-        given = (
-            ("lock_timeout", self.limits.ddl_lock_timeout),
-            ("statement_timeout", self.limits.statement_timeout),
-        )
         made = [
             f", pg_catalog.set_config('{name}', '{value}', {local})"
-            for name, value in given
-            if value is not None
+            for name, value in self._timeouts.items()
         ]
         made.append(f", {lock.end_with_us(local)}")
         return "".join(made)
 
     def _limit(self) -> None:
         """Set the limits for the session, until :meth:`finish`."""
-        timeouts = ("lock_timeout", "statement_timeout", "client_connection_check_interval")
-        names = (*timeouts, *lock.KEEPALIVES)
-        before = self.raw.ask(
-            "SELECT name, setting FROM pg_catalog.pg_settings WHERE name IN "
-            f"({', '.join(map(repr, names))})"
+        names = (*self._timeouts, "client_connection_check_interval", *lock.KEEPALIVES)
+        before = ", ".join(f"pg_catalog.current_setting('{name}', true)" for name in names)
+        (values,) = self.raw.ask(
+            f"WITH before AS MATERIALIZED (SELECT {before}) "
+            f"SELECT before.*{self._limits('false')} FROM before"
         )
         self.restore = "SELECT " + ", ".join(
-            f"pg_catalog.set_config('{name}', '{value}', false)" for name, value in before
+            f"pg_catalog.set_config('{name}', '{value}', false)"
+            for name, value in zip(names, values, strict=False)
+            if value is not None  # a setting of a newer server
         )
-        self.raw.ask("SELECT ''" + self._limits("false"))
 
     def unlimited(self) -> None:
         """At the end of an autocommit block: restore the session's settings."""

@@ -61,6 +61,8 @@ static mig_status play(const mig_alloc *alloc, char **values, size_t count)
             status = mig_batch_poll(&batch, &session, &error);
         if (status == MIG_OK)
             mig_batch_drop(&batch, mig_batch_good(&batch) - batch.head);
+        if (status == MIG_OK && i % 10 == 9)
+            status = mig_batch_send_rest(&batch, &session, &error);
     }
     mig_batch_abandon(&batch, &session);
     CHECK(!mig_batch_in_flight(&batch));

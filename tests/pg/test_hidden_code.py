@@ -19,6 +19,10 @@ from test_plain_programs import LISTENERS, TOP, Watched
 
 B = "op.execute('SELECT 1/0')"
 LOOP = f"{B}\nfor i in items: op.execute(f'CREATE TABLE q{{i}} (a int)')"
+BLOCK = (
+    "with op.get_context().autocommit_block():\n    op.execute('CREATE TABLE q (a int)')\n"
+    "    op.execute('CREATE INDEX CONCURRENTLY ON t0 (a)')"
+)
 HIDDEN = {
     "a server-side cursor": (
         "r = bind.execute(sa.text('SELECT g AS a FROM generate_series(1,500) g'), execution_options={'stream_results': True})\n"
@@ -80,6 +84,36 @@ HIDDEN = {
         f"{B}\nop.create_check_constraint('ck', 't0', sa.column('b') == LITERAL)\nop.execute('SELECT 2')"
     ),
     "a wrapper in the standard library": f"{B}\nop.execute(textwrap.dedent('SELECT 2'))\nop.execute('SELECT 2')",
+    "a batch that is left by a return": "leaves_batch(1)\nworld.note('left')",
+    "a batch that is left by a break": (
+        "for i in (1, 2):\n    with op.batch_alter_table('t0') as b:\n"
+        "        b.add_column(sa.Column('a', sa.Integer))\n        if i: break\n    op.execute('SELECT 2')\n"
+        "world.note('left')"
+    ),
+    "an autocommit block behind a failure": f"{B}\n{BLOCK}",
+    "an autocommit block behind a helper": f"two('u')\n{BLOCK}\n{B}\nop.execute('SELECT 2')",
+    "a connection of the driver's behind an autocommit block": (
+        f"raw = bind.connection.dbapi_connection\n{BLOCK}\nc = raw.cursor()\nc.execute('SELECT 1')\n"
+        "world.note(c.fetchall()[0])"
+    ),
+    "an autocommit block that is left by a return": (
+        "raw = bind.connection.dbapi_connection\nleaves_block(1)\nc = raw.cursor()\nc.execute('SELECT 1')\n"
+        "world.note(c.fetchall()[0])"
+    ),
+    "a patch in an autocommit block": (
+        "with op.get_context().autocommit_block():\n    kept, sa.String = sa.String, world.Kind\n"
+        f"{B}\nop.add_column('t0', sa.Column('k', sa.String()))\nop.execute('SELECT 2')"
+    ),
+    "a setting in an autocommit block": (
+        "with op.get_context().autocommit_block():\n    op.execute(\"SET lock_timeout = '7s'\")\n"
+        "world.note(bind.scalar(sa.text('SHOW lock_timeout')))"
+    ),
+    "two autocommit blocks": f"{BLOCK}\nop.execute('CREATE TABLE q2 (a int)')\n{BLOCK}",
+    "a SERIALIZABLE transaction behind an autocommit block": (
+        "bind.commit()\nbind.execution_options(isolation_level='SERIALIZABLE')\n"
+        f"{BLOCK}\nworld.note(bind.scalar(sa.text('SHOW transaction_isolation')))\n{BLOCK.replace(' q ', ' q3 ')}\n"
+        "world.note(bind.scalar(sa.text('SHOW transaction_isolation')))"
+    ),
     "rows that are decoded": (
         f"r = bind.execute(sa.text(\"SELECT '{{}}'::jsonb AS a\"))\n{B}\nfor row in r: op.execute(f'SELECT {{row.a}}')"
     ),
@@ -123,6 +157,22 @@ COLUMN = sa.Column("k", world.Kind())
 PLAIN_COLUMN = sa.Column("k", sa.Integer)
 ARRAY = sa.ARRAY(world.Kind())
 OTHER_TABLE = sa.Table("other", sa.MetaData(), sa.Column("k", world.Kind()))
+
+
+def leaves_batch(flag):
+    with op.batch_alter_table("t0") as b:
+        b.add_column(sa.Column("a", sa.Integer))
+        if flag:
+            return
+    op.execute("SELECT 2")
+
+
+def leaves_block(flag):
+    with op.get_context().autocommit_block():
+        op.execute("CREATE TABLE q (a int)")
+        if flag:
+            return
+    op.execute("SELECT 2")
 
 
 def kept_in(items):

@@ -526,11 +526,16 @@ def test_a_run_that_is_stopped_before_its_commit_leaves_no_lock_in_the_pool(
     project = RecordingProject(tmp_path / "p", url, mode="each", count=4)
     (project.folder / "env.py").write_text(POOL.format(each=True))
     started: list[Command] = []
+
+    def stop() -> None:
+        started[0].send(number)
+        time.sleep(0.3)  # an event loop looks at a signal when it is next idle
+
     proxy = Proxy(
         make_url(url).port or 5432,
         before=rb"SELECT 1 WHERE pg_catalog.pg_try_advisory_lock",
         number=2,
-        then=lambda: started[0].send(number),
+        then=stop,
     )
     started.append(project.start("upgrade", "head", url=with_port(url, proxy.port)))
     done = started[0].wait()

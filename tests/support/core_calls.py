@@ -244,9 +244,12 @@ def of_sessions(url: str) -> dict[str, Calls]:
         for function, args, kwargs in method("submit", **given)():
             yield call(lambda *a, f=function, **k: some(f(*a, **k)), *args, **kwargs)
 
-    def poll() -> Iterator[Call]:
-        for function, _, _ in method("poll", before="queue")():
-            yield call(lambda f=function: some(f()))
+    def at_once(name: str) -> Callable[[], Iterator[Call]]:
+        def calls() -> Iterator[Call]:
+            for function, _, _ in method(name, before="queue")():
+                yield call(lambda f=function: some(f()))
+
+        return calls
 
     def run_batch() -> Iterator[Call]:
         for statements in (["SELECT 1", "CREATE TABLE t ()", "SELECT nosuch"], ("SELECT 1",)):
@@ -263,7 +266,8 @@ def of_sessions(url: str) -> dict[str, Calls]:
         "drain": method("drain", True, before="submit"),
         "notices": method("notices", before="query"),
         "wait": method("wait", before="queue"),
-        "poll": poll,
+        "poll": at_once("poll"),
+        "send_rest": at_once("send_rest"),
         "parameter": method("parameter", "client_encoding"),
         "version_heads": method("version_heads", **table),
         "version_create": method("version_create", **new_table),

@@ -224,7 +224,16 @@ CASES = {
     ),
     "an autocommit block": (
         "op.execute('1')\nwith op.get_context().autocommit_block():\n    op.execute('3')\nop.execute('4')",
-        {1: "loud", 3: "next", 4: "end"},
+        {1: "next", 2: "block next", 3: "next", 4: "end"},
+    ),
+    "what is behind an autocommit block": (
+        "op.execute('1')\nwith op.get_context().autocommit_block():\n    op.execute('3')\nprint()",
+        {1: "next", 2: "block loud", 3: "loud"},
+    ),
+    "an autocommit block that is left": (
+        "for name in ('a', 'b'):\n    with op.get_context().autocommit_block():\n        op.execute('3')\n"
+        "        if name: break\n    op.execute('5')\nprint()",
+        {2: "block loud", 3: "loud", 5: "loud"},
     ),
     "a result that is thrown away": (
         "bind = op.get_bind()\nbind.execute(sa.text('2'))\nx = bind.execute(sa.text('3'))\nop.execute('4')",
