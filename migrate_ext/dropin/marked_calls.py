@@ -25,13 +25,15 @@ class MarkedCalls:
     """Statements wait by the marks of :mod:`migrate_ext.execution.spans`.
 
     ``spans``: of the function that is running. ``mark``: of the directive that is running, and UNMARKED
-    where it goes the driver's way; None between directives. ``line``: where it was called.
+    where it goes the driver's way; None between directives. ``renders_own``: rendering its statements calls
+    types of the project's, for which all before must be confirmed. ``line``: where it was called.
     """
 
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
         self.spans: Spans | None = None
         self.mark: int | None = None
+        self.renders_own = False
         self.line: int | None = None
 
     def look(self) -> None:
@@ -61,14 +63,18 @@ class MarkedCalls:
         """Takes the place of ``Operations.invoke``, which every directive goes through."""
         if self.mark is not None:  # called by another directive
             return invoke(operation)
-        mark = self.mark_of(_caller(sys._getframe(1), self.spans, _ALEMBIC))
+        caller = _caller(sys._getframe(1), self.spans, _ALEMBIC)
+        mark = self.mark_of(caller)
         self.mark = UNMARKED if mark is None else mark
+        self.renders_own = (
+            mark is not None and self.spans is not None and self.spans.renders_own(caller)
+        )
         try:
             if mark is None:
                 self.executor.sync()
             result = invoke(operation)
         finally:
-            self.mark = None
+            self.mark, self.renders_own = None, False
         if mark == LOUD:
             self.executor.sync()
         return result

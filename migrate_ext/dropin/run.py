@@ -177,12 +177,16 @@ class _Run(MarkedCalls):
             is_block = mark is not None
         may_wait = self.code is not None or mark not in (None, UNMARKED)
         if may_wait and not any(args) and not kw:
+            if self.renders_own:  # it may ask the database, which checks the ledger
+                self.executor.sync()
+                ledger.rendered -= 1
             rendered = self._rendered(construct)
+            ledger.rendered += self.renders_own
             line = self._line() if self.code is not None else self.line
             if rendered is not None and self.executor.submit(rendered, line):
                 if isinstance(construct, sqlalchemy.schema.DDLElement):
                     self.executor.driver.ddl_was_rendered(self.connection.dialect)
-                if is_block and mark == LOUD:
+                if (is_block and mark == LOUD) or (self.renders_own and self._is_changed()):
                     self.executor.sync()
                 return None
         ledger.by_driver += 1

@@ -24,9 +24,10 @@ class Marks:
     ``blocks``: by line, the marks of ``with`` blocks of Alembic's: what comes behind their end.
     ``names``: the globals and built-ins that quiet code uses, each as (where it is, name, what it was).
     ``helpers``: of functions that are called, an attribute and what it was.
+    ``renderers``: the directives whose rendering calls types of the project's.
     """
 
-    __slots__ = ("blocks", "calls", "code", "executes", "helpers", "names")
+    __slots__ = ("blocks", "calls", "code", "executes", "helpers", "names", "renderers")
 
     def __init__(self, code: CodeType) -> None:
         self.code = code
@@ -35,6 +36,7 @@ class Marks:
         self.blocks: dict[int, int] = {}
         self.helpers: list[tuple[Any, str, Any]] = []
         self.names: dict[tuple[int, str], tuple[Mapping[str, Any], str, Any]] = {}
+        self.renderers: set[int] = set()
 
     def still_true(self) -> bool:
         """Whether names and functions mean what they meant when the function was analysed. To be asked
@@ -74,6 +76,11 @@ class Spans:
         self.entry = LOUD
         self.functions: dict[CodeType, Marks] = {}
         self.reasons: list[tuple[str, int, str]] = []
+
+    def renders_own(self, frame: Any) -> bool:
+        """Whether rendering the directive that is called in `frame` calls types of the project's."""
+        at = frame.f_lineno if NO_POSITIONS else frame.f_lasti
+        return at in self.functions[frame.f_code].renderers
 
     def mark_of(self, frame: Any, *, of_execute: bool = False) -> int | None:
         """The mark of a directive called in `frame`, which its callers decide where it is END; None where

@@ -16,8 +16,10 @@ ENGINE = "engine"  # only what is asked of it is quiet: it could connect
 FRESH = "a container made here"
 SCALAR = "a string or a number"
 BATCH = "batch"
-# Kinds that nobody can change.
-UNCHANGING = frozenset((OP, BIND, CONTEXT, DIALECT, SCALAR, BATCH))
+# A column whose type is a class of the project's: rendering it calls that class.
+OWN_COLUMN, OWN_COLUMNS = "a column with a type of the project's", "a tuple of such columns"
+# Kinds that nobody can change, or of which it does not matter.
+UNCHANGING = frozenset((OP, BIND, CONTEXT, DIALECT, SCALAR, BATCH, OWN_COLUMN, OWN_COLUMNS))
 
 # Attributes by kind, each with the kind of its value.
 OF_KIND: dict[str, dict[str, str | None]] = {
@@ -76,6 +78,29 @@ def is_scalar(value: Any, depth: int = 0) -> bool:
     if type(value) in ((tuple, frozenset) if depth else (tuple, list, frozenset, set)):
         return depth < 5 and all(is_scalar(item, depth + 1) for item in value)
     return type(value) in (str, int, float, bool, bytes, type(None))
+
+
+def is_own_type(value: Any) -> bool:
+    """Whether a value is a class of the project's for types, of which SQLAlchemy calls public methods
+    alone, and only while it renders a type.
+    """
+    types: Any = sys.modules.get("sqlalchemy.sql.sqltypes")
+    if type(value) is not type or types is None or not issubclass(value, types.TypeEngine):
+        return False
+    theirs = ("sqlalchemy", "typing", "builtins")
+    own = [cls for cls in value.__mro__ if cls.__module__.partition(".")[0] not in theirs]
+    is_schema_type = any(
+        base in value.__mro__ for base in (types.SchemaType, types.Enum, types.Boolean)
+    )
+    return not is_schema_type and all(
+        name[:1] != "_" or name in _OF_CLASSES for cls in own for name in vars(cls)
+    )
+
+
+_OF_CLASSES = frozenset(
+    "__module__ __qualname__ __doc__ __init__ __repr__ __annotations__ __firstlineno__ "
+    "__static_attributes__ __orig_bases__ __parameters__ __visit_name__ __dict__ __weakref__".split()
+)
 
 
 def is_context(value: Any) -> bool:

@@ -21,11 +21,14 @@ from migrate_ext.execution.quiet import (
     OF_FRESH,
     OF_KIND,
     OF_VALUES,
+    OWN_COLUMN,
+    OWN_COLUMNS,
     QUIET_BUILTINS,
     SCALAR,
     UNCHANGING,
     builtins_of,
     is_context,
+    is_own_type,
     is_scalar,
     is_standard,
 )
@@ -145,6 +148,8 @@ class Expressions(Names):
                 return self._is_loud(node, f"what {name} is")
             if self.kinds.get(name) == BATCH and name not in self.open:
                 return self._is_loud(node, f"the name {name}")
+            if self.kinds.get(name) in (OWN_COLUMN, OWN_COLUMNS):
+                return self._is_loud(node, f"the type of {name}")
             return after
         if name in self.names:
             value = self.names[name]
@@ -253,13 +258,66 @@ class Expressions(Names):
         """A call that sends statements, for which `after` is the mark. With arguments that are not quiet it
         has none: rendering them may call code that looks at its first statement.
         """
-        loud = self.loud
-        state = self._arguments_before(node, NEXT)
-        self._take_mark(node, after, is_quiet=self.loud == loud, is_execute=is_execute)
+        loud, types_met = self.loud, self.types_met
+        self.types_met = 0
+        state = NEXT
+        for value in reversed([*node.args, *(keyword.value for keyword in node.keywords)]):
+            state = self._directives_argument_before(value, state)
+        self._take_mark(
+            node,
+            after,
+            is_quiet=self.loud - loud == self.types_met,
+            is_execute=is_execute,
+            renders_own=self.types_met > 0,
+        )
+        self.types_met = types_met
         return state
 
+    def _directives_argument_before(self, value: ast.expr, after: int) -> int:
+        """Of columns with types of the project's, each of which counts as loud: rendering calls it, too."""
+        inner = value.value if isinstance(value, ast.Starred) else value
+        if isinstance(inner, ast.Name) and self.kind(inner) in (OWN_COLUMN, OWN_COLUMNS):
+            self.types_met += 1
+            self._is_loud(inner, f"the type of {inner.id}")
+            return after
+        types = self._own_types_of(value)
+        if not types:
+            return self.expression_before(value, after)
+        assert isinstance(value, ast.Call)
+        for part in reversed([*value.args, *(keyword.value for keyword in value.keywords)]):
+            if part in types:
+                assert isinstance(part, ast.Call)
+                self.types_met += 1
+                self._is_loud(part, f"the type {ast.unparse(part.func)}")
+                self._arguments_before(part, NEXT)
+                after = LOUD
+            else:
+                after = self.expression_before(part, after)
+        return self.expression_before(value.func, after)
+
+    def _own_types_of(self, column: ast.expr) -> list[ast.expr]:
+        """What in ``sa.Column(name, Own(...), ...)`` makes a type of the project's."""
+        if not isinstance(column, ast.Call):
+            return []
+        made = self._meaning(column.func)
+        schema: Any = sys.modules.get("sqlalchemy.sql.schema")
+        if schema is None or made is not schema.Column:
+            return []
+        by_name = [keyword.value for keyword in column.keywords if keyword.arg == "type_"]
+        return [
+            part
+            for part in (*column.args[:2], *by_name)
+            if isinstance(part, ast.Call) and is_own_type(self._meaning(part.func))
+        ]
+
     def _take_mark(
-        self, node: ast.Call, after: int, *, is_quiet: bool = True, is_execute: bool = False
+        self,
+        node: ast.Call,
+        after: int,
+        *,
+        is_quiet: bool = True,
+        is_execute: bool = False,
+        renders_own: bool = False,
     ) -> None:
         if not self.is_final:
             return
@@ -267,7 +325,8 @@ class Expressions(Names):
             self.unmarked.add(node.lineno)
             return
         known = self.taken.get(id(node))
-        self.taken[id(node)] = (node, max(after, known[1] if known else NEXT), is_execute)
+        mark = max(after, known[1] if known else NEXT)
+        self.taken[id(node)] = (node, mark, is_execute, renders_own)
 
     def _is_thrown_away_execute(self, call: ast.Call) -> bool:
         """``bind.execute(one)`` as a statement: nobody looks at what it gives."""
@@ -383,14 +442,20 @@ class Expressions(Names):
         for rest, kinds in ((parameters.vararg, more), (parameters.kwarg, others)):
             if rest is not None:
                 given[rest.arg] = _UNKNOWN if _UNKNOWN in kinds else None
+                if given[rest.arg] is None and OWN_COLUMN in kinds:
+                    given[rest.arg] = OWN_COLUMNS if rest is parameters.vararg else _UNKNOWN
             elif kinds:
                 return None
         return tuple(given.items())
 
     def _kind_of_argument(self, value: ast.expr) -> Any:
-        loud = self.loud
+        loud, types_met = self.loud, self.types_met
+        self.types_met = 0
         with self._unmarked():
-            self.expression_before(value, NEXT)
-        is_loud, self.loud = self.loud != loud, loud
+            self._directives_argument_before(value, NEXT)
+        is_loud, has_types = self.loud - loud != self.types_met, self.types_met > 0
+        self.loud, self.types_met = loud, types_met
+        if has_types and not is_loud:
+            return OWN_COLUMNS if isinstance(value, ast.Starred) else OWN_COLUMN
         kind = self.kind(value)
         return _UNKNOWN if is_loud else None if kind == FRESH else kind

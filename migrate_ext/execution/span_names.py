@@ -21,6 +21,8 @@ from migrate_ext.execution.quiet import (
     FRESH,
     OF_KIND,
     OP,
+    OWN_COLUMN,
+    OWN_COLUMNS,
     SCALAR,
     UNCHANGING,
     is_context,
@@ -56,8 +58,12 @@ class Names(plain.Checker):
         # By code: the tree; by code, arguments and whether it is final: what came out.
         self.known: dict[Any, Any] = {} if known is None else known
         self.marks = Marks(function.__code__)
-        # By identity: a call, its mark, whether it is one of `bind.execute`.
-        self.taken: dict[int, tuple[ast.Call, int, bool]] = {}
+        # By identity: a call, its mark, whether it is one of `bind.execute`, whether it renders types of the
+        # project's.
+        self.taken: dict[int, tuple[ast.Call, int, bool, bool]] = {}
+        self.types_met = (
+            0  # how much of `loud` is such types, in columns that are given to a directive
+        )
         self.unmarked: set[int] = set()  # lines with calls that have no mark
         self.returns_value = True  # what it returns is quiet
         self.kinds: dict[str, Any] = {}
@@ -156,6 +162,8 @@ class Names(plain.Checker):
                 found = kind
                 if kind is ITEM and value is not None:
                     found = SCALAR if self._has_scalars(value) else None
+                    if self.kind(value) == OWN_COLUMNS:
+                        found = OWN_COLUMN
                 elif value is not None and kind is not None:
                     found = self.kind(value)
                 kinds[name] = found if kinds.get(name, found) == found else None
@@ -177,7 +185,8 @@ class Names(plain.Checker):
 
     def _is_unknown(self, name: str, value: ast.expr, kind: Any) -> bool:
         loud = self.loud
-        self.expression_before(value, NEXT)
+        if not (kind is ITEM and self.kind(value) == OWN_COLUMNS):
+            self.expression_before(value, NEXT)
         if kind is AUGMENTED and self.kinds.get(name) != FRESH:
             return self.kinds.get(name) != SCALAR or self.kind(value) != SCALAR
         return self.loud != loud

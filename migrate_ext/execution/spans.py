@@ -33,7 +33,7 @@ from typing import Any
 from migrate_ext.execution import allowed
 from migrate_ext.execution.marks import END, LOUD, NEXT, NO_POSITIONS, Spans
 from migrate_ext.execution.plain import _UNKNOWN, _name_of
-from migrate_ext.execution.quiet import BATCH, CONTEXT, FRESH
+from migrate_ext.execution.quiet import BATCH, CONTEXT, FRESH, OWN_COLUMNS
 from migrate_ext.execution.span_expressions import Expressions
 
 __all__ = ["END", "LOUD", "NEXT", "Spans", "spans_of"]
@@ -94,7 +94,7 @@ class _Walker(Expressions):
             positions: Any = code.co_positions()  # type: ignore[attr-defined,unused-ignore]
             for number, position in enumerate(positions):
                 by_position.setdefault(position, []).append(number * 2)
-        for node, mark, is_execute in self.taken.values():
+        for node, mark, is_execute, renders_own in self.taken.values():
             table = marks.executes if is_execute else marks.calls
             if NO_POSITIONS:
                 at = [node.lineno] if node.lineno not in self.unmarked else []
@@ -103,12 +103,15 @@ class _Walker(Expressions):
                 at = by_position.get(place, [])  # type: ignore[arg-type]
             for found in at:
                 table[found] = max(mark, table.get(found, NEXT))
+                if renders_own:
+                    marks.renderers.add(found)
         before = self.spans.functions.get(code)
         if before is not None:  # called with other arguments, too
             for name in ("calls", "executes", "blocks"):
                 now, old = getattr(marks, name), getattr(before, name)
                 setattr(marks, name, {at: max(now[at], old[at]) for at in now.keys() & old})
             marks.names.update(before.names)
+            marks.renderers |= before.renderers
         self.spans.functions[code] = marks
 
     # statements
@@ -197,12 +200,15 @@ class _Walker(Expressions):
             state = self.block(node.body, head, (after, head))
             state = max(done, self.stored_in(node.target, state, node.iter))
             loud = self.loud
-            self.root(node.iter, head)
+            self._iterated_before(node.iter, head)
             if self.loud != loud:  # each item comes out of something unknown
                 state = LOUD
             if state == head:
-                return self.root(node.iter, head)
+                return self._iterated_before(node.iter, head)
             head = state
+
+    def _iterated_before(self, node: ast.expr, after: int) -> int:
+        return after if self.kind(node) == OWN_COLUMNS else self.root(node, after)
 
     def _while(self, node: ast.While, after: int, loop: tuple[int, int] | None) -> int:
         done = self.block(node.orelse, after, loop)

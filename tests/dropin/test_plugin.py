@@ -100,7 +100,9 @@ def test_the_collector_passes_over_alembics_own_objects_only(
 ) -> None:
     site.install_ours()
     (site.folder / "alembic.ini").write_text("[alembic]\nscript_location = %(here)s\n")
-    (site.folder / "env.py").write_text("import gc; print(gc.get_freeze_count() > 0)")
+    (site.folder / "env.py").write_text(
+        "import gc; print(gc.get_freeze_count() > 1000)"
+    )  # Python 3.12 begins with some
     (site.folder / "bin").mkdir()
     (site.folder / "bin" / name).write_text(text)
     program = ("-m", "alembic") if name == "-m" else (f"bin/{name}",)

@@ -64,6 +64,33 @@ HIDDEN = {
     "a check of a type": (
         f"{B}\nop.create_check_constraint('ck', 't0', sa.column('b', Derived()) == 'x')\nop.execute('SELECT 2')"
     ),
+    "a type of its own behind a failure": f"{B}\nop.add_column('t0', sa.Column('k', world.Kind()))\nop.execute('SELECT 2')",
+    "types of its own, and a failure": (
+        f"op.add_column('t0', sa.Column('k', Derived()))\n{B}\nop.add_column('t0', sa.Column('l', world.Kind()))\n"
+        "op.execute('SELECT 2')"
+    ),
+    "a table with types of its own": (
+        "op.create_table('t0', sa.Column('k', Shown(1)), sa.Column('l', Shown(2), index=True), comment='c')\n"
+        "op.add_column('t0', sa.Column('m', Shown(3)))\nworld.note('behind')"
+    ),
+    "types of its own in a helper": (
+        "adds('t0', sa.Column('k', Shown(1)), sa.Column('a', Shown(2)), sa.Column('l', Shown(3)))\nworld.note('behind')"
+    ),
+    "types of its own in a helper, with a result": (
+        "kept = sa.Column('k', Shown(1))\nop.add_column('t0', kept)\n"
+        f"{B}\nop.execute(f'SELECT {{kept.type}}')"
+    ),
+    "a type that looks": "op.execute('CREATE TABLE t1 (a int)')\nop.add_column('t1', sa.Column('k', Looking(bind)))",
+    "a type with a default of its own": (
+        f"{B}\nop.add_column('t0', sa.Column('k', Derived(), server_default=sa.literal('x', Derived())))\nop.execute('SELECT 2')"
+    ),
+    "a type that listens": (
+        f"op.create_table('t5', sa.Column('k', Listening()))\n{B}\nop.create_table('t6', sa.Column('k', sa.Integer))\n"
+        "op.execute('SELECT 2')"
+    ),
+    "a type that is changed when it is rendered": (
+        f"op.add_column('t0', sa.Column('k', Changing()))\n{B}\ntwo('u')\nop.execute('SELECT 2')"
+    ),
     "a finalizer": f"o = world.finalized()\n{B}\no = None\nop.execute('SELECT 2')",
     "a walrus in a comprehension": (
         f"k = 'a'\n[(y := k) for k in [world.Loud('q')]]\n{B}\nop.execute(f'SELECT {{y}}')"
@@ -159,6 +186,53 @@ ARRAY = sa.ARRAY(world.Kind())
 OTHER_TABLE = sa.Table("other", sa.MetaData(), sa.Column("k", world.Kind()))
 
 
+class Shown(sa.types.UserDefinedType):
+    cache_ok = True
+
+    def __init__(self, number):
+        world.note(number)
+        self.number = number
+
+    def get_col_spec(self):
+        world.note(-self.number)
+        return "int"
+
+
+class Looking(sa.types.UserDefinedType):
+    cache_ok = True
+
+    def __init__(self, bind):
+        self.bind = bind
+
+    def get_col_spec(self):
+        world.note(self.bind.scalar(sa.text("SELECT count(*) FROM pg_class WHERE relname = 't1'")))
+        return "int"
+
+
+class Listening(sa.types.UserDefinedType):
+    cache_ok = True
+
+    def get_col_spec(self):
+        heard = lambda *a, **k: world.note("heard")
+        sa.event.listen(sa.Table, "before_create", heard)
+        world.LISTENERS.append(heard)
+        return "int"
+
+
+class Changing(sa.types.UserDefinedType):
+    cache_ok = True
+
+    def get_col_spec(self):
+        global two
+        two = lambda name: world.note("two")
+        return "int"
+
+
+def adds(table, *columns):
+    for column in columns:
+        op.add_column(table, column)
+
+
 def leaves_batch(flag):
     with op.batch_alter_table("t0") as b:
         b.add_column(sa.Column("a", sa.Integer))
@@ -212,6 +286,8 @@ def sqlalchemy_as_it_was() -> Iterator[None]:
     string, dedent = sqlalchemy.String, textwrap.dedent
     yield
     sqlalchemy.String, textwrap.dedent = string, dedent  # type: ignore[misc]
+    while LISTENERS:
+        sqlalchemy.event.remove(sqlalchemy.Table, "before_create", LISTENERS.pop())
     sys.modules.pop("world", None)
 
 

@@ -131,6 +131,8 @@ EXPRESSIONS = [
     "sa.inspect(bind).get_table_names()",
     "Derived",
     "sa.Column('d', Derived())",
+    "sa.Column('k', world.Kind())",
+    "sa.Column({0}, Derived({1}))",
     "uuid.uuid5(uuid.NAMESPACE_DNS, {0})",
     "isinstance({0}, str)",
 ]
@@ -194,6 +196,9 @@ STATEMENTS = [
     "postgresql.ENUM('q', name='k{n}').create(bind, checkfirst={0})",
     "op.create_table('t{n}', sa.Column('d', Derived()), sa.Column('e', sa.Text, index=True), comment='c')",
     "op.create_table('t{n}', sa.Column('d', OTHER), sa.Column('e', sa.Text, index=True), comment='c')",
+    "op.add_column('t0', sa.Column('c{n}', world.Kind()))",
+    "op.add_column('t0', sa.Column('c{n}', Derived(), server_default={0}))",
+    "op.add_column('t0', {0})",
     "op.execute('SAVEPOINT s')",
     "op.bulk_insert(TABLE, [])",
     "op.bulk_insert(TABLE, [{{'a': 1, 'b': {0}}}])",
