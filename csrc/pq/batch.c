@@ -15,6 +15,7 @@ static void release_text(mig_batch *batch, mig_statement *statement)
 {
     batch->alloc->release(batch->alloc->ctx, statement->sql);
     statement->sql = NULL;
+    mig_batch_release_params(batch->alloc, &statement->params);
 }
 
 void mig_batch_release(mig_batch *batch)
@@ -80,8 +81,11 @@ void mig_batch_pop(mig_batch *batch, size_t count)
 
 /* Appends a copy. MIG_EINVAL: a zero byte, at which libpq would end the text. */
 static mig_status append(mig_batch *batch, const char *sql, size_t length,
-                         const mig_batch_text *text, mig_error *error)
+                         const mig_batch_params *params, const mig_batch_text *text,
+                         mig_error *error)
 {
+    mig_batch_params copies;
+    size_t bytes;
     if (text->has_zero)
         return mig_fail(error, MIG_EINVAL, "a statement holds a zero byte");
     if (batch->count == batch->capacity) {
@@ -93,21 +97,28 @@ static mig_status append(mig_batch *batch, const char *sql, size_t length,
     if (length > 0)
         memcpy(copy, sql, length);
     copy[length] = '\0';
+    mig_status status = mig_batch_copy_params(batch->alloc, params, &copies, &bytes, error);
+    if (status != MIG_OK) {
+        batch->alloc->release(batch->alloc->ctx, copy);
+        return status;
+    }
     mig_statement *statement = &batch->statements[batch->count++];
     memset(statement, 0, sizeof *statement);
     statement->sql = copy;
-    statement->length = length;
+    statement->length = length + bytes;
+    statement->params = copies;
     statement->rows = -1;
     statement->is_ascii = text->is_ascii;
-    batch->unsent_bytes += length;
+    batch->unsent_bytes += statement->length;
     return MIG_OK;
 }
 
 /* Appends a text, and notes what it has to do with the facts. */
-static mig_status add(mig_batch *batch, const char *sql, size_t length, const mig_batch_text *text,
+static mig_status add(mig_batch *batch, const char *sql, size_t length,
+                      const mig_batch_params *params, const mig_batch_text *text,
                       bool changes_nothing, mig_error *error)
 {
-    MIG_TRY(append(batch, sql, length, text, error));
+    MIG_TRY(append(batch, sql, length, params, text, error));
     uint64_t number = batch->moved + batch->count;
     if (!text->is_ascii || text->depends_on_strings)
         batch->last_depending = number;
@@ -119,16 +130,23 @@ static mig_status add(mig_batch *batch, const char *sql, size_t length, const mi
 mig_status mig_batch_add_judged(mig_batch *batch, const char *sql, size_t length,
                                 bool changes_nothing, mig_error *error)
 {
-    mig_batch_text text = mig_batch_read_text(sql, length);
-    return add(batch, sql, length, &text, changes_nothing, error);
+    return mig_batch_add_params(batch, sql, length, NULL, changes_nothing, error);
+}
+
+mig_status mig_batch_add_params(mig_batch *batch, const char *sql, size_t length,
+                                const mig_batch_params *params, bool changes_nothing,
+                                mig_error *error)
+{
+    mig_batch_text text = mig_batch_read_text(sql, length, params);
+    return add(batch, sql, length, params, &text, changes_nothing, error);
 }
 
 mig_status mig_batch_add(mig_batch *batch, const char *sql, size_t length, mig_error *error)
 {
-    mig_batch_text text = mig_batch_read_text(sql, length);
+    mig_batch_text text = mig_batch_read_text(sql, length, NULL);
     if (mig_sql_changes_transaction(&text.info))
         return mig_fail(error, MIG_EDECLINED, "%s changes the transaction", text.info.keyword);
-    MIG_TRY(add(batch, sql, length, &text, false, error));
+    MIG_TRY(add(batch, sql, length, NULL, &text, false, error));
     batch->statements[batch->count - 1].needs_simple_query =
         text.depends_on_strings || text.info.kind == MIG_SQL_SEVERAL ||
         text.info.kind == MIG_SQL_UNSURE || strcmp(text.info.keyword, "COPY") == 0;
@@ -139,8 +157,8 @@ mig_status mig_batch_add_begin(mig_batch *batch, const char *sql, mig_error *err
 {
     if (batch->head != batch->count)
         return mig_fail(error, MIG_EINVAL, "a transaction cannot begin in the middle of a batch");
-    mig_batch_text text = mig_batch_read_text(sql, strlen(sql));
-    MIG_TRY(append(batch, sql, strlen(sql), &text, error));
+    mig_batch_text text = mig_batch_read_text(sql, strlen(sql), NULL);
+    MIG_TRY(append(batch, sql, strlen(sql), NULL, &text, error));
     batch->statements[batch->count - 1].begins = true;
     return MIG_OK;
 }
@@ -235,7 +253,9 @@ static mig_status send_some(mig_batch *batch, mig_session *session, mig_error *e
         bool stop = batch->failure != MIG_OK || session->interrupted;
         if (batch->sent < batch->last && !stop) {
             mig_statement *statement = &batch->statements[batch->sent];
-            if (!pq->PQsendQueryParams(session->conn, statement->sql, 0, NULL, NULL, NULL, NULL, 0))
+            const mig_batch_params *params = &statement->params;
+            if (!pq->PQsendQueryParams(session->conn, statement->sql, params->count, params->types,
+                                       params->values, params->lengths, params->formats, 0))
                 return mig_session_failed(session, NULL, error);
             if (statement->prompt && !pq->PQsendFlushRequest(session->conn))
                 return mig_session_failed(session, NULL, error);

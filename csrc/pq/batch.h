@@ -44,9 +44,20 @@ typedef enum mig_statement_state {
     MIG_STATEMENT_ABORTED /* not executed, because of an error before it */
 } mig_statement_state;
 
+/* The parameters of a statement, as PQsendQueryParams takes them; a NULL value is SQL's NULL, and
+ * `lengths` has that of each other value. All zeros: none. */
+typedef struct mig_batch_params {
+    int count;
+    const Oid *types;
+    const char *const *values;
+    const int *lengths;
+    const int *formats;
+} mig_batch_params;
+
 typedef struct mig_statement {
-    char *sql; /* NULL once it was sent */
-    size_t length;
+    char *sql;     /* NULL once it was sent */
+    size_t length; /* of the text and its parameters */
+    mig_batch_params params;
     bool needs_simple_query; /* not in a pipeline */
     bool begins;             /* opens the transaction: mig_batch_add_begin */
     bool prompt;             /* the server sends its result, and those before it, at once */
@@ -136,6 +147,14 @@ mig_batch_fit mig_batch_judge(const mig_batch *batch, const mig_session *session
  */
 mig_status mig_batch_add_judged(mig_batch *batch, const char *sql, size_t length,
                                 bool changes_nothing, mig_error *error);
+
+/* The same two for a statement with parameters, which is copied with them. */
+mig_batch_fit mig_batch_judge_params(const mig_batch *batch, const mig_session *session,
+                                     const char *sql, size_t length, const mig_batch_params *params,
+                                     bool begins, char why[MIG_BATCH_REASON_SIZE]);
+mig_status mig_batch_add_params(mig_batch *batch, const char *sql, size_t length,
+                                const mig_batch_params *params, bool changes_nothing,
+                                mig_error *error);
 
 /*
  * Queue a copy of a text of any kind, for mig_batch_run or mig_batch_wait on our own session. What

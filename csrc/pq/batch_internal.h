@@ -15,8 +15,16 @@ typedef struct mig_batch_text {
     bool has_zero;
 } mig_batch_text;
 
-/* Read a text of `length` bytes. O(length). */
-mig_batch_text mig_batch_read_text(const char *sql, size_t length);
+/* Read a text of `length` bytes, and its parameters (NULL: none). O(bytes). */
+mig_batch_text mig_batch_read_text(const char *sql, size_t length, const mig_batch_params *params);
+
+/* Copy parameters (NULL: none) into a block of their own. *bytes: how much the values are. MIG_OK;
+ * MIG_ENOMEM, with nothing in `copy`. */
+mig_status mig_batch_copy_params(const mig_alloc *alloc, const mig_batch_params *params,
+                                 mig_batch_params *copy, size_t *bytes, mig_error *error);
+
+/* Free a copy; leaves none. */
+void mig_batch_release_params(const mig_alloc *alloc, mig_batch_params *params);
 
 /* Whether a text may change the facts. True also for several statements, and for commands that are
  * not on the list. */

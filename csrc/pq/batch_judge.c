@@ -39,13 +39,16 @@ static const char *const ASCII_ENCODINGS[] = {
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-mig_batch_text mig_batch_read_text(const char *sql, size_t length)
+mig_batch_text mig_batch_read_text(const char *sql, size_t length, const mig_batch_params *params)
 {
     mig_batch_text found = {.info = mig_sql_classify(sql, length, true),
                             .is_ascii = mig_is_ascii(sql, length),
                             .has_zero = length > 0 && memchr(sql, '\0', length) != NULL};
     found.depends_on_strings = length > 0 && memchr(sql, '\\', length) != NULL &&
                                mig_sql_classify(sql, length, false).kind != found.info.kind;
+    for (int i = 0; params != NULL && i < params->count; i++)
+        if (params->values[i] != NULL)
+            found.is_ascii &= mig_is_ascii(params->values[i], (size_t)params->lengths[i]);
     return found;
 }
 
@@ -112,9 +115,16 @@ static const char *reason_not_to_begin(const mig_session *session, bool begins)
 mig_batch_fit mig_batch_judge(const mig_batch *batch, const mig_session *session, const char *sql,
                               size_t length, bool begins, char why[MIG_BATCH_REASON_SIZE])
 {
+    return mig_batch_judge_params(batch, session, sql, length, NULL, begins, why);
+}
+
+mig_batch_fit mig_batch_judge_params(const mig_batch *batch, const mig_session *session,
+                                     const char *sql, size_t length, const mig_batch_params *params,
+                                     bool begins, char why[MIG_BATCH_REASON_SIZE])
+{
     static const char *const KINDS[] = {"none", "one", "several", "unsure"};
     const char *reason = NULL;
-    mig_batch_text text = mig_batch_read_text(sql, length);
+    mig_batch_text text = mig_batch_read_text(sql, length, params);
     mig_sql_info info = text.info;
     mig_batch_facts facts = mig_batch_facts_of(session);
     if (text.has_zero)

@@ -379,10 +379,12 @@ static PyMethodDef session_methods[] = {
      "partial."},
     {"submit", MIG_PY_HELD(mig_py_session_submit),
      "submit(sql: str, begin: str | None = None, send: bool = True, prompt: bool = False, "
-     "changes_nothing: bool = False) -> list[tuple[str, int]] | str | None\n\n"
+     "changes_nothing: bool = False, params: tuple = ()) -> list[tuple[str, int]] | str | None\n\n"
      "Queue a statement, after `begin` (the driver's BEGIN), and go on as poll() does, unless "
      "`send` is False. prompt: the server gives the result at once, not when more has gathered. "
-     "changes_nothing: it changes no setting by which later texts are read. A text: it does not "
+     "changes_nothing: it changes no setting by which later texts are read. params: its "
+     "parameters as "
+     "(types, values, formats) for libpq's PQsendQueryParams. A text: it does not "
      "fit "
      "into a batch, and why; None: not before all is confirmed. In both cases nothing was done."},
     {"poll", PLAIN(mig_py_session_poll), METH_NOARGS,

@@ -1,7 +1,10 @@
 /* Session.run_batch, and the batch that is sent while it is filled: .submit to .drain. */
 #include "py/session_object.h"
 
+#include <limits.h>
 #include <string.h>
+
+enum { MOST_PARAMS = 65535 }; /* the protocol counts them in two bytes */
 
 /* (tag, rows) of the statements from `head` up to `end`. */
 static PyObject *results_of(const mig_batch *batch, size_t end)
@@ -108,21 +111,67 @@ static PyObject *advance_batch(mig_py_session *self,
     return collect_results(self, status, &error);
 }
 
+/* Fills `params` from a tuple (types, values, formats) of tuples: ints, bytes or None, ints; from an
+ * empty one or NULL, with none. It points into these, and into the arena. -1: an exception is set. */
+static int params_from(PyObject *given, mig_arena *arena, mig_batch_params *params)
+{
+    PyObject *of[3];
+    memset(params, 0, sizeof *params);
+    if (given == NULL || PyTuple_GET_SIZE(given) == 0)
+        return 0;
+    if (!PyArg_ParseTuple(given, "O!O!O!;params must be (types, values, formats)", &PyTuple_Type,
+                          &of[0], &PyTuple_Type, &of[1], &PyTuple_Type, &of[2]))
+        return -1;
+    Py_ssize_t count = PyTuple_GET_SIZE(of[1]);
+    if (PyTuple_GET_SIZE(of[0]) != count || PyTuple_GET_SIZE(of[2]) != count ||
+        count > MOST_PARAMS) {
+        PyErr_SetString(PyExc_ValueError, "params must be three tuples of one length");
+        return -1;
+    }
+    Oid *types = mig_arena_get_array(arena, (size_t)count, sizeof *types);
+    const char **values = mig_arena_get_array(arena, (size_t)count, sizeof *values);
+    int *numbers = mig_arena_get_array(arena, (size_t)count * 2, sizeof *numbers);
+    if (types == NULL || values == NULL || numbers == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *value = PyTuple_GET_ITEM(of[1], i);
+        unsigned long type = PyLong_AsUnsignedLong(PyTuple_GET_ITEM(of[0], i));
+        long format = PyErr_Occurred() ? -1 : PyLong_AsLong(PyTuple_GET_ITEM(of[2], i));
+        if (PyErr_Occurred())
+            return -1;
+        bool is_bytes = PyBytes_CheckExact(value);
+        if (type > UINT32_MAX || (format != 0 && format != 1) || (!is_bytes && value != Py_None) ||
+            (is_bytes && PyBytes_GET_SIZE(value) > INT_MAX)) {
+            PyErr_SetString(PyExc_ValueError, "a parameter of another type");
+            return -1;
+        }
+        types[i] = (Oid)type;
+        values[i] = is_bytes ? PyBytes_AS_STRING(value) : NULL;
+        numbers[i] = is_bytes ? (int)PyBytes_GET_SIZE(value) : 0;
+        numbers[count + i] = (int)format;
+    }
+    *params = (mig_batch_params){(int)count, types, values, numbers, numbers + count};
+    return 0;
+}
+
 /* Returns a list of results; or, with nothing queued, a text that says why the statement does not
  * fit, or None if it may fit once everything is confirmed.
  */
 PyObject *mig_py_session_submit(mig_py_session *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"sql", "begin", "send", "prompt", "changes_nothing", NULL};
-    PyObject *text;
+    static char *names[] = {"sql",    "begin",           "send",
+                            "prompt", "changes_nothing", "params", NULL};
+    PyObject *text, *given = NULL;
     const char *begin = NULL;
     int send = 1, prompt = 0, changes_nothing = 0;
     char why[MIG_BATCH_REASON_SIZE];
     Py_ssize_t length;
     mig_error error;
     mig_batch *batch = &self->batch;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U|zppp:submit", names, &text, &begin, &send,
-                                     &prompt, &changes_nothing))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U|zpppO!:submit", names, &text, &begin, &send,
+                                     &prompt, &changes_nothing, &PyTuple_Type, &given))
         return NULL;
     const char *sql = PyUnicode_AsUTF8AndSize(text, &length);
     if (sql == NULL) {
@@ -131,17 +180,23 @@ PyObject *mig_py_session_submit(mig_py_session *self, PyObject *args, PyObject *
         PyErr_Clear(); /* the driver raises its own error */
         return PyUnicode_FromString("not UTF-8");
     }
-    if (mig_py_session_enter(self) < 0)
+    mig_arena arena;
+    mig_batch_params params;
+    mig_arena_init(&arena, &mig_alloc_system);
+    if (params_from(given, &arena, &params) < 0 || mig_py_session_enter(self) < 0) {
+        mig_arena_release(&arena);
         return NULL;
+    }
     mig_status status = MIG_OK;
     size_t count = batch->count;
-    mig_batch_fit fit =
-        mig_batch_judge(batch, &self->session, sql, (size_t)length, begin != NULL, why);
+    mig_batch_fit fit = mig_batch_judge_params(batch, &self->session, sql, (size_t)length, &params,
+                                               begin != NULL, why);
     if (fit == MIG_BATCH_FITS) {
         if (begin != NULL)
             status = mig_batch_add_begin(batch, begin, &error);
         if (status == MIG_OK)
-            status = mig_batch_add_judged(batch, sql, (size_t)length, changes_nothing != 0, &error);
+            status = mig_batch_add_params(batch, sql, (size_t)length, &params, changes_nothing != 0,
+                                          &error);
         if (status != MIG_OK) {
             mig_batch_pop(batch, batch->count - count);
         } else {
@@ -151,6 +206,7 @@ PyObject *mig_py_session_submit(mig_py_session *self, PyObject *args, PyObject *
                 status = mig_batch_poll(batch, &self->session, &error);
         }
     }
+    mig_arena_release(&arena);
     mig_py_counters *counters = mig_py_session_leave(self);
     if (fit == MIG_BATCH_FITS_LATER)
         Py_RETURN_NONE;

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
+import sqlalchemy
 from sqlalchemy.engine import Connection
 
 from migrate_ext import counters
@@ -28,6 +29,7 @@ class ConnectionLease:
         self.executor: Executor | None = None
         self.run_lock: RunLock | None = None
         self.execute: Callable[..., Any] | None = None
+        self.captures = False  # SQLAlchemy is only asked what it would give to the driver
 
     def __enter__(self) -> None:
         if self.execute is not None and "execute" not in self.connection.__dict__:
@@ -74,7 +76,51 @@ class ConnectionLease:
             return self.proxied
         return Connection._revalidate_connection(self.connection)
 
+    def captured(
+        self, construct: Any, given: dict[str, Any]
+    ) -> tuple[str, dict[str, Any]] | None:
+        """The text and the parameters that SQLAlchemy would give to the driver's cursor; None if it would
+        do anything else, or fail. Sends nothing.
+        """
+        connection, options = self.connection, sqlalchemy.util.immutabledict()
+        has_events, connection._has_events = connection._has_events, False
+        self.captures = True
+        try:
+            # (text, parameters), from _capture
+            found: Any = Connection._execute_clauseelement(
+                connection, construct, [given] if given else [], options
+            )
+            return found  # type: ignore[no-any-return]
+        except Exception:  # which the driver's way will raise in its place
+            return None
+        finally:
+            self.captures = False
+            connection._has_events = has_events
+
+    def _capture(
+        self,
+        dialect: Any,
+        constructor: Any,
+        statement: Any,
+        parameters: Any,
+        options: Any,
+        *args: Any,
+        **kw: Any,
+    ) -> tuple[str, dict[str, Any]] | None:
+        context = constructor(dialect, self.connection, self.proxied, options, *args, **kw)
+        try:
+            if context.executemany or context.no_parameters or len(context.parameters) != 1:
+                return None
+            if context.compiled.effective_returning:
+                return None
+            context.pre_exec()
+            return context.statement, context.parameters[0]
+        finally:
+            context.cursor.close()
+
     def _execute_context(self, *args: Any, **kw: Any) -> Any:
+        if self.captures:
+            return self._capture(*args, **kw)
         executor = self.executor
         if executor is not None:
             executor.sync_for_commit()  # the statement may be a COMMIT

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import CodeType, SimpleNamespace
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import sqlalchemy
@@ -27,7 +27,7 @@ from migrate_ext.dropin import foreign, transactions
 from migrate_ext.dropin.lease import ConnectionLease
 from migrate_ext.dropin.marked_calls import UNMARKED, MarkedCalls
 from migrate_ext.dropin.originals import originals
-from migrate_ext.execution import drivers, plain, plain_bytecode, source
+from migrate_ext.execution import drivers, parameters, plain, plain_bytecode, source
 from migrate_ext.execution.executor import Executor, note
 from migrate_ext.execution.marks import LOUD, Spans
 from migrate_ext.execution.statement import SourceLocation
@@ -36,6 +36,7 @@ from migrate_ext.execution.timing import Times
 # Characters. A longer text is sent as Alembic sends it: it is a script of many statements, which
 # cannot be batched, and SQLAlchemy needs a second per 50 MB to scan it.
 _LONG_TEXT = 1_000_000
+_WithValues: TypeAlias = tuple[str, dict[str, Any]]  # a text, and its parameters by name
 
 
 # The last snapshot of `_Run.look`, in any run, and its result.
@@ -45,10 +46,13 @@ _looked_at: tuple[tuple[object, ...], str | None] = ((), None)
 class _Run(MarkedCalls):
     """One ``run_migrations`` of a context, whose statements go through `executor`."""
 
-    def __init__(self, context: MigrationContext, executor: Executor) -> None:
+    def __init__(
+        self, context: MigrationContext, executor: Executor, lease: ConnectionLease
+    ) -> None:
         assert context._migrations_fn is not None and context.connection is not None
         super().__init__(executor)
         self.context = context
+        self.lease = lease
         self.connection = context.connection
         self.find_steps = context._migrations_fn
         self.exec = context.impl._exec
@@ -183,7 +187,7 @@ class _Run(MarkedCalls):
             rendered = self._rendered(construct)
             ledger.rendered += self.renders_own
             line = self._line() if self.code is not None else self.line
-            if rendered is not None and self.executor.submit(rendered, line):
+            if self._submit(rendered, line):
                 if isinstance(construct, sqlalchemy.schema.DDLElement):
                     self.executor.driver.ddl_was_rendered(self.connection.dialect)
                 if (is_block and mark == LOUD) or (self.renders_own and self._is_changed()):
@@ -207,10 +211,10 @@ class _Run(MarkedCalls):
             may_wait = mark is not None
         ledger = self.executor.ledger
         ledger.rendered += 1
-        if may_wait and not args and not kw and not isinstance(statement, str):
-            rendered = self._rendered(statement)
+        if may_wait and len(args) < 2 and not kw and not isinstance(statement, str):
+            rendered = self._rendered(statement, *args)
             line = self._line() if self.code is not None else self.line
-            if rendered is not None and self.executor.submit(rendered, line):
+            if self._submit(rendered, line):
                 if mark == LOUD:
                     self.executor.sync()
                 return None
@@ -218,8 +222,17 @@ class _Run(MarkedCalls):
         self.executor.sync()
         return Connection.execute(self.connection, statement, *args, **kw)
 
-    def _rendered(self, construct: Any) -> str | None:
-        """A construct as SQLAlchemy would pass it to the driver; None if that is not only a text."""
+    def _submit(self, rendered: str | _WithValues | None, line: int | None) -> bool:
+        if isinstance(rendered, str):
+            return self.executor.submit(rendered, line)
+        return rendered is not None and self.executor.submit_with_values(
+            rendered[0], line, rendered[1]
+        )
+
+    def _rendered(self, construct: Any, given: Any = None) -> str | _WithValues | None:
+        """A construct as SQLAlchemy would pass it to the driver, with its parameters if it has any; None if
+        it may not be sent without the driver. given: parameters by name.
+        """
         text = getattr(construct, "text", construct)
         if isinstance(text, str) and len(text) > _LONG_TEXT:
             counters.plain("statement: a long text")
@@ -228,15 +241,39 @@ class _Run(MarkedCalls):
             construct = sqlalchemy.text(construct)
         if isinstance(construct, sqlalchemy.TextClause):
             if construct._bindparams:
-                counters.plain("statement: with parameters")
-                return None
+                return self._with_values(construct, {} if given is None else given)
+        elif isinstance(construct, (sqlalchemy.Update, sqlalchemy.Delete, sqlalchemy.Insert)):
+            return self._with_values(construct, {} if given is None else given)
         elif not isinstance(construct, sqlalchemy.schema.DDLElement):
             counters.plain("statement: SQLAlchemy reads its result")
+            return None
+        if given is not None:
+            counters.plain("statement: parameters that it does not name")
             return None
         if construct._execution_options:
             counters.plain("statement: execution options")
             return None
         return str(construct.compile(dialect=self.connection.dialect))
+
+    def _with_values(self, construct: Any, given: Any) -> _WithValues | None:
+        """A statement with parameters. Of those that change rows, only of a table that is no more than names:
+        others may have defaults, and give keys back.
+        """
+        dialect: Any = self.connection.dialect
+        is_text = isinstance(construct, sqlalchemy.TextClause)
+        found = None
+        if (
+            parameters.are_plain(given)
+            and not construct._execution_options
+            and (is_text or type(construct.table) is sqlalchemy.TableClause)
+            and (is_text or not construct._returning)
+            and getattr(dialect, "_json_serializer", None) is None
+        ):
+            found = self.lease.captured(construct, given)
+        if found is None or not parameters.are_plain(found[1]):
+            counters.plain("statement: with parameters")
+            return None
+        return found if type(found[0]) is str else None
 
     def _line(self) -> int | None:
         """The current line of the plain function."""
@@ -382,7 +419,7 @@ def _run_batched(self: MigrationContext, **kw: Any) -> None:
         return
     lease, executor = found
     lease.run_lock = transactions.run_lock_of(self)
-    run, impl = _Run(self, executor), self.impl
+    run, impl = _Run(self, executor, lease), self.impl
     lease.execute = run.execute
     with lease, executor, transactions.lock_in_batches(self, executor.submit_for_lock):
         self._migrations_fn = run.steps

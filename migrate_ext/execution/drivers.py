@@ -9,7 +9,7 @@ import logging
 import operator
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.util import await_only
 
 from migrate_ext import counters, errors
-from migrate_ext.execution import libpq
+from migrate_ext.execution import libpq, parameters
 
 _IN_TRANSACTION = 2  # PQTRANS_INTRANS
 
@@ -104,6 +104,14 @@ class BorrowedConnection:
         """The BEGIN that the driver would send now; None if the driver must send it itself."""
         return None
 
+    def bound(
+        self, sql: str, values: Mapping[str, Any]
+    ) -> tuple[str, parameters.Parameters | None] | None:
+        """The text and the parameters that the driver would send for ``cursor.execute(sql, values)``;
+        None if it must send them itself.
+        """
+        return None
+
     def isolation(self) -> str | None:
         """The isolation level that the driver gives its next transaction, as SQLAlchemy names it;
         None if that is the session's default, which only the server knows.
@@ -134,6 +142,11 @@ class Psycopg(BorrowedConnection):
         if connection.autocommit or connection._num_transactions or connection._tpc:
             return None
         return connection._get_tx_start_command().decode()  # type: ignore[no-any-return]
+
+    def bound(
+        self, sql: str, values: Mapping[str, Any]
+    ) -> tuple[str, parameters.Parameters | None] | None:
+        return parameters.for_psycopg(self.connection, sql, values)
 
     def isolation(self) -> str | None:
         level = None if self.connection.autocommit else self.connection.isolation_level
@@ -194,6 +207,12 @@ class Psycopg2(BorrowedConnection):
     def sends_as_utf8(self, sql: str) -> bool:
         return sql.isascii() or self.connection.encoding == "UTF8"
 
+    def bound(
+        self, sql: str, values: Mapping[str, Any]
+    ) -> tuple[str, parameters.Parameters | None] | None:
+        text = parameters.for_psycopg2(self.connection, sql, values)
+        return None if text is None else (text, None)
+
     def isolation(self) -> str | None:
         level = None if self.connection.autocommit else self.connection.isolation_level
         return _PSYCOPG2_LEVELS.get(level)
@@ -224,6 +243,9 @@ class Asyncpg:
         return True
 
     def begin(self) -> str | None:
+        return None
+
+    def bound(self, sql: str, values: Mapping[str, Any]) -> None:
         return None
 
     def isolation(self) -> str | None:
@@ -372,18 +394,21 @@ def borrow(connection: Any) -> BorrowedConnection | Asyncpg | str:
 
 
 def error(
-    connection: Connection, failed: errors.ServerError, statement: str
+    connection: Connection,
+    failed: errors.ServerError,
+    statement: str,
+    values: Mapping[str, Any] | None = None,
 ) -> sqlalchemy.exc.DBAPIError:
     """What SQLAlchemy would raise if the driver had received the error; see :func:`wrapped`."""
     failed = _decoded(failed, _codec(connection))
     if connection.dialect.driver != "psycopg2":
-        return wrapped(connection, _psycopg_error(failed), statement)
+        return wrapped(connection, _psycopg_error(failed), statement, values)
     if failed.sqlstate is None and connection.connection.dbapi_connection.closed:  # type: ignore[union-attr]
         import psycopg2
 
         closed = psycopg2.InterfaceError("connection already closed")
-        return wrapped(connection, closed, statement)
-    return wrapped(connection, _psycopg2_error(failed), statement)
+        return wrapped(connection, closed, statement, values)
+    return wrapped(connection, _psycopg2_error(failed), statement, values)
 
 
 def _codec(connection: Connection) -> str:
@@ -410,15 +435,18 @@ def _decoded(failed: errors.ServerError, codec: str) -> errors.ServerError:
 
 
 def wrapped(
-    connection: Connection, original: Any, statement: str | None
+    connection: Connection,
+    original: Any,
+    statement: str | None,
+    values: Mapping[str, Any] | None = None,
 ) -> sqlalchemy.exc.DBAPIError:
-    """What SQLAlchemy raises around a driver's exception. Like SQLAlchemy, it invalidates a lost
+    """What SQLAlchemy raises around a driver's exception. values: the statement's parameters. Like SQLAlchemy, it invalidates a lost
     connection: a rollback on it would raise, and hide this error.
     """
     dialect = connection.dialect
     raised: sqlalchemy.exc.DBAPIError = sqlalchemy.exc.DBAPIError.instance(
         statement,
-        () if dialect.positional else {},
+        values or (() if dialect.positional else {}),
         original,
         dialect.loaded_dbapi.Error,
         hide_parameters=connection.engine.hide_parameters,

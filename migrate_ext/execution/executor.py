@@ -28,6 +28,7 @@ from sqlalchemy.util import await_only
 
 from migrate_ext import _core, counters, errors
 from migrate_ext.execution import drivers
+from migrate_ext.execution.parameters import Parameters
 from migrate_ext.execution.statement import Ledger, SourceLocation, Statement
 from migrate_ext.execution.timing import Times
 
@@ -148,6 +149,15 @@ class Executor(logging.Filter):
                 return False
         return self._submit(Statement(rendered, self.place, line, rows, is_last), sql)
 
+    def submit_with_values(self, rendered: str, line: int | None, values: dict[str, Any]) -> bool:
+        """As :meth:`submit`, for a statement with parameters, as SQLAlchemy would pass both to the driver."""
+        bound = self.driver.bound(rendered, values)
+        if bound is None:
+            counters.plain("statement: with parameters")
+            return False
+        statement = Statement(rendered, self.place, line, values=values)
+        return self._submit(statement, bound[0], params=bound[1])
+
     def submit_for_lock(self, sql: str, lost: str) -> bool:
         """Queue a query of the lock, which must return one row. lost: the error message otherwise.
 
@@ -159,7 +169,14 @@ class Executor(logging.Filter):
         self.ledger.rendered -= not taken
         return taken
 
-    def _submit(self, statement: Statement, sql: str, *, send: bool = True) -> bool:
+    def _submit(
+        self,
+        statement: Statement,
+        sql: str,
+        *,
+        send: bool = True,
+        params: Parameters | None = None,
+    ) -> bool:
         if not self.driver.sends_as_utf8(sql):
             counters.plain("statement: the driver's encoding is not UTF8")
             return False
@@ -177,7 +194,7 @@ class Executor(logging.Filter):
         changes_nothing = statement.rows is not None or statement.is_last
         try:
             answer = self.session.submit(
-                sql, begin, send and not self.gathers, prompt, changes_nothing
+                sql, begin, send and not self.gathers, prompt, changes_nothing, params or ()
             )
         except BaseException as error:
             self._append(statement, begin)
@@ -187,7 +204,7 @@ class Executor(logging.Filter):
             return False
         if answer is None:  # an earlier statement may change a setting that affects this one
             self.sync()
-            return self._submit(statement, sql, send=send)
+            return self._submit(statement, sql, send=send, params=params)
         self._append(statement, begin)
         self._confirm(answer)
         if self.session.full:
@@ -357,7 +374,7 @@ class Executor(logging.Filter):
             failed = left[max(range(len(left)), key=lambda n: made[n + 1] - made[n])]
         self._queue.clear()
         self._give_back()
-        wrapped = drivers.error(self.connection, error, failed.rendered)
+        wrapped = drivers.error(self.connection, error, failed.rendered, failed.values)
         if not wrapped.connection_invalidated:
             self._tell_driver(failed=True)
         lost = wrapped.connection_invalidated or errors.is_session_end(error.sqlstate)

@@ -16,6 +16,7 @@ ENGINE = "engine"  # only what is asked of it is quiet: it could connect
 FRESH = "a container made here"
 SCALAR = "a string or a number"
 BATCH = "batch"
+TABLE = "a table that is only names"
 # A column whose type is a class of the project's: rendering it calls that class.
 OWN_COLUMN, OWN_COLUMNS = "a column with a type of the project's", "a tuple of such columns"
 # Kinds that nobody can change, or of which it does not matter.

@@ -97,6 +97,7 @@ class SavepointSession:
         send: bool = True,
         prompt: bool = False,
         changes_nothing: bool = False,
+        params: tuple[()] = (),
     ) -> list[tuple[str, int]] | str:
         """Keep a statement for the next :meth:`wait`; a text says why it cannot be in a batch."""
         kind, command = _core.statement_kind(sql, True)

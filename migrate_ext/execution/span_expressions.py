@@ -25,6 +25,7 @@ from migrate_ext.execution.quiet import (
     OWN_COLUMNS,
     QUIET_BUILTINS,
     SCALAR,
+    TABLE,
     UNCHANGING,
     builtins_of,
     is_context,
@@ -205,9 +206,8 @@ class Expressions(Names):
 
     def _is_table(self, node: ast.expr) -> bool:
         """Whether `insert` and `update` of a value make a statement, and do not change a container."""
-        if isinstance(node, ast.Call):
-            found = self._meaning(node.func)
-            return getattr(found, "__name__", "") == "table" and allowed.is_allowed(found)
+        if self.kind(node) == TABLE:  # a local that holds anything else is loud itself
+            return True
         sql: Any = sys.modules.get("sqlalchemy.sql.selectable")
         return sql is not None and type(self._meaning(node)) is sql.TableClause
 
@@ -329,14 +329,14 @@ class Expressions(Names):
         self.taken[id(node)] = (node, mark, is_execute, renders_own)
 
     def _is_thrown_away_execute(self, call: ast.Call) -> bool:
-        """``bind.execute(one)`` as a statement: nobody looks at what it gives."""
+        """``bind.execute(one)`` as a statement, or with parameters: nobody looks at what it gives."""
         function = call.func
         return (
             isinstance(function, ast.Attribute)
             and function.attr == "execute"
             and self.kind(function.value) == BIND
-            and len(call.args) == 1
-            and not isinstance(call.args[0], ast.Starred)
+            and len(call.args) in (1, 2)
+            and not any(isinstance(argument, ast.Starred) for argument in call.args)
             and not call.keywords
         )
 

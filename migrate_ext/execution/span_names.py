@@ -24,6 +24,7 @@ from migrate_ext.execution.quiet import (
     OWN_COLUMN,
     OWN_COLUMNS,
     SCALAR,
+    TABLE,
     UNCHANGING,
     is_context,
     is_scalar,
@@ -218,6 +219,8 @@ class Names(plain.Checker):
             name = self._name_in_op(function)
             if name in ("get_bind", "get_context"):
                 return BIND if name == "get_bind" else CONTEXT
+            if self._makes_table(function):
+                return TABLE
             if isinstance(function, ast.Name) and function.id in ("list", "dict", "set"):
                 return FRESH if self._is_builtin(function.id) else None
             if isinstance(function, ast.Name) and function.id in ("str", "int", "len"):
@@ -244,6 +247,11 @@ class Names(plain.Checker):
             if name and vars(sys.modules["alembic.op"]).get(name) is found:
                 return name
         return ""
+
+    def _makes_table(self, function: ast.expr) -> bool:
+        """Whether a function is ``sa.table``."""
+        found = self._meaning(function)
+        return getattr(found, "__name__", "") == "table" and allowed.is_allowed(found)
 
     def _is_builtin(self, name: str) -> bool:
         hidden = name in self.locals or name in self.names or any(name in s for s in self.scopes)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from migrate_ext import _core, errors
 
@@ -28,10 +30,11 @@ class Statement:
     ``place`` is None for statements that belong to no migration: BEGIN, the lock's. ``rows``: the
     error message when the command does not affect exactly one row, with ``{rows}`` for the number
     of rows; None to accept any number. ``is_last``: the last of its migration; its confirmation
-    announces the next one. ``at``: when it was made, by ``time.monotonic()``.
+    announces the next one. ``values``: its parameters by name, as SQLAlchemy gives them to the driver.
+    ``at``: when it was made, by ``time.monotonic()``.
     """
 
-    __slots__ = ("at", "is_last", "line", "place", "rendered", "rows")
+    __slots__ = ("at", "is_last", "line", "place", "rendered", "rows", "values")
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class Statement:
         line: int | None,
         rows: str | None = None,
         is_last: bool = False,
+        values: Mapping[str, Any] | None = None,
     ) -> None:
         self.at = time.monotonic()
         self.rendered = rendered
@@ -47,6 +51,7 @@ class Statement:
         self.line = line
         self.rows = rows
         self.is_last = is_last
+        self.values = values
 
 
 class Ledger:
