@@ -29,6 +29,7 @@ class ConnectionLease:
         self.executor: Executor | None = None
         self.run_lock: RunLock | None = None
         self.execute: Callable[..., Any] | None = None
+        self.has_read: Callable[[Any], None] = lambda result: None
         self.captures = False  # SQLAlchemy is only asked what it would give to the driver
 
     def __enter__(self) -> None:
@@ -76,9 +77,7 @@ class ConnectionLease:
             return self.proxied
         return Connection._revalidate_connection(self.connection)
 
-    def captured(
-        self, construct: Any, given: dict[str, Any]
-    ) -> tuple[str, dict[str, Any]] | None:
+    def captured(self, construct: Any, given: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
         """The text and the parameters that SQLAlchemy would give to the driver's cursor; None if it would
         do anything else, or fail. Sends nothing.
         """
@@ -129,9 +128,12 @@ class ConnectionLease:
         begins = executor is not None and not executor.session.in_transaction
         counters.plain_waits += 2 if begins and not self._is_autocommit() else 1
         if executor is None or executor.times is None:
-            return Connection._execute_context(self.connection, *args, **kw)
+            result = Connection._execute_context(self.connection, *args, **kw)
+            self.has_read(result)
+            return result
         began = time.perf_counter()
         result = Connection._execute_context(self.connection, *args, **kw)
+        self.has_read(result)
         place = executor.place
         executor.times.add(
             time.perf_counter() - began,

@@ -14,6 +14,7 @@ from typing import Any
 from alembic import op as alembic_op
 from alembic.operations import Operations
 
+from migrate_ext.execution import results
 from migrate_ext.execution.executor import Executor
 from migrate_ext.execution.marks import END, LOUD, Spans
 from migrate_ext.execution.statement import SourceLocation
@@ -27,6 +28,7 @@ class MarkedCalls:
     ``spans``: of the function that is running. ``mark``: of the directive that is running, and UNMARKED
     where it goes the driver's way; None between directives. ``renders_own``: rendering its statements calls
     types of the project's, for which all before must be confirmed. ``line``: where it was called.
+    ``values_are_plain``: all that the function has read so far is what the analysis took it for.
     """
 
     def __init__(self, executor: Executor) -> None:
@@ -34,6 +36,7 @@ class MarkedCalls:
         self.spans: Spans | None = None
         self.mark: int | None = None
         self.renders_own = False
+        self.values_are_plain = True
         self.line: int | None = None
 
     def look(self) -> None:
@@ -51,7 +54,7 @@ class MarkedCalls:
         if spans is None or type(operations) is not Operations or "invoke" in vars(operations):
             yield
             return
-        self.spans = spans
+        self.spans, self.values_are_plain = spans, True
         vars(operations)["invoke"] = functools.partial(self._invoke, operations.invoke)
         try:
             yield
@@ -82,13 +85,19 @@ class MarkedCalls:
     def mark_of(self, frame: Any, *, of_execute: bool = False) -> int | None:
         """The mark of a directive that is called in `frame`; None where it must go the driver's way."""
         spans = self.spans
-        if spans is None or frame is None:
+        if spans is None or frame is None or not self.values_are_plain:
             return None
         mark = spans.mark_of(frame, of_execute=of_execute)
         if mark is None or (not self.executor.pending and self._is_disturbed()):
             return None
         self.line = _line_in(frame, self.executor.place)
         return mark
+
+    def mark_of_execute(self, frame: Any) -> int | None:
+        """The mark of ``bind.execute(...)``, which is called in `frame`, or of ``session.execute(...)``, which
+        calls it.
+        """
+        return self.mark_of(_caller(frame, self.spans, ("sqlalchemy",)), of_execute=True)
 
     def _is_disturbed(self) -> bool:
         """Code of all kinds may have run since the last statement: whether a span must not begin now. A
@@ -111,13 +120,18 @@ class MarkedCalls:
         if mark in (None, LOUD) or self._is_changed():
             self.executor.sync()
 
+    def has_read(self, result: Any) -> None:
+        """The driver has executed a statement of the function that is running, and gives this result."""
+        if self.spans is not None and self.values_are_plain:
+            self.values_are_plain = results.are_plain(result, self.executor.driver.connection)
+
     def mark_of_block(self, frame: Any) -> int | None:
         """The mark of the block that ends in `frame` or its callers: of ``op.batch_alter_table``, which
         sends a statement at its end, or of ``autocommit_block``.
         """
         spans = self.spans
         frame = _caller(frame, spans, (*_ALEMBIC, "contextlib"))
-        if spans is None or frame is None:
+        if spans is None or frame is None or not self.values_are_plain:
             return None
         mark = spans.functions[frame.f_code].blocks.get(frame.f_lineno)
         if mark is None:

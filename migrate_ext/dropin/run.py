@@ -207,12 +207,16 @@ class _Run(MarkedCalls):
         caller = sys._getframe(1)
         may_wait, mark = self.code is not None and caller.f_code is self.code, None
         if self.spans is not None:
-            mark = self.mark_of(caller, of_execute=True)
+            mark = self.mark_of_execute(caller)
             may_wait = mark is not None
+            if not kw.get("execution_options"):  # as a session gives them
+                kw.pop("execution_options", None)
         ledger = self.executor.ledger
         ledger.rendered += 1
         if may_wait and len(args) < 2 and not kw and not isinstance(statement, str):
-            rendered = self._rendered(statement, *args)
+            rendered = (
+                self._rendered(statement, *args) if args != ({},) else self._rendered(statement)
+            )
             line = self._line() if self.code is not None else self.line
             if self._submit(rendered, line):
                 if mark == LOUD:
@@ -420,7 +424,7 @@ def _run_batched(self: MigrationContext, **kw: Any) -> None:
     lease, executor = found
     lease.run_lock = transactions.run_lock_of(self)
     run, impl = _Run(self, executor, lease), self.impl
-    lease.execute = run.execute
+    lease.execute, lease.has_read = run.execute, run.has_read
     with lease, executor, transactions.lock_in_batches(self, executor.submit_for_lock):
         self._migrations_fn = run.steps
         impl._exec = run.exec_directive  # type: ignore[method-assign]

@@ -11,6 +11,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 from migrate_ext.execution import allowed
+from migrate_ext.execution.quiet import is_session_class
 
 NEXT, END, LOUD = range(3)
 NO_POSITIONS = sys.version_info < (3, 11)  # code objects know lines alone
@@ -24,10 +25,12 @@ class Marks:
     ``blocks``: by line, the marks of ``with`` blocks of Alembic's: what comes behind their end.
     ``names``: the globals and built-ins that quiet code uses, each as (where it is, name, what it was).
     ``helpers``: of functions that are called, an attribute and what it was.
-    ``renderers``: the directives whose rendering calls types of the project's.
+    ``sessions``: classes of ORM sessions that it makes. ``renderers``: the directives whose rendering calls types of the project's.
     """
 
-    __slots__ = ("blocks", "calls", "code", "executes", "helpers", "names", "renderers")
+    __slots__ = (
+        *("blocks", "calls", "code", "executes", "helpers", "names", "renderers", "sessions"),
+    )
 
     def __init__(self, code: CodeType) -> None:
         self.code = code
@@ -37,6 +40,7 @@ class Marks:
         self.helpers: list[tuple[Any, str, Any]] = []
         self.names: dict[tuple[int, str], tuple[Mapping[str, Any], str, Any]] = {}
         self.renderers: set[int] = set()
+        self.sessions: set[Any] = set()
 
     def still_true(self) -> bool:
         """Whether names and functions mean what they meant when the function was analysed. To be asked
@@ -51,7 +55,7 @@ class Marks:
         for helper, name, value in self.helpers:
             if getattr(helper, name) is not value:
                 return False
-        return True
+        return all(map(is_session_class, self.sessions))
 
 
 _UNCHANGING = (str, int, float, bool, bytes, type(None))

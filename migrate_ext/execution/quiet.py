@@ -17,10 +17,32 @@ FRESH = "a container made here"
 SCALAR = "a string or a number"
 BATCH = "batch"
 TABLE = "a table that is only names"
+# What a query gives (migrate_ext.execution.results looks at its values when it runs), and an ORM session on
+# the migration's connection.
+RESULT, ROWS, ROW, SCALARS = "a result", "rows", "a row", "strings or numbers of rows"
+SESSION = "session"
+READS = frozenset((BIND, SESSION))  # what `execute`, `scalar` and `scalars` are asked of
 # A column whose type is a class of the project's: rendering it calls that class.
 OWN_COLUMN, OWN_COLUMNS = "a column with a type of the project's", "a tuple of such columns"
 # Kinds that nobody can change, or of which it does not matter.
-UNCHANGING = frozenset((OP, BIND, CONTEXT, DIALECT, SCALAR, BATCH, OWN_COLUMN, OWN_COLUMNS))
+UNCHANGING = frozenset((OP, BIND, CONTEXT, DIALECT, SCALAR, BATCH, ROW, OWN_COLUMN, OWN_COLUMNS))
+# What a call of a method gives, by the kind of the object.
+GIVES: dict[str, dict[str, str]] = {
+    **dict.fromkeys((BIND, SESSION), {"execute": RESULT, "scalar": SCALAR, "scalars": SCALARS}),
+    RESULT: {
+        **dict.fromkeys(("all", "fetchall"), ROWS),
+        **dict.fromkeys(("fetchone", "first", "one", "one_or_none"), ROW),
+        **dict.fromkeys(("scalar", "scalar_one", "scalar_one_or_none"), SCALAR),
+        "mappings": RESULT,
+        "scalars": SCALARS,
+    },
+    SCALARS: {
+        **dict.fromkeys(("all", "fetchall"), SCALARS),
+        **dict.fromkeys(("first", "one", "one_or_none"), SCALAR),
+    },
+}
+# What comes out of an iteration or a subscript, by the kind of what is iterated.
+ITEMS = {RESULT: ROW, ROWS: ROW, SCALARS: SCALAR, ROW: SCALAR, OWN_COLUMNS: OWN_COLUMN}
 
 # Attributes by kind, each with the kind of its value.
 OF_KIND: dict[str, dict[str, str | None]] = {
@@ -32,6 +54,12 @@ OF_KIND: dict[str, dict[str, str | None]] = {
         "as_sql": SCALAR,
         "autocommit_block": None,  # what it gives does nothing before `with`
     },
+    RESULT: dict.fromkeys(
+        "all fetchall fetchone first mappings one one_or_none rowcount scalar scalar_one "
+        "scalar_one_or_none scalars".split()
+    ),
+    SCALARS: dict.fromkeys("all fetchall first one one_or_none".split()),
+    SESSION: dict.fromkeys("close commit flush".split()),
     ENGINE: {"dialect": DIALECT, "name": SCALAR, "driver": SCALAR},
     DIALECT: {"name": SCALAR, "driver": SCALAR, "server_version_info": None},
 }
@@ -93,8 +121,10 @@ def is_own_type(value: Any) -> bool:
     is_schema_type = any(
         base in value.__mro__ for base in (types.SchemaType, types.Enum, types.Boolean)
     )
-    return not is_schema_type and all(
-        name[:1] != "_" or name in _OF_CLASSES for cls in own for name in vars(cls)
+    return (
+        value in own
+        and not is_schema_type
+        and all(name[:1] != "_" or name in _OF_CLASSES for cls in own for name in vars(cls))
     )
 
 
@@ -102,6 +132,25 @@ _OF_CLASSES = frozenset(
     "__module__ __qualname__ __doc__ __init__ __repr__ __annotations__ __firstlineno__ "
     "__static_attributes__ __orig_bases__ __parameters__ __visit_name__ __dict__ __weakref__".split()
 )
+
+
+def is_session_class(value: Any) -> bool:
+    """Whether a value is ``sqlalchemy.orm.Session``, and nobody listens to all sessions or has replaced
+    their methods.
+    """
+    module: Any = sys.modules.get("sqlalchemy.orm.session")
+    if module is None or value is not module.Session:
+        return False
+    events = value.dispatch
+    return not any(getattr(events, n)._clslevel.get(value) for n in events._event_names) and all(
+        type(method) is FunctionType and method.__globals__ is vars(module)
+        for method in (getattr(value, name) for name in _OF_SESSIONS)
+    )
+
+
+_OF_SESSIONS = (
+    "__init__ _connection_for_bind _execute_internal close commit execute flush get_bind scalar scalars"
+).split()
 
 
 def is_context(value: Any) -> bool:

@@ -18,13 +18,16 @@ from migrate_ext.execution.quiet import (
     BIND,
     ENGINE,
     FRESH,
+    GIVES,
     OF_FRESH,
     OF_KIND,
     OF_VALUES,
     OWN_COLUMN,
     OWN_COLUMNS,
     QUIET_BUILTINS,
+    ROW,
     SCALAR,
+    SESSION,
     TABLE,
     UNCHANGING,
     builtins_of,
@@ -43,12 +46,16 @@ class Expressions(Names):
 
     def _is_loud(self, node: ast.AST, why: str) -> int:
         self.loud += 1
+        self._tell(node, why)
+        return LOUD
+
+    def _tell(self, node: ast.AST, why: str) -> None:
+        """Take down why a span ends."""
         if self.is_final:
             path = self.function_.__code__.co_filename
             found = (path, getattr(node, "lineno", 0), why)
             if found not in self.spans.reasons:
                 self.spans.reasons.append(found)
-        return LOUD
 
     @contextmanager
     def _unmarked(self) -> Iterator[None]:
@@ -191,6 +198,8 @@ class Expressions(Names):
             after = self.expression_before(base, after)
         if type(meaning) is ModuleType:
             is_quiet = self._may_be_asked_of(meaning, name)
+        elif kind == ROW:
+            is_quiet = name[:1] != "_" or name == "_mapping"
         elif kind in OF_KIND:
             is_quiet = name in OF_KIND[kind]
             is_quiet &= (kind, name) != (BIND, "engine")  # but see above
@@ -243,10 +252,45 @@ class Expressions(Names):
             return self.expression_before(function.value, site)
         if name in ("get_bind", "get_context"):
             return after if not (node.args or node.keywords) else self._is_loud(node, "arguments")
+        if self._makes_session(node):
+            self._uses_class(function)
+            self.marks.sessions.add(self._meaning(function))
+            return self._arguments_before(node, after)
+        if self._is_read(node):
+            return self._read_before(node)
         helper = self._helper(function)
         if helper is not None:
             return self._helper_before(node, helper, after, is_thrown_away)
         return self.expression_before(function, self._arguments_before(node, after))
+
+    def _is_read(self, node: ast.Call) -> bool:
+        """Whether a call is ``bind.execute(one)``, ``session.scalar(one, two)`` or the like."""
+        function = node.func
+        return (
+            isinstance(function, ast.Attribute)
+            and self.kind(function.value) in (BIND, SESSION)
+            and function.attr in GIVES[BIND]
+            and len(node.args) in (1, 2)
+            and not any(isinstance(argument, ast.Starred) for argument in node.args)
+            and not node.keywords
+        )
+
+    def _read_before(self, node: ast.Call) -> int:
+        """A query is waited for, but runs no code of the project's, which could change anything."""
+        assert isinstance(node.func, ast.Attribute)
+        self._arguments_before(node, NEXT)
+        self.expression_before(node.func.value, NEXT)
+        self._tell(node, "a query")
+        return LOUD
+
+    def _uses_class(self, function: ast.expr) -> None:
+        """Take down the names through which a class was found."""
+        if isinstance(function, ast.Name):
+            self._uses_name(self.function_.__globals__, function.id, self.names.get(function.id))
+        elif isinstance(function, ast.Attribute):
+            module = self._meaning(function.value)
+            self._uses_name(vars(module), function.attr, vars(module).get(function.attr))
+            self._uses_class(function.value)
 
     def _arguments_before(self, node: ast.Call, after: int) -> int:
         values = [*node.args, *(keyword.value for keyword in node.keywords)]
@@ -334,7 +378,7 @@ class Expressions(Names):
         return (
             isinstance(function, ast.Attribute)
             and function.attr == "execute"
-            and self.kind(function.value) == BIND
+            and self.kind(function.value) in (BIND, SESSION)
             and len(call.args) in (1, 2)
             and not any(isinstance(argument, ast.Starred) for argument in call.args)
             and not call.keywords
@@ -408,11 +452,13 @@ class Expressions(Names):
                 (
                     walker.marks.names,
                     walker.marks.helpers,
+                    walker.marks.sessions,
                 ),
             )
         found, used = self.known[key]
         self.marks.names.update(used[0])
         self.marks.helpers += used[1]
+        self.marks.sessions |= used[2]
         return found  # type: ignore[no-any-return]
 
     def _given(

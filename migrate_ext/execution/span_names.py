@@ -19,18 +19,23 @@ from migrate_ext.execution.quiet import (
     BIND,
     CONTEXT,
     FRESH,
+    GIVES,
+    ITEMS,
     OF_KIND,
     OP,
-    OWN_COLUMN,
     OWN_COLUMNS,
+    ROW,
+    ROWS,
     SCALAR,
+    SESSION,
     TABLE,
     UNCHANGING,
     is_context,
     is_scalar,
+    is_session_class,
 )
 
-AUGMENTED, ITEM = object(), object()  # how a local is bound
+AUGMENTED, ITEM, UNPACKED = object(), object(), object()  # how a local is bound
 BINDS_NOTHING = (ast.Name, ast.Constant, ast.Attribute, ast.Call, ast.keyword, ast.expr_context)
 
 
@@ -151,7 +156,7 @@ class Names(plain.Checker):
             yield target.id, value, ITEM if of_items else value
         else:
             for name in stored(target):
-                yield name, value, ITEM if of_items else None
+                yield name, value, UNPACKED if of_items else None
 
     def _learn_locals(self) -> None:
         """The kinds of locals, then which of them may hold what is not known; each to a fixed point."""
@@ -161,10 +166,10 @@ class Names(plain.Checker):
                 if kind is AUGMENTED:
                     continue
                 found = kind
-                if kind is ITEM and value is not None:
+                if kind in (ITEM, UNPACKED) and value is not None:
                     found = SCALAR if self._has_scalars(value) else None
-                    if self.kind(value) == OWN_COLUMNS:
-                        found = OWN_COLUMN
+                    found = ITEMS.get(self.kind(value), found)
+                    found = ITEMS.get(found) if kind is UNPACKED and found != SCALAR else found
                 elif value is not None and kind is not None:
                     found = self.kind(value)
                 kinds[name] = found if kinds.get(name, found) == found else None
@@ -213,7 +218,13 @@ class Names(plain.Checker):
             kinds = self.kind(node.left), self.kind(node.right)
             return SCALAR if kinds == (SCALAR, SCALAR) else None
         if isinstance(node, ast.Attribute):
-            return OF_KIND.get(self.kind(node.value), {}).get(node.attr)
+            base = self.kind(node.value)
+            if base == ROW:
+                return ROW if node.attr == "_mapping" else SCALAR
+            return OF_KIND.get(base, {}).get(node.attr)
+        if isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Slice):
+            base = self.kind(node.value)
+            return ITEMS.get(base) if base in (ROWS, ROW) else None
         if isinstance(node, ast.Call):
             function = node.func
             name = self._name_in_op(function)
@@ -225,7 +236,12 @@ class Names(plain.Checker):
                 return FRESH if self._is_builtin(function.id) else None
             if isinstance(function, ast.Name) and function.id in ("str", "int", "len"):
                 return SCALAR if self._is_builtin(function.id) else None
+            if self._makes_session(node):
+                return SESSION
             if isinstance(function, ast.Attribute):
+                gives = GIVES.get(self.kind(function.value))
+                if gives is not None:
+                    return gives.get(function.attr)
                 is_text = function.attr not in ("split", "splitlines")
                 is_text &= self.kind(function.value) == SCALAR
                 return SCALAR if is_text else None
@@ -247,6 +263,15 @@ class Names(plain.Checker):
             if name and vars(sys.modules["alembic.op"]).get(name) is found:
                 return name
         return ""
+
+    def _makes_session(self, node: ast.Call) -> bool:
+        """Whether a call is ``Session(bind)`` or ``Session(bind=bind)``, of the migration's connection."""
+        values = [*node.args, *(k.value for k in node.keywords if k.arg == "bind")]
+        return (
+            len(node.args) + len(node.keywords) == len(values) == 1
+            and is_session_class(self._meaning(node.func))
+            and self.kind(values[0]) == BIND
+        )
 
     def _makes_table(self, function: ast.expr) -> bool:
         """Whether a function is ``sa.table``."""

@@ -114,7 +114,9 @@ def test_a_cancelled_task_does_not_block_the_loop_while_the_server_stops(
     project.configure["bare"] = project.bare
     # The server's postmaster signals the process and its group: one request may cancel twice.
     again = "EXCEPTION WHEN query_canceled THEN"
-    stubborn = f"PERFORM pg_sleep(20); {again} BEGIN PERFORM pg_sleep(1); {again} PERFORM pg_sleep(1); END"
+    stubborn = (
+        f"PERFORM pg_sleep(20); {again} BEGIN PERFORM pg_sleep(1); {again} PERFORM pg_sleep(1); END"
+    )
     project.write([create(1), f"op.execute('DO $$ BEGIN {stubborn}; END $$')", create(2)])
     outcome = project.run(True)
     assert isinstance(outcome.error, asyncio.CancelledError)

@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 from in_process_project import InProcessProject
 from test_async import ENV
-from test_plain_programs import LISTENERS, TOP, Watched
+from test_plain_programs import LISTENERS, SESSIONS, TOP, Watched
 
 B = "op.execute('SELECT 1/0')"
 LOOP = f"{B}\nfor i in items: op.execute(f'CREATE TABLE q{{i}} (a int)')"
+READS = f"{B}\nfor row in r: op.execute(f'SELECT {{row.a}}')"
+LOADER, DUMPER = "loads(bind)\n", "dumps(bind)\n"
 BLOCK = (
     "with op.get_context().autocommit_block():\n    op.execute('CREATE TABLE q (a int)')\n"
     "    op.execute('CREATE INDEX CONCURRENTLY ON t0 (a)')"
@@ -141,12 +143,67 @@ HIDDEN = {
         f"{BLOCK}\nworld.note(bind.scalar(sa.text('SHOW transaction_isolation')))\n{BLOCK.replace(' q ', ' q3 ')}\n"
         "world.note(bind.scalar(sa.text('SHOW transaction_isolation')))"
     ),
+    "rows of an enum of the project's": (
+        f"{B.replace('1/0', '1')}\nt = sa.table('t0', sa.column('b', sa.Enum(Letter, values_callable=letters)))\n"
+        f"r = bind.execute(sa.select(t.c.b)).fetchall()\n{B}\nfor row in r: op.execute(f'SELECT {{row.b}}')"
+    ),
+    "rows that are loaded by the project": f"{LOADER}r = bind.execute(sa.text('SELECT 7::int4 AS a'))\n{READS}",
+    "a value that is loaded by the project": (
+        f"{LOADER}r = bind.scalar(sa.text('SELECT 7::int4 AS a'))\n{B}\nop.execute(f'SELECT {{r}}')"
+    ),
+    "rows that are lists": f"r = bind.execute(sa.text(\"SELECT '{{1}}'::int[] AS a\"))\n{READS}",
+    "rows that are plain": f"r = bind.execute(sa.text('SELECT g AS a FROM generate_series(1, 3) g'))\n{READS}",
+    "a session": (
+        "s = Session(bind=bind)\nr = s.execute(sa.text('SELECT a, b FROM t0')).all()\n"
+        "for a, b in r:\n    s.execute(sa.text('INSERT INTO t0 VALUES (:a, :b)'), {'a': a + 1, 'b': b})\n"
+        f"s.commit()\nop.execute('CREATE TABLE t1 (a int)')\ns.execute(sa.text('SELECT 1/0'))\n"
+        "s.commit()\nworld.note('behind')"
+    ),
+    "a session that is listened to": (
+        "def heard(session): world.note('committed')\nsa.event.listen(Session, 'before_commit', heard)\n"
+        f"world.SESSIONS.append(heard)\ns = Session(bind)\n{B}\ns.commit()\nop.execute('SELECT 2')"
+    ),
+    "a session of another class": f"s = Sessions(bind)\n{B}\ns.commit()\nop.execute('SELECT 2')",
+    "a session that was changed": (
+        f"s = Session(bind)\nworld.rebind(s)\n{B}\ns.execute(sa.text('SELECT 2'))\nop.execute('SELECT 3')"
+    ),
+    "a session whose parameter is missing": (
+        f"s = Session(bind)\n{B}\ns.execute(sa.text('SELECT :a'), {{'b': 1}})\nop.execute('SELECT 3')"
+    ),
+    "a rollback of a session": (
+        "s = Session(bind)\nop.execute('CREATE TABLE t1 (a int)')\ns.rollback()\nop.execute('CREATE TABLE t2 (a int)')"
+    ),
+    "a session in a block": f"with Session(bind) as s:\n    {B}\n    s.execute(sa.text('SELECT 2'))\nworld.note(1)",
+    "a parameter of a class": f"{B}\nbind.execute(sa.text('SELECT :a'), {{'a': Named('x')}})\nop.execute('SELECT 2')",
+    "a parameter that the project adapts": (
+        f"{DUMPER}{B}\nbind.execute(sa.text('SELECT :a'), {{'a': 5}})\nop.execute('SELECT 2')"
+    ),
+    "a parameter that fails": (
+        "bind.execute(sa.text('SELECT CAST(:a AS int)'), {'a': 'x%(y)s'})\nop.execute('SELECT 2')\nworld.note(1)"
+    ),
+    "a zone of the project's": f"{B}\nbind.execute(sa.text('SELECT :a'), {{'a': MOMENT}})\nop.execute('SELECT 2')",
+    "several parameters": (
+        f"bind.execute(sa.text('INSERT INTO t0 VALUES (:a, :b)'), [{{'a': 5, 'b': 'é'}}, {{'a': 6, 'b': None}}])\n"
+        f"{B}\nop.execute('SELECT 2')"
+    ),
+    "an update of a table": (
+        "t = sa.table('t0', sa.column('a', sa.Integer), sa.column('b', sa.String))\n"
+        "op.execute(t.update().where(t.c.a == 1).values(b='%(x)s %% é'))\n"
+        "op.execute(t.insert().values(a=2, b=None))\nop.execute(t.delete().where(t.c.a == 1))\n"
+        "op.execute(t.insert().values(a='x'))\nop.execute('SELECT 2')"
+    ),
+    "an insert that returns": (
+        "t = sa.table('t0', sa.column('a', sa.Integer), sa.column('b', sa.String))\n"
+        "r = bind.execute(t.insert().values(a=2, b='x').returning(t.c.a)).scalar()\nworld.note(r)\n"
+        f"op.execute(t.insert().values(a=3).returning(t.c.a))\n{B}\nop.execute(f'SELECT {{r}}')"
+    ),
     "rows that are decoded": (
         f"r = bind.execute(sa.text(\"SELECT '{{}}'::jsonb AS a\"))\n{B}\nfor row in r: op.execute(f'SELECT {{row.a}}')"
     ),
 }
 MORE = """
-import functools, textwrap
+import datetime, enum, functools, textwrap
+from sqlalchemy.orm import Session
 
 DEEP = (["a"],)
 CREATE_TABLE = sa.schema.CreateTable(sa.Table("zz", sa.MetaData(), sa.Column("a", world.Kind())))
@@ -184,6 +241,68 @@ COLUMN = sa.Column("k", world.Kind())
 PLAIN_COLUMN = sa.Column("k", sa.Integer)
 ARRAY = sa.ARRAY(world.Kind())
 OTHER_TABLE = sa.Table("other", sa.MetaData(), sa.Column("k", world.Kind()))
+
+
+class Letter(enum.Enum):
+    one = "b"
+
+    def __format__(self, how):
+        return world.note("letter")
+
+    __str__ = __format__
+
+
+def letters(letter):
+    return [each.value for each in letter]
+
+
+class Sessions(Session):
+    def commit(self):
+        world.note("sessions")
+        super().commit()
+
+
+class Zone(datetime.tzinfo):
+    def utcoffset(self, moment):
+        world.note("offset")
+        return datetime.timedelta(0)
+
+    dst = utcoffset
+
+    def tzname(self, moment):
+        return "UTC"
+
+
+MOMENT = datetime.datetime(2026, 1, 1, tzinfo=Zone())
+
+
+def loads(bind):
+    driver = bind.connection.driver_connection
+    if hasattr(driver, "adapters"):
+        from psycopg.types.numeric import IntLoader
+
+        class Loader(IntLoader):
+            def load(self, data):
+                return world.Loud("7")
+
+        driver.adapters.register_loader("int4", Loader)
+    else:
+        from psycopg2.extensions import new_type, register_type
+
+        register_type(new_type((23,), "LOUD", lambda value, cursor: world.Loud("7")), driver)
+
+
+def dumps(bind):
+    driver = bind.connection.driver_connection
+    if hasattr(driver, "adapters"):
+        from psycopg.types.numeric import IntDumper
+
+        class Dumper(IntDumper):
+            def dump(self, value):
+                world.note("dumped")
+                return super().dump(value)
+
+        driver.adapters.register_dumper(int, Dumper)
 
 
 class Shown(sa.types.UserDefinedType):
@@ -286,6 +405,10 @@ def sqlalchemy_as_it_was() -> Iterator[None]:
     string, dedent = sqlalchemy.String, textwrap.dedent
     yield
     sqlalchemy.String, textwrap.dedent = string, dedent  # type: ignore[misc]
+    from sqlalchemy.orm import Session
+
+    while SESSIONS:
+        sqlalchemy.event.remove(Session, "before_commit", SESSIONS.pop())
     while LISTENERS:
         sqlalchemy.event.remove(sqlalchemy.Table, "before_create", LISTENERS.pop())
     sys.modules.pop("world", None)

@@ -28,6 +28,7 @@ from migrate_ext.execution import plain, plain_bytecode
 TOP = """
 import uuid
 import world
+from sqlalchemy.orm import Session
 from world import helper
 from sqlalchemy import String, text
 from sqlalchemy.dialects import postgresql
@@ -135,6 +136,9 @@ EXPRESSIONS = [
     "sa.Column({0}, Derived({1}))",
     "uuid.uuid5(uuid.NAMESPACE_DNS, {0})",
     "isinstance({0}, str)",
+    *"row[0] row.b rows[0].a s".split(),
+    "s.scalar(sa.text('SELECT 1'))",
+    "bind.scalars(sa.text('SELECT b FROM t0')).all()",
 ]
 STATEMENTS = [
     "op.execute('CREATE TABLE t{n} (a int)')",
@@ -202,6 +206,19 @@ STATEMENTS = [
     "op.execute('SAVEPOINT s')",
     "op.bulk_insert(TABLE, [])",
     "op.bulk_insert(TABLE, [{{'a': 1, 'b': {0}}}])",
+    "s = Session(bind)",
+    "s = Session(bind=op.get_bind())",
+    "s.execute(sa.text('INSERT INTO t0 VALUES (:a, :b)'), {{'a': {n}, 'b': {0}}})",
+    "s.execute(sa.text('CREATE TABLE s{n} (a int)'))",
+    "rows = s.execute(sa.text('SELECT a, b FROM t0')).all()",
+    "s.commit()",
+    "s.rollback()",
+    "world.rebind(s)",
+    "bind.execute(sa.text('UPDATE t0 SET b = :b'), {{'b': {0}}})",
+    "x = bind.scalar(sa.text('SELECT max(a) FROM t0'))",
+    "y = sa.table('t0', sa.column('a'), sa.column('b'))",
+    "op.execute(y.insert().values(a={n}, b={0}))",
+    "op.execute(y.update().values(b={0}))",
     "break",
 ]
 BLOCKS = [
@@ -220,6 +237,9 @@ BLOCKS = [
     "try:",
     "if not exists('t{n}'):",
     "for row in rows:",
+    "for row in bind.execute(sa.text('SELECT a, b FROM t0')):",
+    "for x, y in bind.execute(sa.text('SELECT a, b FROM t0')):",
+    "for x in bind.scalars(sa.text('SELECT b FROM t0')):",
     "for x in items:",
     "while not world.enough():",
     "with op.get_context().autocommit_block():",
@@ -254,6 +274,7 @@ def blocks(draw: st.DrawFn, depth: int = 2) -> str:
 
 
 LISTENERS: list[Any] = []  # that migrations have registered, to be removed
+SESSIONS: list[Any] = []  # likewise, on all sessions
 
 
 class World(ModuleType):
@@ -286,7 +307,7 @@ class World(ModuleType):
                 return value
 
         self.Loud, self.Kind, self.Derived = Loud, Kind, Derived
-        self.LISTENERS = LISTENERS
+        self.LISTENERS, self.SESSIONS = LISTENERS, SESSIONS
 
     def note(self, what: object) -> str:
         self.noted.append(str(type(what)) if not isinstance(what, (int, str)) else repr(what))
@@ -297,6 +318,11 @@ class World(ModuleType):
     def change(self, items: Any) -> None:
         if type(items) is list:
             items.append(self.Loud("changed"))
+
+    def rebind(self, session: Any) -> None:
+        import sqlalchemy
+
+        sqlalchemy.event.listen(session, "do_orm_execute", lambda state: self.note("executed"))
 
     def finalized(self) -> Any:
         class Finalized:
@@ -430,6 +456,9 @@ SPAN_BLOCKS = [
     "for x in NAMES:",
     "for x in items:",
     "for row in rows:",
+    "for row in bind.execute(sa.text('SELECT a, b FROM t0')):",
+    "for x, y in bind.execute(sa.text('SELECT a, b FROM t0')):",
+    "for x in bind.scalars(sa.text('SELECT b FROM t0')):",
     "for x, y in PAIRS:",
     "for x in world.several():",
     "with op.batch_alter_table('t0') as batch:",

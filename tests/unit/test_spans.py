@@ -129,7 +129,7 @@ CASES = {
     ),
     "a read through the connection": (
         f"op.execute('1')\n{ROWS}for row in rows:\n    op.execute(f'{{row.id}}')\nop.execute('5')",
-        {1: "loud", 5: "end"},
+        {1: "loud", 4: "next", 5: "end"},
     ),
     "a loop that may be empty before something loud": (
         "op.execute('1')\nfor x in NAMES:\n    op.execute(x)\nprint()",
