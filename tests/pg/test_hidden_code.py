@@ -156,7 +156,7 @@ HIDDEN = {
     "a session": (
         "s = Session(bind=bind)\nr = s.execute(sa.text('SELECT a, b FROM t0')).all()\n"
         "for a, b in r:\n    s.execute(sa.text('INSERT INTO t0 VALUES (:a, :b)'), {'a': a + 1, 'b': b})\n"
-        f"s.commit()\nop.execute('CREATE TABLE t1 (a int)')\ns.execute(sa.text('SELECT 1/0'))\n"
+        "s.commit()\nop.execute('CREATE TABLE t1 (a int)')\ns.execute(sa.text('SELECT 1/0'))\n"
         "s.commit()\nworld.note('behind')"
     ),
     "a session that is listened to": (
