@@ -81,7 +81,8 @@ class ConnectionLease:
         """The text and the parameters that SQLAlchemy would give to the driver's cursor; None if it would
         do anything else, or fail. Sends nothing.
         """
-        connection, options = self.connection, sqlalchemy.util.immutabledict()
+        connection = self.connection
+        options: Any = sqlalchemy.util.immutabledict()
         has_events, connection._has_events = connection._has_events, False
         self.captures = True
         try:

@@ -215,7 +215,7 @@ class Psycopg2(BorrowedConnection):
 
     def isolation(self) -> str | None:
         level = None if self.connection.autocommit else self.connection.isolation_level
-        return _PSYCOPG2_LEVELS.get(level)
+        return None if level is None else _PSYCOPG2_LEVELS.get(level)
 
     def after_batch(self, discards_plans: bool) -> None:
         if not self.connection.closed and self.connection.info.status == 0:  # CONNECTION_OK

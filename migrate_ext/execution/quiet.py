@@ -27,7 +27,7 @@ OWN_COLUMN, OWN_COLUMNS = "a column with a type of the project's", "a tuple of s
 # Kinds that nobody can change, or of which it does not matter.
 UNCHANGING = frozenset((OP, BIND, CONTEXT, DIALECT, SCALAR, BATCH, ROW, OWN_COLUMN, OWN_COLUMNS))
 # What a call of a method gives, by the kind of the object.
-GIVES: dict[str, dict[str, str]] = {
+GIVES: dict[Any, dict[str, str]] = {
     **dict.fromkeys((BIND, SESSION), {"execute": RESULT, "scalar": SCALAR, "scalars": SCALARS}),
     RESULT: {
         **dict.fromkeys(("all", "fetchall"), ROWS),
@@ -42,7 +42,13 @@ GIVES: dict[str, dict[str, str]] = {
     },
 }
 # What comes out of an iteration or a subscript, by the kind of what is iterated.
-ITEMS = {RESULT: ROW, ROWS: ROW, SCALARS: SCALAR, ROW: SCALAR, OWN_COLUMNS: OWN_COLUMN}
+ITEMS: dict[Any, str] = {
+    RESULT: ROW,
+    ROWS: ROW,
+    SCALARS: SCALAR,
+    ROW: SCALAR,
+    OWN_COLUMNS: OWN_COLUMN,
+}
 
 # Attributes by kind, each with the kind of its value.
 OF_KIND: dict[str, dict[str, str | None]] = {
