@@ -25,11 +25,12 @@ class Marks:
     ``blocks``: by line, the marks of ``with`` blocks of Alembic's: what comes behind their end.
     ``names``: the globals and built-ins that quiet code uses, each as (where it is, name, what it was).
     ``helpers``: of functions that are called, an attribute and what it was.
-    ``sessions``: classes of ORM sessions that it makes. ``renderers``: the directives whose rendering calls types of the project's.
+    ``reads``: the calls whose rows are taken for strings and numbers. ``sessions``: classes of ORM sessions that it makes. ``renderers``: the directives whose rendering calls types of the project's.
     """
 
     __slots__ = (
-        *("blocks", "calls", "code", "executes", "helpers", "names", "renderers", "sessions"),
+        *("blocks", "calls", "code", "executes", "helpers", "names", "reads", "renderers"),
+        "sessions",
     )
 
     def __init__(self, code: CodeType) -> None:
@@ -39,6 +40,7 @@ class Marks:
         self.blocks: dict[int, int] = {}
         self.helpers: list[tuple[Any, str, Any]] = []
         self.names: dict[tuple[int, str], tuple[Mapping[str, Any], str, Any]] = {}
+        self.reads: set[int] = set()
         self.renderers: set[int] = set()
         self.sessions: set[Any] = set()
 
@@ -80,6 +82,11 @@ class Spans:
         self.entry = LOUD
         self.functions: dict[CodeType, Marks] = {}
         self.reasons: list[tuple[str, int, str]] = []
+
+    def reads(self, frame: Any) -> bool:
+        """Whether the rows of the query that is made in `frame` are taken for strings and numbers."""
+        at = frame.f_lineno if NO_POSITIONS else frame.f_lasti
+        return at in self.functions[frame.f_code].reads
 
     def renders_own(self, frame: Any) -> bool:
         """Whether rendering the directive that is called in `frame` calls types of the project's."""
