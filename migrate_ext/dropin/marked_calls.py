@@ -122,7 +122,10 @@ class MarkedCalls:
 
     def has_read(self, result: Any) -> None:
         """The driver has executed a statement of the function that is running, and gives this result."""
-        if self.spans is not None and self.values_are_plain:
+        if self.spans is None or not self.values_are_plain:
+            return
+        frame = _caller(sys._getframe(1), self.spans, ("sqlalchemy", "migrate_ext"))
+        if frame is None or self.spans.reads(frame):
             self.values_are_plain = results.are_plain(result, self.executor.driver.connection)
 
     def mark_of_block(self, frame: Any) -> int | None:

@@ -281,6 +281,8 @@ class Expressions(Names):
         self._arguments_before(node, NEXT)
         self.expression_before(node.func.value, NEXT)
         self._tell(node, "a query")
+        if self.is_final:
+            self.reads[id(node)] = node
         return LOUD
 
     def _uses_class(self, function: ast.expr) -> None:

@@ -67,6 +67,7 @@ class Names(plain.Checker):
         # By identity: a call, its mark, whether it is one of `bind.execute`, whether it renders types of the
         # project's.
         self.taken: dict[int, tuple[ast.Call, int, bool, bool]] = {}
+        self.reads: dict[int, ast.Call] = {}  # by identity
         self.types_met = (
             0  # how much of `loud` is such types, in columns that are given to a directive
         )

@@ -94,14 +94,18 @@ class _Walker(Expressions):
             positions: Any = code.co_positions()  # type: ignore[attr-defined,unused-ignore]
             for number, position in enumerate(positions):
                 by_position.setdefault(position, []).append(number * 2)
+
+        def where(node: ast.Call) -> list[int]:
+            if NO_POSITIONS:
+                return [node.lineno]
+            place = (node.lineno, node.end_lineno, node.col_offset, node.end_col_offset)
+            return by_position.get(place, [])  # type: ignore[arg-type]
+
+        for node in self.reads.values():
+            marks.reads.update(where(node))
         for node, mark, is_execute, renders_own in self.taken.values():
             table = marks.executes if is_execute else marks.calls
-            if NO_POSITIONS:
-                at = [node.lineno] if node.lineno not in self.unmarked else []
-            else:
-                place = (node.lineno, node.end_lineno, node.col_offset, node.end_col_offset)
-                at = by_position.get(place, [])  # type: ignore[arg-type]
-            for found in at:
+            for found in [] if node.lineno in self.unmarked and NO_POSITIONS else where(node):
                 table[found] = max(mark, table.get(found, NEXT))
                 if renders_own:
                     marks.renderers.add(found)
@@ -112,6 +116,7 @@ class _Walker(Expressions):
                 setattr(marks, name, {at: max(now[at], old[at]) for at in now.keys() & old})
             marks.names.update(before.names)
             marks.renderers |= before.renderers
+            marks.reads |= before.reads
         self.spans.functions[code] = marks
 
     # statements
