@@ -73,7 +73,7 @@ class MarkedCalls:
             mark is not None and self.spans is not None and self.spans.renders_own(caller)
         )
         try:
-            if mark is None:
+            if mark is None or self.renders_own:
                 self.executor.sync()
             result = invoke(operation)
         finally:

@@ -9,6 +9,8 @@ import sys
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
+from migrate_ext.execution import allowed
+
 # What a value is, where that says what may be asked of it. A value of no kind is made of constants and of
 # SQLAlchemy's constructs.
 OP, BIND, CONTEXT, DIALECT = "op", "bind", "context", "dialect"
@@ -134,6 +136,24 @@ def is_own_type(value: Any) -> bool:
     )
 
 
+def is_made_quietly(cls: Any) -> bool:
+    """Whether an instance of such a class, and a column with it, is made by SQLAlchemy's code alone."""
+    for base in cls.__mro__:
+        if base.__module__.partition(".")[0] in ("sqlalchemy", "typing", "builtins"):
+            continue
+        if "__init__" in vars(base) or not allowed.is_allowed(vars(base).get("impl")):
+            return False
+        if any(name not in _OF_CLASSES and name not in _ASKED_LATER for name in vars(base)):
+            return False
+    return True
+
+
+# What SQLAlchemy asks of a type only when it renders it, or a statement with it.
+_ASKED_LATER = frozenset(
+    "bind_expression bind_processor cache_ok coerce_compared_value column_expression comparator_factory "
+    "compare_values get_col_spec impl literal_processor load_dialect_impl process_bind_param "
+    "process_literal_param process_result_value python_type result_processor".split()
+)
 _OF_CLASSES = frozenset(
     "__module__ __qualname__ __doc__ __init__ __repr__ __annotations__ __firstlineno__ "
     "__static_attributes__ __orig_bases__ __parameters__ __visit_name__ __dict__ __weakref__".split()

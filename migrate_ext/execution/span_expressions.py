@@ -32,6 +32,7 @@ from migrate_ext.execution.quiet import (
     UNCHANGING,
     builtins_of,
     is_context,
+    is_made_quietly,
     is_own_type,
     is_scalar,
     is_standard,
@@ -335,8 +336,8 @@ class Expressions(Names):
                 assert isinstance(part, ast.Call)
                 self.types_met += 1
                 self._is_loud(part, f"the type {ast.unparse(part.func)}")
-                self._arguments_before(part, NEXT)
-                after = LOUD
+                before = self._arguments_before(part, after)
+                after = before if is_made_quietly(self._meaning(part.func)) else LOUD
             else:
                 after = self.expression_before(part, after)
         return self.expression_before(value.func, after)

@@ -82,6 +82,11 @@ HIDDEN = {
         "kept = sa.Column('k', Shown(1))\nop.add_column('t0', kept)\n"
         f"{B}\nop.execute(f'SELECT {{kept.type}}')"
     ),
+    "a type that is copied": f"{B}\nop.add_column('t0', sa.Column('k', Copied()))\nop.execute('SELECT 2')",
+    "a type that notes, behind a failure": f"{B}\nop.add_column('t0', sa.Column('k', Rendered()))\nop.execute('SELECT 2')",
+    "a type that notes, before a failure": (
+        f"op.add_column('t0', sa.Column('k', Rendered()))\n{B}\nop.add_column('t0', sa.Column('l', Rendered()))"
+    ),
     "a type that looks": "op.execute('CREATE TABLE t1 (a int)')\nop.add_column('t1', sa.Column('k', Looking(bind)))",
     "a type with a default of its own": (
         f"{B}\nop.add_column('t0', sa.Column('k', Derived(), server_default=sa.literal('x', Derived())))\nop.execute('SELECT 2')"
@@ -315,6 +320,21 @@ class Shown(sa.types.UserDefinedType):
     def get_col_spec(self):
         world.note(-self.number)
         return "int"
+
+
+class Rendered(sa.types.TypeDecorator):
+    impl = sa.Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect):
+        world.note("loaded")
+        return dialect.type_descriptor(sa.Text())
+
+
+class Copied(Rendered):
+    def copy(self, **kw):
+        world.note("copied")
+        return super().copy(**kw)
 
 
 class Looking(sa.types.UserDefinedType):
