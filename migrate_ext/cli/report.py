@@ -141,9 +141,9 @@ def _excerpt(statement: str, error: BaseException) -> str:
     """A statement; of a long one, the text around the position of `error`."""
     if len(statement) <= 2 * _AROUND:
         return statement.strip()
-    from migrate_ext.execution import drivers
+    from migrate_ext.execution import driver_errors
 
-    found = drivers.position(error) or getattr(error, "fields", {}).get(ord("P")) or 1
+    found = driver_errors.position(error) or getattr(error, "fields", {}).get(ord("P")) or 1
     begin = max(int(found) - _AROUND, 0)
     end = begin + 2 * _AROUND
     left = len(statement) - (min(end, len(statement)) - begin)

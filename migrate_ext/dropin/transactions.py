@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.util import await_only
 
 from migrate_ext.errors import CommandError, first_line, is_session_end
-from migrate_ext.execution import drivers
+from migrate_ext.execution import driver_errors
 from migrate_ext.execution.raw_connection import RawConnection, raw_connection_of
 from migrate_ext.locking import limits as limiting
 from migrate_ext.locking import lock, outcome, uncommitted
@@ -445,7 +445,7 @@ def _look_for_commit(run_lock: RunLock, error: BaseException) -> None:
     lost = isinstance(error, sqlalchemy.exc.DBAPIError) and (
         error.connection_invalidated
         or run_lock.raw.status == "lost"
-        or is_session_end(drivers.sqlstate(error))
+        or is_session_end(driver_errors.sqlstate(error))
     )
     in_doubt = lost or not isinstance(error, Exception)  # or interrupted, or cancelled
     if in_doubt or run_lock.is_mixed:

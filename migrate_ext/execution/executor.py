@@ -27,7 +27,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.util import await_only
 
 from migrate_ext import _core, counters, errors
-from migrate_ext.execution import drivers
+from migrate_ext.execution import driver_errors, drivers
 from migrate_ext.execution.parameters import Parameters
 from migrate_ext.execution.statement import Ledger, SourceLocation, Statement
 from migrate_ext.execution.timing import Times
@@ -351,7 +351,7 @@ class Executor(logging.Filter):
         try:
             self.driver.after_batch(discards_plans)
         except self.connection.dialect.loaded_dbapi.Error as error:
-            wrapped = drivers.wrapped(self.connection, error, None)
+            wrapped = driver_errors.wrapped(self.connection, error, None)
             if not failed:  # else the error that is being raised gives the cause
                 note(wrapped, self.place, None, self.confirmed)
                 raise wrapped from error
@@ -374,7 +374,7 @@ class Executor(logging.Filter):
             failed = left[max(range(len(left)), key=lambda n: made[n + 1] - made[n])]
         self._queue.clear()
         self._give_back()
-        wrapped = drivers.error(self.connection, error, failed.rendered, failed.values)
+        wrapped = driver_errors.error(self.connection, error, failed.rendered, failed.values)
         if not wrapped.connection_invalidated:
             self._tell_driver(failed=True)
         lost = wrapped.connection_invalidated or errors.is_session_end(error.sqlstate)
@@ -398,7 +398,7 @@ def note(
     """
     if place is None or hasattr(error, "migration_step"):
         return
-    step = place.note(line, drivers.position(getattr(error, "orig", error)))
+    step = place.note(line, driver_errors.position(getattr(error, "orig", error)))
     step += f"; the last one confirmed is {confirmed}" if confirmed else ""
     error.__dict__["migration_step"] = step
     if sys.version_info >= (3, 11):

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from migrate_ext import _core, counters
 from migrate_ext.errors import ServerError
-from migrate_ext.execution import drivers, libpq
+from migrate_ext.execution import driver_errors, libpq
 
 _IN_FAILED_TRANSACTION = "25P02"
 
@@ -79,7 +79,7 @@ class RawConnection:
             finally:
                 cursor.close()
         except self.connection.dialect.loaded_dbapi.Error as error:
-            raise drivers.wrapped(self.connection, error, sql) from error
+            raise driver_errors.wrapped(self.connection, error, sql) from error
         return tuple(row.values() if isinstance(row, dict) else row)
 
     def _execute(self, cursor: Any, sql: str) -> None:
@@ -119,7 +119,7 @@ class LibpqConnection(RawConnection):
         try:
             return self.session.query(sql)
         except ServerError as error:
-            raised = drivers.error(self.connection, error, sql)
+            raised = driver_errors.error(self.connection, error, sql)
             raise raised from raised.orig
 
     def _execute(self, cursor: Any, sql: str) -> None:
@@ -161,7 +161,7 @@ class AsyncpgConnection(RawConnection):
         try:
             self.ask("SELECT")
         except DBAPIError as error:
-            if drivers.sqlstate(error) != _IN_FAILED_TRANSACTION:
+            if driver_errors.sqlstate(error) != _IN_FAILED_TRANSACTION:
                 raise
             return True
         return False
@@ -212,7 +212,7 @@ class AsyncpgConnection(RawConnection):
         except ours as error:  # SQLAlchemy's adapter translates errors of its cursors only
             adapted: Any = self.connection.dialect.loaded_dbapi.OperationalError(str(error))
             adapted.sqlstate = getattr(error, "sqlstate", None)
-            raise drivers.wrapped(self.connection, adapted, sql) from error
+            raise driver_errors.wrapped(self.connection, adapted, sql) from error
         return [tuple(row) for row in rows]
 
     def sleep(self, seconds: float) -> None:

@@ -28,7 +28,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from migrate_ext import _core, counters
-from migrate_ext.execution import drivers
+from migrate_ext.execution import driver_errors
 from migrate_ext.execution.executor import Executor, note
 from migrate_ext.execution.statement import Statement
 
@@ -256,7 +256,7 @@ class SavepointExecutor(Executor):
         self._confirm([("", -1)] * index)
         self._queue.clear()
         self._give_back()
-        wrapped = drivers.wrapped(self.connection, error, failed.rendered)
+        wrapped = driver_errors.wrapped(self.connection, error, failed.rendered)
         lost = wrapped.connection_invalidated
         note(wrapped, failed.place, failed.line, self.confirmed if lost else "")
         raise wrapped from error

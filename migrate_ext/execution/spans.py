@@ -34,7 +34,7 @@ from migrate_ext.execution import allowed
 from migrate_ext.execution.marks import END, LOUD, NEXT, NO_POSITIONS, Spans
 from migrate_ext.execution.plain import _UNKNOWN, _name_of
 from migrate_ext.execution.quiet import BATCH, CONTEXT, FRESH, OWN_COLUMNS
-from migrate_ext.execution.span_expressions import Expressions
+from migrate_ext.execution.span_calls import Calls
 
 __all__ = ["END", "LOUD", "NEXT", "Spans", "spans_of"]
 
@@ -51,7 +51,7 @@ def spans_of(function: FunctionType, node: ast.FunctionDef) -> Spans | str:
     return spans
 
 
-class _Walker(Expressions):
+class _Walker(Calls):
     """Computes the marks of one function."""
 
     def mark(self) -> int:

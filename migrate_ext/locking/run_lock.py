@@ -25,7 +25,7 @@ from sqlalchemy.exc import DBAPIError
 
 from migrate_ext import _core
 from migrate_ext.errors import CommandError, first_line, is_session_end
-from migrate_ext.execution import drivers
+from migrate_ext.execution import driver_errors
 from migrate_ext.execution.raw_connection import RawConnection
 from migrate_ext.locking import leftovers, lock, outcome
 from migrate_ext.locking.events import Events
@@ -144,7 +144,7 @@ class RunLock:
         try:
             self._take_between(waiting)
         except DBAPIError as error:
-            if drivers.sqlstate(error) != lock.NOT_ALLOWED or self.held:
+            if driver_errors.sqlstate(error) != lock.NOT_ALLOWED or self.held:
                 raise
             self._refused(first_line(error.orig or error))
 
@@ -430,7 +430,9 @@ class RunLock:
         try:
             Connection._commit_impl(self.connection)
         except DBAPIError as error:
-            if not error.connection_invalidated and not is_session_end(drivers.sqlstate(error)):
+            if not error.connection_invalidated and not is_session_end(
+                driver_errors.sqlstate(error)
+            ):
                 self.is_refused, self.committing = True, None
             raise
 
@@ -481,7 +483,7 @@ class RunLock:
     def hint(self, error: BaseException) -> str:
         """A text for the user if `error` is about an index that an earlier run created; else empty."""
         statement = getattr(error, "statement", None)
-        if drivers.sqlstate(error) != _EXISTS or self.raw.status != "idle" or not statement:
+        if driver_errors.sqlstate(error) != _EXISTS or self.raw.status != "idle" or not statement:
             return ""
         if not self._may_be_left:
             return ""
@@ -608,7 +610,7 @@ class RunLock:
     def may_repeat(self, error: BaseException) -> bool:
         """Whether `error` ended a transaction that can be repeated as a whole."""
         return (
-            drivers.sqlstate(error) in _REPEATABLE
+            driver_errors.sqlstate(error) in _REPEATABLE
             and (self.half_done or self.unseen) is None
             and self.raw.status != "lost"
         )

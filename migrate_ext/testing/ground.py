@@ -15,7 +15,7 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from migrate_ext import errors
-from migrate_ext.execution import drivers
+from migrate_ext.execution import driver_errors
 from migrate_ext.execution.plain import reason_not_plain
 from migrate_ext.execution.plain_bytecode import looks_plain
 from migrate_ext.testing import catalogue, rows
@@ -394,7 +394,7 @@ def told(error: BaseException) -> str:
     statement = getattr(error, "statement", None)
     if statement:
         lines.append(f"[SQL: {statement.strip()}]")
-        if _ROLE.match(statement) and drivers.sqlstate(original) == "42710":
+        if _ROLE.match(statement) and driver_errors.sqlstate(original) == "42710":
             lines.append(_ROLES_STAY)
     return "\n".join(lines)
 

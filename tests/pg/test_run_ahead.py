@@ -477,7 +477,7 @@ def test_what_a_bind_executes_may_wait_where_nobody_looks_at_the_result(
     assert waits() - before <= 24
     assert outcome.visible() == project.run(False).visible()
     found = reasons(lambda: project.run(True))
-    assert found["statement: with parameters"] == 1
+    assert "statement: with parameters" not in found
     assert found["migration: the name bind"] == 1  # where the result is looked at
     project.write(
         [create(0), own + "bind.execute(sa.text('INSERT INTO nosuch VALUES (1)'))", create(1)]
