@@ -160,6 +160,31 @@ _OF_CLASSES = frozenset(
 )
 
 
+def constant_of_class(cls: Any, name: str) -> tuple[Any, list[tuple[type, Any]]] | None:
+    """The string or number that reading ``cls.name`` gives, and what each class on the way to it has under
+    that name; None where reading it gives anything else, or calls code.
+    """
+    kind: Any = type(cls)
+    if not issubclass(kind, type):
+        return None
+    for meta in kind.__mro__:
+        if meta in (type, object):
+            continue
+        if meta.__module__.partition(".")[0] not in ("abc", "sqlalchemy", "typing"):
+            return None
+        if name in vars(meta) or {"__getattr__", "__getattribute__"} & vars(meta).keys():
+            return None
+    if name in vars(type):
+        return None
+    passed: list[tuple[type, Any]] = []
+    for base in cls.__mro__:
+        value = vars(base).get(name)
+        passed.append((base, value))
+        if name in vars(base):
+            return (value, passed) if type(value) in (str, int, float, bool, bytes) else None
+    return None
+
+
 def is_session_class(value: Any) -> bool:
     """Whether a value is ``sqlalchemy.orm.Session``, and nobody listens to all sessions or has replaced
     their methods.

@@ -82,15 +82,6 @@ class Calls(Expressions):
             self.reads[id(node)] = node
         return LOUD
 
-    def _uses_class(self, function: ast.expr) -> None:
-        """Take down the names through which a class was found."""
-        if isinstance(function, ast.Name):
-            self._uses_name(self.function_.__globals__, function.id, self.names.get(function.id))
-        elif isinstance(function, ast.Attribute):
-            module = self._meaning(function.value)
-            self._uses_name(vars(module), function.attr, vars(module).get(function.attr))
-            self._uses_class(function.value)
-
     def _arguments_before(self, node: ast.Call, after: int) -> int:
         values = [*node.args, *(keyword.value for keyword in node.keywords)]
         for value in reversed(values):

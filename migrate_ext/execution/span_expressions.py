@@ -29,6 +29,7 @@ from migrate_ext.execution.quiet import (
     TABLE,
     UNCHANGING,
     builtins_of,
+    constant_of_class,
     is_context,
     is_standard,
 )
@@ -183,6 +184,12 @@ class Expressions(Names):
                 after if name in allowed.OF_BATCH else self._is_loud(node, f"the attribute {name}")
             )
         kind, meaning = self.kind(base), self._meaning(base)
+        constant = constant_of_class(meaning, name)
+        if constant is not None:
+            self._uses_class(base)
+            for owner, value in constant[1]:
+                self.marks.names[id(owner), name] = (vars(owner), name, value)
+            return after
         if kind == ENGINE:
             assert isinstance(base, ast.Attribute)
             after = self.expression_before(base.value, after)

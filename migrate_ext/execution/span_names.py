@@ -30,6 +30,7 @@ from migrate_ext.execution.quiet import (
     SESSION,
     TABLE,
     UNCHANGING,
+    constant_of_class,
     is_context,
     is_scalar,
     is_session_class,
@@ -219,6 +220,8 @@ class Names(plain.Checker):
             kinds = self.kind(node.left), self.kind(node.right)
             return SCALAR if kinds == (SCALAR, SCALAR) else None
         if isinstance(node, ast.Attribute):
+            if constant_of_class(self._meaning(node.value), node.attr) is not None:
+                return SCALAR
             base = self.kind(node.value)
             if base == ROW:
                 return ROW if node.attr == "_mapping" else SCALAR
@@ -305,6 +308,15 @@ class Names(plain.Checker):
             if self.kinds.get(node.id) == OP and node.id not in self.tainted:
                 return sys.modules.get("alembic.op")
         return super()._meaning(node)
+
+    def _uses_class(self, function: ast.expr) -> None:
+        """Take down the names through which a class was found."""
+        if isinstance(function, ast.Name):
+            self._uses_name(self.function_.__globals__, function.id, self.names.get(function.id))
+        elif isinstance(function, ast.Attribute):
+            module = self._meaning(function.value)
+            self._uses_name(vars(module), function.attr, vars(module).get(function.attr))
+            self._uses_class(function.value)
 
     def _uses_name(self, where: Mapping[str, Any], name: str, value: Any) -> None:
         self.marks.names[id(where), name] = (where, name, value)

@@ -202,6 +202,13 @@ HIDDEN = {
         "r = bind.execute(t.insert().values(a=2, b='x').returning(t.c.a)).scalar()\nworld.note(r)\n"
         f"op.execute(t.insert().values(a=3).returning(t.c.a))\n{B}\nop.execute(f'SELECT {{r}}')"
     ),
+    "a class whose attribute is replaced": (
+        f"Held.NAME = LOUD\n{B}\nop.execute(f'CREATE TABLE {{Held.NAME}} (a int)')\nop.execute('SELECT 2')"
+    ),
+    "a class that gets an attribute": (
+        f"setattr(Heir, 'NAME', LOUD)\n{B}\nop.execute(f'CREATE TABLE {{Heir.NAME}} (a int)')\nop.execute('SELECT 2')"
+    ),
+    "a class that computes": f"{B}\nop.execute(f'CREATE TABLE {{Computes.NAME}} (a int)')\nop.execute('SELECT 2')",
     "rows that are decoded": (
         f"r = bind.execute(sa.text(\"SELECT '{{}}'::jsonb AS a\"))\n{B}\nfor row in r: op.execute(f'SELECT {{row.a}}')"
     ),
@@ -320,6 +327,24 @@ class Shown(sa.types.UserDefinedType):
     def get_col_spec(self):
         world.note(-self.number)
         return "int"
+
+
+class Held:
+    NAME = "h1"
+
+
+class Heir(Held):
+    pass
+
+
+class Meta(type):
+    @property
+    def NAME(cls):
+        return world.note("computed")
+
+
+class Computes(metaclass=Meta):
+    pass
 
 
 class Rendered(sa.types.TypeDecorator):

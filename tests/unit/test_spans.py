@@ -63,6 +63,7 @@ MARKS = {NEXT: "next", END: "end", LOUD: "loud"}
 @pytest.fixture(autouse=True)
 def application() -> Iterator[None]:
     import sqlalchemy as sa
+    import sqlalchemy.orm
 
     module: Any = ModuleType("application")
 
@@ -79,6 +80,23 @@ def application() -> Iterator[None]:
 
     module.PlainType, module.RenderedType, module.SETTINGS = PlainType, RenderedType, object()
     module.SCHEMA = "s"
+
+    class Base(sa.orm.DeclarativeBase):
+        pass
+
+    class Model(Base):
+        __tablename__ = "model"
+        id = sa.Column(sa.Integer, primary_key=True)
+        loud = property(lambda self: "x")
+
+    class Meta(type):
+        def __getattribute__(cls, name: str) -> Any:
+            return super().__getattribute__(name)
+
+    class Watched(metaclass=Meta):
+        NAME = "watched"
+
+    module.Model, module.Watched = Model, Watched
     sys.modules["application"] = module
     yield
     del sys.modules["application"]
@@ -174,6 +192,14 @@ CASES = {
     "a type of the project's": (
         "op.execute('1')\nop.add_column('t', sa.Column('c', PlainType()))",
         {1: "next", 2: "end"},
+    ),
+    "what a class of the application's holds": (
+        "op.execute('1')\nop.execute(f'{application.Model.__tablename__}')\nop.execute(application.Model.id)",
+        {1: "next", 2: "loud"},
+    ),
+    "what is computed for a class": (
+        "op.execute('1')\nop.execute(f'{application.Watched.NAME}')\nop.execute('3')",
+        {1: "loud", 3: "end"},
     ),
     "what a string of the application's holds": (
         "op.execute('1')\nop.execute(f'{application.SCHEMA}')",
