@@ -46,10 +46,8 @@ def foreign_rendering() -> str | None:
     if listener is not None:
         return listener
     for cls in _subclasses(Visitable):
-        compilers = cls.__dict__.get("_compiler_dispatcher")
-        for function in getattr(compilers, "specs", {}).values():
-            if not _is_ours(function.__module__):
-                return f"a @compiles for {cls.__name__}"
+        if not _is_compiled_by_sqlalchemy(cls):
+            return f"a @compiles for {cls.__name__}"
     for key, function in Operations._to_impl._registry.items():
         if callable(function) and not _is_ours(getattr(function, "__module__", "")):
             return f"a replaced operation, {key[0].__name__ if isinstance(key, tuple) else key}"
@@ -178,11 +176,22 @@ def way_of_directives(context: MigrationContext) -> tuple[object, ...]:
         _methods_that_send(type(impl)),
         _patches(impl),
         [*Operations._to_impl._registry.values()],
-        [name for name, cls in _CONSTRUCTS if "_compiler_dispatcher" in vars(cls)],
+        [
+            (name, *vars(cls)["_compiler_dispatcher"].specs.items())
+            for name, cls in _CONSTRUCTS
+            if "_compiler_dispatcher" in vars(cls)
+        ],
         len(functions._registry["_default"]),
         context.opts.get("target_metadata"),
         len(registry._key_to_collection),
     )
+
+
+def _is_compiled_by_sqlalchemy(cls: type) -> bool:
+    """Whether no ``@compiles`` of the project's renders a construct for PostgreSQL."""
+    specs = getattr(vars(cls).get("_compiler_dispatcher"), "specs", {})
+    functions = (specs.get(name) for name in ("postgresql", "default"))
+    return all(function is None or _is_ours(function.__module__) for function in functions)
 
 
 # What directives are rendered from.
@@ -197,9 +206,8 @@ _CONSTRUCTS = [
 def _foreign_compiler() -> str | None:
     """What renders one of SQLAlchemy's own constructs that is not SQLAlchemy."""
     for name, cls in _CONSTRUCTS:
-        for function in getattr(vars(cls).get("_compiler_dispatcher"), "specs", {}).values():
-            if not _is_ours(function.__module__):
-                return f"a @compiles for {name}"
+        if not _is_compiled_by_sqlalchemy(cls):
+            return f"a @compiles for {name}"
     for name, cls in functions._registry["_default"].items():
         if not _is_ours(cls.__module__):
             return f"a function of the project's, {name}"

@@ -17,6 +17,8 @@ from in_process_project import InProcessProject
 from test_async import ENV
 from test_plain_programs import LISTENERS, SESSIONS, TOP, Watched
 
+from migrate_ext import _core
+
 B = "op.execute('SELECT 1/0')"
 LOOP = f"{B}\nfor i in items: op.execute(f'CREATE TABLE q{{i}} (a int)')"
 READS = f"{B}\nfor row in r: op.execute(f'SELECT {{row.a}}')"
@@ -517,6 +519,38 @@ def test_what_is_registered_for_all_of_sqlalchemy(
         sa.sql.functions._registry["_default"].pop("noted_fn", None)
         while LISTENERS:
             sa.event.remove(sa.Column, "before_parent_attach", LISTENERS.pop())
+
+
+COMPILED = """
+from sqlalchemy.ext.compiler import compiles
+
+
+@compiles(sa.Numeric, "sqlite")
+def for_sqlite(*_, **__):
+    return world.note("sqlite")
+"""
+
+
+def test_a_construct_that_is_compiled_by_the_project(tmp_path: Path, database_url: str) -> None:
+    """For another database that does not matter; for this one, from there on."""
+    import sqlalchemy as sa
+    from sqlalchemy.ext.compiler import deregister
+
+    project = project_of(tmp_path, database_url, "psycopg")
+    column = "op.add_column('t0', sa.Column('{}', sa.Numeric))"
+    later = (
+        "def noted(*_, **__): return world.note('noted')\ncompiles(sa.Numeric, 'postgresql')(noted)\n"
+        f"{B}\n{column.format('l')}\nop.execute('SELECT 2')"
+    )
+    project.write(["op.execute('CREATE TABLE t0 (a int)')", column.format("k")], TOP + COMPILED)
+    try:
+        before = _core.counters()["statements"]
+        project.agree()
+        assert _core.counters()["statements"] - before == 4  # two, and their version rows
+        project.write(["op.execute('CREATE TABLE t0 (a int)')", later], TOP + COMPILED)
+        project.agree()
+    finally:
+        deregister(sa.Numeric)
 
 
 def test_a_naming_convention_with_a_function(tmp_path: Path, database_url: str) -> None:
