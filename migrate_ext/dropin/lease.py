@@ -164,3 +164,7 @@ class ConnectionLease:
 
 
 foreign.stand_ins.add(ConnectionLease)
+
+
+# As in run.py: SQLAlchemy's warnings are about the migration's line.
+__name__ = "sqlalchemy.migrate_ext"

@@ -168,3 +168,7 @@ def _line_in(frame: Any, place: SourceLocation | None) -> int | None:
     while frame is not None and place is not None and frame.f_code.co_filename != place.path:
         frame = frame.f_back
     return frame and frame.f_lineno  # type: ignore[no-any-return]
+
+
+# As in run.py: SQLAlchemy's warnings are about the migration's line.
+__name__ = "sqlalchemy.migrate_ext"

@@ -61,6 +61,10 @@ class _Run(MarkedCalls):
         self.code: CodeType | None = None  # of the plain function that is running
         self.was_plain = False  # the last migration was: its version rows are batched, too
         self.versions: dict[str, str | None] = {}
+        self.compiled: tuple[Any, Any] = (
+            None,
+            None,
+        )  # the last DDL, and what SQLAlchemy made of it
         self.is_watched = not context.impl.transactional_ddl or bool(
             context.on_version_apply_callbacks
         )
@@ -195,7 +199,8 @@ class _Run(MarkedCalls):
                 return None
         ledger.by_driver += 1
         self.executor.sync()  # before SQLAlchemy renders it, which may call code of others
-        return self.exec(construct, *args, **kw)
+        with self._rendered_once(construct):
+            return self.exec(construct, *args, **kw)
 
     def execute(self, statement: Any, *args: Any, **kw: Any) -> Any:
         """Replaces the connection's ``execute``.
@@ -224,7 +229,8 @@ class _Run(MarkedCalls):
                 return None
         ledger.by_driver += 1
         self.executor.sync()
-        return Connection.execute(self.connection, statement, *args, **kw)
+        with self._rendered_once(statement):
+            return Connection.execute(self.connection, statement, *args, **kw)
 
     def _submit(self, rendered: str | _WithValues | None, line: int | None) -> bool:
         if isinstance(rendered, str):
@@ -257,7 +263,26 @@ class _Run(MarkedCalls):
         if construct._execution_options:
             counters.plain("statement: execution options")
             return None
-        return str(construct.compile(dialect=self.connection.dialect))
+        compiled = construct.compile(dialect=self.connection.dialect)
+        if isinstance(construct, sqlalchemy.schema.DDLElement):
+            self.compiled = construct, compiled
+        return str(compiled)
+
+    @contextmanager
+    def _rendered_once(self, construct: Any) -> Iterator[None]:
+        """Within this block SQLAlchemy does not render `construct` again if that was done for a batch: it
+        would warn twice, and call a project's types twice.
+        """
+        of, compiled = self.compiled
+        self.compiled = None, None
+        if of is None or of is not construct:
+            yield
+            return
+        vars(construct)["compile"] = lambda **_: compiled
+        try:
+            yield
+        finally:
+            del vars(construct)["compile"]
 
     def _with_values(self, construct: Any, given: Any) -> _WithValues | None:
         """A statement with parameters. Of those that change rows, only of a table that is no more than names:
@@ -474,3 +499,8 @@ def _update_to_step(self: HeadMaintainer, step: MigrationStep) -> None:
     run = _run_of(self)
     if run is not None:
         run.after_step()
+
+
+# SQLAlchemy's warnings are about the first frame that belongs neither to it nor to Alembic, by this name: the
+# migration's, not one of ours in between. What is defined above keeps its own module's name.
+__name__ = "sqlalchemy.migrate_ext"

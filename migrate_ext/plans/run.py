@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from migrate_ext.project.environment import Settings
     from migrate_ext.project.scripts import Scripts
 
-# The oldest server for which SQLAlchemy renders the same as for the newest.
-_OLDEST_SERVER = 120000
+# Between this and the newest, `compile` finds what SQLAlchemy renders differently.
+OLDEST_SERVER = 120000
 _EXISTS = "42P07"  # SQLSTATE: a relation of that name
 _POSITION = ord("P")  # PG_DIAG_STATEMENT_POSITION
 # Statements sent together. "Running upgrade ..." is logged after they have been confirmed.
@@ -57,7 +57,7 @@ def steps(
 
 def reason_not_on(session: _core.Session, found: list[Step]) -> str | None:
     """None if the compiled SQL has the same meaning on this connection; else why not."""
-    if session.server_version < _OLDEST_SERVER:
+    if session.server_version < OLDEST_SERVER:
         return "the server is too old"
     if session.parameter("standard_conforming_strings") != "on":
         return "standard_conforming_strings is off"

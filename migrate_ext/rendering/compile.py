@@ -15,6 +15,7 @@ import os
 import re
 import sys
 import sysconfig
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from migrate_ext.dropin.environment import metadata_of
 from migrate_ext.dropin.foreign import foreign_rendering, with_standard_strings
 from migrate_ext.execution import plain
 from migrate_ext.plans import key
+from migrate_ext.plans.run import OLDEST_SERVER
 from migrate_ext.project import scripts
 from migrate_ext.project.environment import Settings
 
@@ -43,6 +45,9 @@ migrate_ext plan 1
 """
 # The order of their elements differs from run to run.
 _SETS = frozenset(("set", "frozenset"))
+# What SQLAlchemy renders differently by the server's version, and the first version that has it. What all
+# servers have that plans are for is not here.
+SINCE = {"_supports_jsonb_subscripting": 140000, "supports_virtual_generated_columns": 180000}
 _TRANSACTION = frozenset("ABORT BEGIN COMMIT END PREPARE RELEASE ROLLBACK SAVEPOINT START".split())
 
 
@@ -112,10 +117,12 @@ class _Context(MigrationContext):
 class Recorder:
     """Renders and records what directives execute, in place of a connection. Returns no results.
 
-    path: the revision file, for the lines of its directives.
+    path: the revision file, for the lines of its directives. server: the version to render for.
     """
 
-    def __init__(self, path: str, settings: Settings, metadata: sqlalchemy.MetaData) -> None:
+    def __init__(
+        self, path: str, settings: Settings, metadata: sqlalchemy.MetaData, server: int
+    ) -> None:
         self.path = path
         self.items: Items = []
         self.table: schema.Table | None = None  # of the last statement, if CREATE TABLE
@@ -123,6 +130,7 @@ class Recorder:
         # With this paramstyle SQLAlchemy does not double percent signs.
         engine = sqlalchemy.create_mock_engine("postgresql://", self.execute, paramstyle="named")
         self.dialect = with_standard_strings(engine.dialect)
+        vars(self.dialect).update((name, server >= first) for name, first in SINCE.items())
         opts = {**settings.configure, "target_metadata": metadata}
         opts.pop("on_version_apply", None)
         self.context = _Context(self.dialect, engine, opts)  # type: ignore[arg-type]
@@ -260,10 +268,16 @@ class Compiled:
 
 
 def compile_file(
-    path: str, source: bytes, settings: Settings, metadata: sqlalchemy.MetaData, spoiled: str | None
+    path: str,
+    source: bytes,
+    settings: Settings,
+    metadata: sqlalchemy.MetaData,
+    spoiled: str | None,
+    server: int | None = None,
 ) -> list[Compiled]:
     """Both functions of a revision file. source: its whole text, which is executed. spoiled: why no
-    function of any file is constant, or None.
+    function of any file is constant, or None. server: the version that the SQL is for; None: for all, and
+    nothing is constant that would warn.
     """
     found: list[Compiled] = []
     for name in ("upgrade", "downgrade"):
@@ -274,14 +288,37 @@ def compile_file(
         try:
             # Execute the file and its function twice, and compare.
             items, again = (
-                Recorder(path, settings, metadata).run(_load(path, source)[name]) for _ in "12"
+                _rendered(path, _load(path, source)[name], settings, metadata, server, is_second)
+                for is_second in (False, True)
             )
             if again != items:
-                raise NotConstant("it renders something else the second time")
+                of = "for another server" if server is None else "the second time"
+                raise NotConstant(f"it renders something else {of}")
             found.append(Compiled(name, items))
         except NotConstant as error:
             found.append(Compiled(name, None, str(error)))
     return found
+
+
+def _rendered(
+    path: str,
+    function: Any,
+    settings: Settings,
+    metadata: sqlalchemy.MetaData,
+    server: int | None,
+    is_second: bool,
+) -> Items:
+    """The statements of a function. If it is for one server, its warnings are shown, the first time."""
+    server_of_plans = OLDEST_SERVER if is_second else max(SINCE.values())
+    recorder = Recorder(path, settings, metadata, server or server_of_plans)
+    if server is not None and not is_second:
+        return recorder.run(function)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        items = recorder.run(function)
+    if told and server is None:
+        raise NotConstant("it warns: " + str(told[0].message).partition("\n")[0])
+    return items
 
 
 def _load(path: str, source: bytes) -> dict[str, Any]:
@@ -367,3 +404,7 @@ def compile_project(run: database.Run, settings: Settings) -> None:
             raise errors.CommandError(f"{path} cannot be written: {error.strerror}") from error
         said.append(f"{path} is written\n")
     reading.print_text(run.options, "".join(said))
+
+
+# As in dropin/run.py: SQLAlchemy's warnings are about the migration's line.
+__name__ = "sqlalchemy.migrate_ext"

@@ -107,7 +107,9 @@ def show(run: database.Run, table: VersionTable, settings: Settings) -> None:
         path = scripts.paths[index]
         with open(path, "rb") as file:
             source = file.read()
-        up, down = compiling.compile_file(path, source, settings, metadata, spoiled)
+        up, down = compiling.compile_file(
+            path, source, settings, metadata, spoiled, table.session.server_version
+        )
         function = up if is_upgrade else down
         step = plans.Step(scripts, index, is_upgrade, function.items or [])
         lines.append(f"-- {step.log}\n-- {path}\n")

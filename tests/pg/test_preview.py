@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 from sample_project import SampleProject
 
 from migrate_ext.rendering import preview
@@ -53,6 +54,26 @@ def test_a_preview_marks_what_is_not_known_before_the_run_and_ends_in_rollback(
     script = project.run("upgrade", "head", "--plan").stdout
     assert re.search(r"-- NOT KNOWN before it runs: line \d+: ", script)
     assert script.endswith("ROLLBACK;\n-- 1 migrations, 1 of them not known\n")
+
+
+def test_a_preview_is_for_the_databases_own_server_and_warns_as_the_run_does(
+    tmp_path: Path, database_url: str
+) -> None:
+    project = SampleProject(tmp_path / "project", database_url, "thin")
+    computed = "sa.Column('c', sa.Integer, sa.Computed('1'))"
+    project.only(
+        a=f"op.create_table('t', {computed})\nop.alter_column('t', 'c', autoincrement=True)"
+    )
+    shown = project.run("upgrade", "head", "--plan")
+    if shown.code and sqlalchemy.__version__.startswith("2.0."):
+        return  # it renders no such column
+    done = project.run("upgrade", "head")
+    warned = [re.findall(r"^.*Warning: .*$", one.stderr, re.M) for one in (shown, done)]
+    assert warned[0] == warned[1]
+    assert any("autoincrement" in line for line in warned[0])
+    with project.connect() as connection:
+        connection.execute("DROP TABLE t, alembic_version")
+        connection.execute(re.sub(r"^-- .*\n", "", shown.stdout, flags=re.M).encode())
 
 
 def test_a_classic_env_py_is_told_that_this_needs_a_thin_one(

@@ -189,6 +189,57 @@ def test_warnings_come_between_the_log_lines_where_alembic_prints_them(
     assert outcomes[0].visible() == outcomes[1].visible()
 
 
+COMPUTED = "sa.Column('c{n}', sa.Integer, sa.Computed('1'))"
+WARNS = [
+    f"op.create_table('t', sa.Column('id', sa.Integer), {COMPUTED.format(n=1)})",
+    f"op.add_column('t', {COMPUTED.format(n=2)})\nop.add_column('t', {COMPUTED.format(n=3)})",
+    # one that is waited for, one that has a mark, one of the driver's, and a batch's
+    f"op.get_bind().execute(sa.text('SELECT 1')).all()\nop.add_column('t', {COMPUTED.format(n=4)})\n"
+    f"try:\n    op.add_column('t', {COMPUTED.format(n=5)})\nfinally:\n    pass\n"
+    f"with op.batch_alter_table('t') as batch:\n    batch.add_column({COMPUTED.format(n=6)})\n"
+    f"sa.Table('u', sa.MetaData(), {COMPUTED.format(n=7)}).create(op.get_bind())",
+    f"op.get_bind().execute(sa.schema.CreateTable(sa.Table('v', sa.MetaData(), {COMPUTED.format(n=8)})))",
+    # rendered, and then left to the driver, because of the letter in this encoding
+    "op.create_table('w', sa.Column('\u00e9', sa.Integer), " + COMPUTED.format(n=9) + ")",
+    "op.alter_column('t', 'id', autoincrement=True)",
+]
+
+
+@pytest.mark.parametrize("each", [False, True])
+@pytest.mark.parametrize("only", ["", "r0002_py$", r"contextlib$", "migrate_ext", "sqlalchemy"])
+def test_warnings_of_rendering_have_alembics_place_and_number(
+    project: InProcessProject, monkeypatch: pytest.MonkeyPatch, only: str, each: bool
+) -> None:
+    import warnings
+
+    told: list[tuple[object, ...]] = []
+    monkeypatch.setattr(
+        warnings,
+        "showwarning",
+        lambda message, kind, path, line, *_: told.append((str(message), kind, path, line)),
+    )
+    project.connected = lambda connection: setattr(
+        connection.dialect, "supports_virtual_generated_columns", False
+    )
+    project.configure = {"transaction_per_migration": each}
+    project.engine_options = {"connect_args": {"client_encoding": "LATIN1"}}
+    project.write(WARNS)
+    found = []
+    for batched in False, True:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore" if only else "always")
+            if only:
+                warnings.filterwarnings("always", module=only)
+            assert project.run(batched).raised == []
+        found.append(told[:])
+        told.clear()
+    if sqlalchemy.__version__.startswith("2.0."):
+        assert len(found[0]) == (not only)  # it warns of none of these but the last
+    elif not only:
+        assert len(found[0]) == 10
+    assert found[0] == found[1]
+
+
 def waits() -> int:
     return _core.counters()["waits"] + counters.plain_waits
 

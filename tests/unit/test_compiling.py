@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from alembic.operations import Operations, ops
 from sqlalchemy import event
 from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.ext.compiler import compiles
 
 from migrate_ext.dropin.foreign import foreign_rendering
@@ -105,6 +106,45 @@ def test_what_may_differ_is_not_compiled(tmp_path: Path, what: str) -> None:
     found = compiled(tmp_path, body)
     assert found.items is None
     assert word in found.reason
+
+
+def test_what_would_warn_at_each_run_is_not_compiled(tmp_path: Path) -> None:
+    found = compiled(tmp_path, "op.alter_column('t', 'a', autoincrement=True)")
+    assert found.items is None
+    assert found.reason.startswith("it warns: autoincrement")
+
+
+NEW = {
+    "a virtual column": "op.add_column('t', sa.Column('c', sa.Integer, sa.Computed('1')))",
+    "a member of JSON": "op.create_index('i', 't', [sa.cast(sa.column('a'), postgresql.JSONB)['b']])",
+}
+
+
+@pytest.mark.parametrize("what", NEW)
+def test_what_is_rendered_otherwise_for_an_older_server_is_not_compiled(
+    tmp_path: Path, what: str
+) -> None:
+    found = compiled(tmp_path, NEW[what])
+    if sa.__version__.startswith("2.0."):  # it looks at no version
+        return
+    assert found.items is None
+    assert found.reason.startswith(("it warns: ", "it renders something else for another server"))
+
+
+def test_all_is_known_that_a_dialect_learns_from_the_servers_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the SQL of a plan may be for a newer server."""
+    monkeypatch.setattr(DefaultDialect, "initialize", lambda self, connection: None)
+    monkeypatch.setattr(PGDialect, "_set_backslash_escapes", lambda self, connection: None)
+    found = []
+    for version in (12, 0), (99, 0):
+        dialect = PGDialect()
+        dialect.server_version_info = version
+        dialect.initialize(None)  # type: ignore[arg-type]
+        found.append({k: v for k, v in vars(dialect).items() if isinstance(v, bool)})
+    old, new = found
+    assert {name for name in new if old.get(name) != new[name]} <= set(compiling.SINCE)
 
 
 CONSTANT = {
