@@ -45,7 +45,9 @@ def command_line(argv: Sequence[str], prog: str, *, plain: bool = False) -> None
 
 @contextmanager
 def _naming_files() -> Iterator[None]:
-    """Turn errors for which Alembic prints a traceback into command errors that name the file."""
+    """Have errors for which Alembic prints a traceback name the file. Those in what is read become command
+    errors, as in the commands that run without Alembic.
+    """
     try:
         yield
     except (AttributeError, KeyError) as error:
@@ -58,7 +60,7 @@ def _naming_files() -> Iterator[None]:
             raise errors.BrokenFile(module.__file__, error) from error
         script = frames[-1].f_locals.get("revision")
         if isinstance(error, AttributeError) and where == "alembic.runtime.migration" and script:
-            raise errors.BrokenFile(script.path, error) from error  # it has no upgrade()
+            error.__dict__["revision_file"] = script.path  # it has no upgrade()
         if isinstance(error, KeyError) and where == "alembic.script.revision":
             # The revision that names it: before Python 3.12 a list comprehension has its own frame.
             found: list[Any] = [frame.f_locals.get("revision") for frame in frames[-2:]]

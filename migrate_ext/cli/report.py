@@ -68,6 +68,7 @@ def report(error: BaseException, *, quiet: bool) -> int:
         return _database_error(error, original)
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     _say(f"FAILED: {_where(error)}{type(error).__name__}: {text}")
+    _say_what_is_behind(error, text)
     if hasattr(error, "migration_step"):
         _say("Nothing of the open transaction was kept.")
     _say("(--raiseerr shows the traceback)")
@@ -76,11 +77,33 @@ def report(error: BaseException, *, quiet: bool) -> int:
 
 def _where(error: BaseException) -> str:
     """The beginning of a message: the migration that failed, or the file and line; or empty."""
-    step = getattr(error, "migration_step", None)
+    step = getattr(error, "migration_step", None) or getattr(error, "revision_file", None)
     if step is None:
         path, line = errors.blamed_line(error)
         step = path and f"{path}, line {line}"
     return f"{step}: " if step else ""
+
+
+def _say_what_is_behind(error: BaseException, told: str) -> None:
+    """Print the exceptions that led to `error`, the last one first: those that Python's traceback shows. told:
+    what has been printed of `error`; what says the same is left out.
+    """
+    seen = {id(error)}
+    while True:
+        behind, how = error.__cause__, "caused by"
+        if behind is None and not error.__suppress_context__:
+            behind, how = error.__context__, "raised while handling"
+        if behind is None or id(behind) in seen:
+            return
+        seen.add(id(behind))
+        error = behind
+        if type(error).__module__.partition(".")[0] == "migrate_ext":
+            continue
+        original = getattr(error, "orig", None)
+        text = _one_paragraph(errors.without_severity(original) if original else str(error))
+        if text not in told:
+            _say(f"{how}: {_where(error)}{type(error).__name__}: {text}")
+            told = text
 
 
 def _is_command_error(error: BaseException) -> bool:
@@ -127,6 +150,7 @@ def _database_error(error: BaseException, original: BaseException) -> int:
     _say(f"FAILED: {_where(error)}{message}")
     if statement is not None:
         _say(f"[SQL: {_excerpt(statement, original)}]")
+    _say_what_is_behind(error, message)
     kept = "" if "in doubt" in outcome else "Nothing of the open transaction was kept."
     _say(f"{f'SQLSTATE {state}. ' if state else ''}{kept}".strip())
     if state == "42501":

@@ -333,7 +333,9 @@ def test_a_revision_that_is_changed(sides: Sides) -> None:
 # --- the command line and its errors --------------------------------------------------------------
 
 
-@proves("connection errors, failing statements, errors in `env.py` or models")
+@proves(
+    "connection errors, failing statements, errors in `env.py` or models, a revision without `upgrade()` or `downgrade()`"
+)
 def test_errors_of_other_programs(sides: Sides) -> None:
     body = {2: "    op.execute('SELECT 1/0')"}
     upgrade = "upgrade", "head"
@@ -346,14 +348,46 @@ def test_errors_of_other_programs(sides: Sides) -> None:
     failures.append((sides.run(*upgrade), 255, "tables.py, line 1): ZeroDivisionError"))
     sides.write("env.py", "1 / 0\n")
     failures.append((sides.run(*upgrade), 1, "env.py, line 1: ZeroDivisionError"))
+    for ways in WAYS, ("alembic", "alembic"):
+        sides.make(ways)
+        sides.run(*upgrade)
+        for project in sides.projects:
+            path = project.folder / "versions" / "r0002.py"
+            path.write_text(path.read_text().partition("def downgrade")[0])
+        missing = "r0002.py: AttributeError: module 'r0002_py' has no attribute 'downgrade'"
+        failures.append((sides.run("downgrade", "base"), 1, missing))
+        failures.append((sides.run("downgrade", "r0002:base", "--sql"), 1, missing))
     for (stock, ours), code, words in failures:
         crashed(stock)
         if code is None:
             crashed(ours)
         else:
             failed(ours, code, words)
-            assert ours.stdout == "" or code == 255
+            assert ours.stdout in ("", stock.stdout) or code == 255
             assert len(ours.said.splitlines()) < 8
+
+
+def test_the_exceptions_behind_an_error_are_told_as_in_its_traceback(sides: Sides) -> None:
+    """Of the same row."""
+    session = "    from sqlalchemy.orm import Session\n    Session(op.get_bind()).execute(sa.text('SELECT 1'))"
+    stock, ours = sides.make(body={1: session}).run("upgrade", "head", "--sql")
+    crashed(stock, "During handling of the above exception")
+    told = re.findall(r"^AttributeError: .*", stock.stderr, re.M)
+    assert len(told) > 1
+    failed(ours, 1, *told)
+    again = "    try:\n        {0}\n    except Exception:\n        {1}"
+    for first, then, behind in (
+        ("op.execute('SELECT 1/0')", "op.execute('SELECT 2')", "DataError: division by zero"),
+        ("[][1]", "op.execute('SELECT 1/0')", "IndexError: list index out of range"),
+        ("dict()['k']", "int('x')", "KeyError: 'k'"),
+        ("[][1]", "raise ValueError('x') from None", ""),
+    ):
+        stock, ours = sides.make(body={2: again.format(first, then)}).run("upgrade", "head")
+        words = f"raised while handling: {sides.projects[1].folder}/versions/r0002.py, line 10: "
+        assert bool(behind) == ("During handling of the above" in stock.stderr)
+        crashed(stock)
+        failed(ours, 1, *([words + behind] if behind else ()))
+        assert ("raised while" in ours.stderr) == bool(behind)
 
 
 @proves("a module in the models package that the package does not import")
