@@ -351,13 +351,94 @@ static mig_sql_ending ending(const lexer *lex)
     return MIG_SQL_GOES_ON;
 }
 
+/* Moves to the next token, past empty statements, too. */
+static void skip_blank(lexer *lex)
+{
+    for (;;) {
+        if (lex->p < lex->end && (mig_is_sql_space(*lex->p) || *lex->p == ';'))
+            lex->p++;
+        else if (looking_at(lex, '-', '-'))
+            skip_line_comment(lex);
+        else if (looking_at(lex, '/', '*'))
+            skip_block_comment(lex);
+        else
+            return;
+    }
+}
+
+/* Appends the next token to a name, in lower case, if it is a word and there is room. */
+static bool append_word(lexer *lex, char name[MIG_SQL_PARAMETER_SIZE], size_t *length)
+{
+    skip_blank(lex);
+    if (lex->p >= lex->end || !begins_word(*lex->p))
+        return false;
+    for (; lex->p < lex->end && continues_word(*lex->p); lex->p++) {
+        char c = *lex->p;
+        if (*length >= MIG_SQL_PARAMETER_SIZE - 1 || mig_is_high(c))
+            return false;
+        name[(*length)++] = (char)(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+    }
+    name[*length] = '\0';
+    return true;
+}
+
+/* Reads a word in the place of `word`. */
+static bool read_word(lexer *lex, char word[MIG_SQL_PARAMETER_SIZE])
+{
+    size_t length = 0;
+    return append_word(lex, word, &length);
+}
+
+static bool next_is(lexer *lex, char c)
+{
+    skip_blank(lex);
+    if (lex->p >= lex->end || *lex->p != c)
+        return false;
+    lex->p++;
+    return true;
+}
+
+/* The parameter of a statement that begins with SET or RESET; false: none that is told. */
+static bool read_parameter(lexer lex, bool is_reset, char name[MIG_SQL_PARAMETER_SIZE])
+{
+    char word[MIG_SQL_PARAMETER_SIZE];
+    if (!read_word(&lex, word) || !read_word(&lex, name))
+        return false;
+    if (!is_reset && (strcmp(name, "session") == 0 || strcmp(name, "local") == 0))
+        if (!read_word(&lex, name))
+            return false;
+    size_t length = strlen(name);
+    bool is_zone = strcmp(name, "time") == 0, is_schema = strcmp(name, "schema") == 0;
+    if (is_zone) {
+        if (!read_word(&lex, word) || strcmp(word, "zone") != 0)
+            return false;
+        memcpy(name, "timezone", sizeof "timezone");
+        return true;
+    }
+    while (next_is(&lex, '.')) {
+        if (length >= MIG_SQL_PARAMETER_SIZE - 1)
+            return false;
+        name[length++] = '.';
+        if (!append_word(&lex, name, &length))
+            return false;
+    }
+    if (is_reset)
+        return true;
+    if (is_schema && next_is(&lex, '\'')) {
+        memcpy(name, "search_path", sizeof "search_path");
+        return true;
+    }
+    return next_is(&lex, '=') || (read_word(&lex, word) && strcmp(word, "to") == 0);
+}
+
 mig_sql_info mig_sql_classify(const char *sql, size_t length, bool standard_conforming_strings)
 {
     lexer lex = {.p = sql, .end = sql + length, .escapes = !standard_conforming_strings};
-    mig_sql_info info = {.kind = MIG_SQL_NONE, .keyword = "", .second = ""};
+    mig_sql_info info = {.kind = MIG_SQL_NONE, .keyword = "", .second = "", .parameter = ""};
     size_t statements = 0;
     bool more;
     do {
+        lexer first = lex;
         more = read_statement(&lex);
         if (lex.tokens == 0)
             continue;
@@ -366,6 +447,9 @@ mig_sql_info mig_sql_classify(const char *sql, size_t length, bool standard_conf
                 memcpy(info.keyword, lex.leading[0], sizeof info.keyword);
             if (lex.words > 1)
                 memcpy(info.second, lex.leading[1], sizeof info.second);
+            if ((leads(&lex, 0, "SET") || leads(&lex, 0, "RESET")) &&
+                !read_parameter(first, leads(&lex, 0, "RESET"), info.parameter))
+                info.parameter[0] = '\0';
         }
         if (info.ending == MIG_SQL_GOES_ON)
             info.ending = ending(&lex);

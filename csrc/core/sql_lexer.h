@@ -33,11 +33,18 @@ typedef enum mig_sql_ending {
 /* Long enough for every command; a longer word is cut. */
 #define MIG_SQL_KEYWORD_SIZE 16
 
+/* Long enough for every parameter of the server; a longer name is none. */
+#define MIG_SQL_PARAMETER_SIZE 64
+
 typedef struct mig_sql_info {
     mig_sql_kind kind;
     char keyword[MIG_SQL_KEYWORD_SIZE]; /* the first word, in upper case; "" if there is none */
     char second[MIG_SQL_KEYWORD_SIZE];  /* the word that follows it directly */
     mig_sql_ending ending; /* of the first of its statements that ends the transaction */
+    /* What the first statement sets, if it is SET [SESSION | LOCAL] name TO ..., or resets, if it
+     * is RESET name: in lower case, with its dots, as the server names it (timezone for TIME ZONE).
+     * "" for all else, for a name in quotes, too. */
+    char parameter[MIG_SQL_PARAMETER_SIZE];
 } mig_sql_info;
 
 /* What `length` bytes of SQL, which may be of any encoding that is a superset of ASCII and need not

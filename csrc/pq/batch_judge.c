@@ -11,7 +11,8 @@
 #include "core/text.h"
 
 /* The commands that may go into a pipeline inside the driver's transaction. Commands that change
- * the session or the transaction are not among them: the driver must send those. */
+ * the session or the transaction are not among them, but for SET and RESET of the parameters below:
+ * the driver must send those. */
 typedef struct command {
     const char *keyword;
     bool may_change_facts; /* runs whatever functions it names */
@@ -25,6 +26,54 @@ static const command COMMANDS[] = {
     {"REFRESH", true}, {"REINDEX", false}, {"REVOKE", false},   {"SECURITY", false},
     {"SELECT", true},  {"TABLE", true},    {"TRUNCATE", false}, {"UPDATE", true},
     {"VALUES", true},  {"WITH", true},
+};
+
+/* SET CONSTRAINTS runs the triggers that were deferred. A name with a dot is an extension's or the
+ * project's own. */
+static const command SET_CONSTRAINTS = {"SET", true}, SET_OTHER = {"SET", true},
+                     SET_LISTED = {"SET", false};
+
+/* Parameters that SET and RESET in a pipeline may change: for the server alone, which does so
+ * between the statement before and the one behind, as it would without a pipeline. Not here is what
+ * decides how a text is read, by us or by a driver (client_encoding, standard_conforming_strings,
+ * backslash_quote), how a driver writes a parameter (IntervalStyle), who the session's user is
+ * (role, session_authorization), what becomes of a transaction (transaction_*,
+ * default_transaction_*), and what the lock sets for a run (client_connection_check_interval,
+ * tcp_keepalives_*). DateStyle and TimeZone are read by drivers when they load results, from what
+ * the server reported: a result comes when all before it is confirmed. The timeouts are for each
+ * statement in a pipeline, too: see is_timed_alone. */
+static const char *const PARAMETERS[] = {
+    "application_name",
+    "check_function_bodies",
+    "client_min_messages",
+    "constraint_exclusion",
+    "datestyle",
+    "default_statistics_target",
+    "default_table_access_method",
+    "default_tablespace",
+    "default_toast_compression",
+    "default_with_oids",
+    "enable_hashjoin",
+    "enable_indexscan",
+    "enable_mergejoin",
+    "enable_nestloop",
+    "enable_seqscan",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "jit",
+    "lock_timeout",
+    "maintenance_work_mem",
+    "max_parallel_maintenance_workers",
+    "max_parallel_workers_per_gather",
+    "row_security",
+    "search_path",
+    "session_replication_role",
+    "statement_timeout",
+    "synchronous_commit",
+    "temp_tablespaces",
+    "timezone",
+    "work_mem",
+    "xmloption",
 };
 
 /* Values of client_encoding beside UTF8 in which ASCII stands for itself, for the server and for
@@ -52,9 +101,31 @@ mig_batch_text mig_batch_read_text(const char *sql, size_t length, const mig_bat
     return found;
 }
 
+static bool is_listed_parameter(const char *name)
+{
+    for (size_t i = 0; i < COUNT(PARAMETERS); i++)
+        if (strcmp(name, PARAMETERS[i]) == 0)
+            return true;
+    return false;
+}
+
+/* Whether a pipeline runs as statements one by one would, under the timeout that one of them sets:
+ * before version 11 the server measures the time from one Sync to the next. */
+static bool is_timed_alone(const mig_session *session, const mig_sql_info *info)
+{
+    return strcmp(info->parameter, "statement_timeout") != 0 || session->conn == NULL ||
+           session->pq.PQserverVersion(session->conn) >= 110000;
+}
+
 /* NULL: not on the list. */
 static const command *find_command(const mig_sql_info *info)
 {
+    if (is_listed_parameter(info->parameter))
+        return &SET_LISTED;
+    if (strchr(info->parameter, '.') != NULL)
+        return &SET_OTHER;
+    if (strcmp(info->keyword, "SET") == 0 && strcmp(info->second, "CONSTRAINTS") == 0)
+        return &SET_CONSTRAINTS;
     for (size_t i = 0; i < COUNT(COMMANDS); i++)
         if (strcmp(info->keyword, COMMANDS[i].keyword) == 0)
             return &COMMANDS[i];
@@ -142,7 +213,7 @@ mig_batch_fit mig_batch_judge_params(const mig_batch *batch, const mig_session *
             info = mig_sql_classify(sql, length, false);
         if (info.kind != MIG_SQL_ONE)
             reason = KINDS[info.kind];
-        else if (find_command(&info) == NULL)
+        else if (find_command(&info) == NULL || !is_timed_alone(session, &info))
             reason = *info.keyword != '\0' ? info.keyword : "no command";
         else if (!mig_batch_is_readable(&facts, text.is_ascii))
             reason = "client_encoding is not UTF8";

@@ -98,6 +98,7 @@ typedef struct server {
     PGTransactionStatusType transaction;
     int pipeline;
     const char *encoding, *strings;
+    int version;
 } server;
 
 static ConnStatusType status_of(const PGconn *conn)
@@ -126,6 +127,12 @@ static const char *parameter_of(const PGconn *conn, const char *name)
     return strcmp(name, "standard_conforming_strings") == 0 ? s->strings : NULL;
 }
 
+static int version_of(const PGconn *conn)
+{
+    int version = ((const server *)(const void *)conn)->version;
+    return version != 0 ? version : 180000;
+}
+
 static void open_session(mig_session *session, server *s, int has_pipeline)
 {
     mig_libpq table = {.version = has_pipeline ? 150000 : 130009,
@@ -133,6 +140,7 @@ static void open_session(mig_session *session, server *s, int has_pipeline)
                        .PQstatus = status_of,
                        .PQtransactionStatus = transaction_of,
                        .PQparameterStatus = parameter_of,
+                       .PQserverVersion = version_of,
                        .PQpipelineStatus = pipeline_of};
     mig_hook never = {NULL, NULL, NULL, NULL};
     mig_error error;
@@ -142,7 +150,7 @@ static void open_session(mig_session *session, server *s, int has_pipeline)
 
 static void test_a_libpq_without_pipelines_leaves_the_plain_path(void)
 {
-    server s = {PQTRANS_INTRANS, 0, "UTF8", "on"};
+    server s = {PQTRANS_INTRANS, 0, "UTF8", "on", 0};
     char why[MIG_BATCH_REASON_SIZE];
     mig_session session;
     mig_batch batch;
@@ -191,12 +199,40 @@ static void test_what_may_wait_is_decided_before_it_is_queued(void)
         {"-- nothing", "UTF8", "on", NULL, "none", MIG_BATCH_FITS_NOT},
         {"select (", "UTF8", "on", NULL, "unsure", MIG_BATCH_FITS_NOT},
         {"commit", "UTF8", "on", NULL, "COMMIT", MIG_BATCH_FITS_NOT},
-        {"set search_path to a", "UTF8", "on", NULL, "SET", MIG_BATCH_FITS_NOT},
+        {"set search_path to a", "UTF8", "on", NULL, "", MIG_BATCH_FITS},
+        {"SET LOCAL Statement_Timeout = '1s'", "UTF8", "on", NULL, "", MIG_BATCH_FITS},
+        {"set time zone 'UTC'", "UTF8", "on", NULL, "", MIG_BATCH_FITS},
+        {"reset lock_timeout", "UTF8", "on", NULL, "", MIG_BATCH_FITS},
+        {"set session app.user = 'x'", "UTF8", "on", NULL, "", MIG_BATCH_FITS},
+        {"set constraints all immediate", "UTF8", "on", NULL, "", MIG_BATCH_FITS},
+        {"set search_path to a; set role b", "UTF8", "on", NULL, "several", MIG_BATCH_FITS_NOT},
+        {"set role a", "UTF8", "on", NULL, "SET", MIG_BATCH_FITS_NOT},
+        {"set local role = a", "UTF8", "on", NULL, "SET", MIG_BATCH_FITS_NOT},
+        {"set session authorization a", "UTF8", "on", NULL, "SET", MIG_BATCH_FITS_NOT},
+        {"set session_authorization to a", "UTF8", "on", NULL, "SET", MIG_BATCH_FITS_NOT},
+        {"set transaction read only", "UTF8", "on", NULL, "SET", MIG_BATCH_FITS_NOT},
+        {"set session characteristics as transaction read only", "UTF8", "on", NULL, "SET",
+         MIG_BATCH_FITS_NOT},
+        {"set names 'UTF8'", "UTF8", "on", NULL, "SET", MIG_BATCH_FITS_NOT},
+        {"set client_encoding = 'UTF8'", "UTF8", "on", NULL, "SET", MIG_BATCH_FITS_NOT},
+        {"set standard_conforming_strings = on", "UTF8", "on", NULL, "SET", MIG_BATCH_FITS_NOT},
+        {"set backslash_quote = on", "UTF8", "on", NULL, "SET", MIG_BATCH_FITS_NOT},
+        {"set intervalstyle = iso_8601", "UTF8", "on", NULL, "SET", MIG_BATCH_FITS_NOT},
+        {"set transaction_isolation = 'serializable'", "UTF8", "on", NULL, "SET",
+         MIG_BATCH_FITS_NOT},
+        {"set \"search_path\" to a", "UTF8", "on", NULL, "SET", MIG_BATCH_FITS_NOT},
+        {"reset all", "UTF8", "on", NULL, "RESET", MIG_BATCH_FITS_NOT},
+        {"reset role", "UTF8", "on", NULL, "RESET", MIG_BATCH_FITS_NOT},
+        {"reset session authorization", "UTF8", "on", NULL, "RESET", MIG_BATCH_FITS_NOT},
+        {"discard all", "UTF8", "on", NULL, "DISCARD", MIG_BATCH_FITS_NOT},
+        {UMLAUT, "UTF8", "on", "set search_path to a", "", MIG_BATCH_FITS},
+        {UMLAUT, "UTF8", "on", "set app.user = 'x'", "", MIG_BATCH_FITS_LATER},
+        {UMLAUT, "UTF8", "on", "set constraints all immediate", "", MIG_BATCH_FITS_LATER},
         {"frobnicate", "UTF8", "on", NULL, "FROBNICATE", MIG_BATCH_FITS_NOT},
         {"(select 1)", "UTF8", "on", NULL, "no command", MIG_BATCH_FITS_NOT},
     };
     for (size_t i = 0; i < COUNT(CASES); i++) {
-        server s = {PQTRANS_INTRANS, 0, CASES[i].encoding, CASES[i].strings};
+        server s = {PQTRANS_INTRANS, 0, CASES[i].encoding, CASES[i].strings, 0};
         char why[MIG_BATCH_REASON_SIZE] = "";
         mig_session session;
         mig_batch batch;
@@ -215,9 +251,27 @@ static void test_what_may_wait_is_decided_before_it_is_queued(void)
     }
 }
 
+static void test_an_old_server_times_a_whole_pipeline(void)
+{
+    const char *const SET = "set statement_timeout = 1";
+    static const int VERSIONS[] = {100023, 110000};
+    for (size_t i = 0; i < COUNT(VERSIONS); i++) {
+        server s = {PQTRANS_INTRANS, 0, "UTF8", "on", VERSIONS[i]};
+        char why[MIG_BATCH_REASON_SIZE];
+        mig_session session;
+        mig_batch batch;
+        open_session(&session, &s, 1);
+        mig_batch_init(&batch, &mig_alloc_system);
+        CHECK_INT(mig_batch_judge(&batch, &session, SET, strlen(SET), false, why),
+                  i == 0 ? MIG_BATCH_FITS_NOT : MIG_BATCH_FITS);
+        mig_batch_release(&batch);
+        mig_session_release(&session);
+    }
+}
+
 static void test_a_statement_that_changes_nothing_holds_nothing_up(void)
 {
-    server s = {PQTRANS_INTRANS, 0, "UTF8", "on"};
+    server s = {PQTRANS_INTRANS, 0, "UTF8", "on", 0};
     char why[MIG_BATCH_REASON_SIZE];
     mig_session session;
     mig_batch batch;
@@ -242,13 +296,13 @@ static void test_the_first_of_a_batch_is_judged_by_the_connection(void)
         bool begins;
         const char *why;
     } CASES[] = {
-        {{PQTRANS_INTRANS, 0, "UTF8", "on"}, false, NULL},
-        {{PQTRANS_IDLE, 0, "UTF8", "on"}, true, NULL},
-        {{PQTRANS_IDLE, 0, "UTF8", "on"}, false, "not in a transaction"},
-        {{PQTRANS_INTRANS, 0, "UTF8", "on"}, true, "not in a transaction"},
-        {{PQTRANS_INERROR, 0, "UTF8", "on"}, false, "not in a transaction"},
-        {{PQTRANS_ACTIVE, 0, "UTF8", "on"}, false, "the connection is in use"},
-        {{PQTRANS_INTRANS, 1, "UTF8", "on"}, false, "the driver is in a pipeline"},
+        {{PQTRANS_INTRANS, 0, "UTF8", "on", 0}, false, NULL},
+        {{PQTRANS_IDLE, 0, "UTF8", "on", 0}, true, NULL},
+        {{PQTRANS_IDLE, 0, "UTF8", "on", 0}, false, "not in a transaction"},
+        {{PQTRANS_INTRANS, 0, "UTF8", "on", 0}, true, "not in a transaction"},
+        {{PQTRANS_INERROR, 0, "UTF8", "on", 0}, false, "not in a transaction"},
+        {{PQTRANS_ACTIVE, 0, "UTF8", "on", 0}, false, "the connection is in use"},
+        {{PQTRANS_INTRANS, 1, "UTF8", "on", 0}, false, "the driver is in a pipeline"},
     };
     for (size_t i = 0; i < COUNT(CASES); i++) {
         server s = CASES[i].s;
@@ -286,6 +340,7 @@ int main(void)
     test_no_allocation_may_fail_unseen();
     test_a_libpq_without_pipelines_leaves_the_plain_path();
     test_what_may_wait_is_decided_before_it_is_queued();
+    test_an_old_server_times_a_whole_pipeline();
     test_a_statement_that_changes_nothing_holds_nothing_up();
     test_the_first_of_a_batch_is_judged_by_the_connection();
     test_a_file_that_is_no_libpq_is_refused();

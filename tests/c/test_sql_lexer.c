@@ -58,6 +58,60 @@ static void test_statements_are_counted_as_the_server_counts_them(void)
     }
 }
 
+static void test_the_parameter_that_a_statement_sets_is_told(void)
+{
+    static const char *const SETS[][2] = {
+        {"set a = 1", "a"},
+        {";/* x */SET -- y\n LOCAL Work_Mem/**/TO 1", "work_mem"},
+        {"set session a.B.c=1", "a.b.c"},
+        {"set a . b to 1", "a.b"},
+        {"set local time zone 'UTC'", "timezone"},
+        {"set time zone default", "timezone"},
+        {"set schema 'a'", "search_path"},
+        {"reset a", "a"},
+        {"reset a.b", "a.b"},
+        {"reset time zone", "timezone"},
+        {"reset all", "all"},
+        {"set a = 1; set b = 1", "a"},
+        {"set session authorization b", ""},
+        {"set session characteristics as transaction read only", ""},
+        {"set transaction read only", ""},
+        {"set constraints all deferred", ""},
+        {"set role b", ""},
+        {"set names 'x'", ""},
+        {"set time", ""},
+        {"set time 'x'", ""},
+        {"set schema x", ""},
+        {"set \"a\" = 1", ""},
+        {"set u&\"a\" = 1", ""},
+        {"set a. = 1", ""},
+        {"set a", ""},
+        {"set", ""},
+        {"set local", ""},
+        {"reset", ""},
+        {"reset 'a'", ""},
+        {"set a\xc3\xa4 = 1", ""},
+        {"set a_name_of_sixty_three_bytes_is_the_longest_that_is_told_of_these = 1", ""},
+        {"set a.nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn = 1",
+         "a.nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"},
+        {"set a.nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn = 1", ""},
+        {"set a.nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn.x = 1", ""},
+        {"update a set b = 1", ""},
+        {"settle a = 1", ""},
+        {"select 1; set a = 1", ""},
+    };
+    for (size_t i = 0; i < sizeof SETS / sizeof SETS[0]; i++) {
+        for (size_t length = 0; length <= strlen(SETS[i][0]); length++) {
+            char *exact = malloc(length > 0 ? length : 1);
+            memcpy(exact, SETS[i][0], length);
+            mig_sql_info info = mig_sql_classify(exact, length, true);
+            if (length == strlen(SETS[i][0]))
+                CHECK_STR(info.parameter, SETS[i][1]);
+            free(exact);
+        }
+    }
+}
+
 static void test_a_prefix_of_a_text_is_never_read_beyond(void)
 {
     for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++)
@@ -106,6 +160,7 @@ static void test_the_first_end_of_a_transaction_is_told(void)
 int main(void)
 {
     test_statements_are_counted_as_the_server_counts_them();
+    test_the_parameter_that_a_statement_sets_is_told();
     test_a_prefix_of_a_text_is_never_read_beyond();
     test_a_backslash_depends_on_the_setting();
     test_transaction_control_is_known();

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from in_process_project import InProcessProject
 from sample_project import SampleProject
+
+from migrate_ext import counters
 
 BODY = r'''
 op.create_table(
@@ -75,3 +78,67 @@ def test_ddl_of_a_batch_is_gone_after_a_failure(
     done = project.run("upgrade", "head")
     done.failed(1, "upgrade of revision bbbb2222", 'relation "c" already exists')
     assert project.database() == []
+
+
+SETTINGS = [
+    "SET search_path TO public, other",
+    "SET LOCAL search_path = public",
+    "SET LOCAL lock_timeout = '5s'",
+    "SET statement_timeout = 60000",
+    "SET SESSION idle_in_transaction_session_timeout TO '1min'",
+    "RESET statement_timeout",
+    "SET LOCAL work_mem TO '8MB'",
+    "SET TIME ZONE 'Asia/Tokyo'",
+    "SET datestyle = 'German, DMY'",
+    "SET client_min_messages TO warning",
+    "SET CONSTRAINTS ALL DEFERRED",
+    "SET LOCAL app.user_id = '7'",
+]
+SEEN = (
+    "SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) || "
+    "coalesce(current_setting('app.user_id', true), '') FROM pg_settings WHERE name IN ('search_path', "
+    "'lock_timeout', 'statement_timeout', 'idle_in_transaction_session_timeout', 'work_mem', 'TimeZone', "
+    "'DateStyle', 'client_min_messages')"
+)
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_settings_go_in_batches_and_hold_for_what_is_behind_them(
+    tmp_path: Path, database_url: str, driver: str
+) -> None:
+    """A date is loaded by the setting that holds when it is read."""
+    project = InProcessProject(tmp_path / "project", database_url.replace("://", f"+{driver}://"))
+    lines = ["op.execute('CREATE TABLE s (n int, seen text)')"]
+    for n, statement in enumerate(SETTINGS):
+        seen = SEEN.replace("SELECT", f"INSERT INTO s SELECT {n},", 1)
+        lines += [f"op.execute({statement!r})", f"op.execute({seen!r})"]
+    bodies = ["op.execute('SELECT 1')", "\n".join(lines)]
+    read = "SELECT date '2026-02-01'"
+    bodies.append(
+        f"see(op.get_bind().execute(sa.text({read!r})).one() if {driver!r} == 'psycopg' else '')\n"
+        f"see(op.get_bind().execute(sa.text({SEEN!r})).scalar())"
+    )
+    project.write(bodies)
+    before = dict(counters.plain_reasons)
+    outcome = project.agree()
+    assert outcome.raised == []
+    reasons = {k: v for k, v in counters.plain_reasons.items() if v != before.get(k, 0)}
+    assert not {"statement: SET", "statement: RESET"} & set(reasons)
+    assert "German" in outcome.seen[-1] and "Tokyo" in outcome.seen[-1]
+
+
+@pytest.mark.parametrize("limit", ["600ms", "100ms"])
+def test_a_statements_timeout_is_its_own_in_a_batch(
+    tmp_path: Path, database_url: str, limit: str
+) -> None:
+    """Of six statements that take 0.2 s each."""
+    project = InProcessProject(tmp_path / "project", database_url.replace("://", "+psycopg://"))
+    sleep = "op.execute('SELECT pg_sleep(0.2)')"
+    project.write(
+        [
+            "op.execute('SELECT 1')",
+            "\n".join([f"op.execute(\"SET LOCAL statement_timeout = '{limit}'\")", *[sleep] * 6]),
+        ]
+    )
+    outcome = project.agree()
+    assert bool(outcome.raised) == (limit == "100ms")

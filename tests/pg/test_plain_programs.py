@@ -151,6 +151,8 @@ STATEMENTS = [
     "op.execute('SELECT 1/0')",
     "op.execute('SELECT 1/0')",
     "op.execute('SELECT * FROM nosuch')",
+    "op.execute(\"SET LOCAL lock_timeout = '{n}s'\")",
+    "op.execute('RESET search_path')",
     "op.execute({0})",
     "x = {0}",
     "x: str = {0}",

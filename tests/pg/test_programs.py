@@ -37,6 +37,20 @@ PLAIN = [
     'op.execute("SET LOCAL standard_conforming_strings = off")',
     "op.execute(\"INSERT INTO obs (what) VALUES ('\\\\\\\\n') -- {n}\")",
     "op.execute(\"INSERT INTO obs (what) SELECT set_config('search_path', 'public', true)\")",
+    'op.execute("SET LOCAL search_path = public, nosuch{n}")',
+    "op.execute(\"SET search_path TO 'public'\")",
+    "op.execute('RESET search_path')",
+    "op.execute(\"SET LOCAL lock_timeout = '{n}s'\")",
+    "op.execute('SET statement_timeout TO 20000')",
+    "op.execute('RESET statement_timeout')",
+    "op.execute(\"SET LOCAL TIME ZONE 'Asia/Tokyo'\")",
+    "op.execute('SET SESSION datestyle = \"German\"')",
+    "op.execute(\"SET LOCAL app.number = '{n}'\")",
+    "op.execute('SET client_min_messages TO warning')",
+    "op.execute('SET CONSTRAINTS ALL IMMEDIATE')",
+    "op.execute('SET LOCAL ROLE pg_monitor')\nop.execute('RESET ROLE')",
+    "op.execute(\"INSERT INTO obs (what) SELECT current_setting('app.number', true) || current_setting('datestyle') || "
+    "current_setting('timezone') || current_setting('search_path') || current_setting('lock_timeout')\")",
     "op.execute('ALTER TABLE stamps ADD COLUMN d{n} int; ALTER TABLE stamps DROP COLUMN d{n}')",
     "op.execute(\"DO $$ BEGIN RAISE NOTICE 'notice {n}'; END $$\")",
     "for name in ('l{n}a', 'l{n}b'):\n    op.execute(f'CREATE TABLE {{name}} ()')",
@@ -52,6 +66,7 @@ OTHER = [
     "see('side effect {n}')",
     "print('printed {n}')",
     "see(op.get_bind().in_transaction())",
+    "see(op.get_bind().execute(sa.text('SELECT date \\'2026-02-01\\', timestamptz \\'2026-02-01 00:00Z\\'')).one())",
     "for _ in range(7):\n    op.get_bind().execute(sa.text('SELECT * FROM stamps')).all()",
 ]
 FAILING = [
@@ -62,6 +77,8 @@ FAILING = [
     "op.execute('DELETE FROM alembic_version')",
     "op.drop_constraint('nosuch', 'obs')",
     "op.execute('INSERT INTO obs (what) VALUES (1), (2')",
+    "op.execute('SET search_path_{n} = public')",
+    "op.execute(\"SET statement_timeout = 'soon'\")",
 ]
 LINES = st.one_of(
     *[st.sampled_from(PLAIN)] * 8, *[st.sampled_from(OTHER)] * 2, st.sampled_from(FAILING)
