@@ -2,7 +2,8 @@
 is not, and why.
 
 For the project in the current folder, it shows which files must be executed and which migrations
-cannot be sent in batches, and why. It reads no URL, so it cannot print a password.
+cannot be sent in batches, and why. It reads no URL, so it cannot print a password. With ``-v`` it executes
+the files of such migrations, as every command of Alembic's does, and names each line that they wait at.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
+from types import FunctionType
 
 _SHOWN = 5  # items of a list that are shown without -v
 
@@ -99,7 +101,9 @@ def _version(number: int) -> str:
 
 
 def _project(verbose: bool) -> Iterator[tuple[str, str]]:
-    """The findings about the project in this folder. Executes none of its code."""
+    """The findings about the project in this folder. Executes none of its code, but with `verbose` the revision
+    files whose migrations are not plain: what a line does is seen from what its names are.
+    """
     try:
         from migrate_ext import _core, errors
         from migrate_ext.direct import database
@@ -134,20 +138,75 @@ def _project(verbose: bool) -> Iterator[tuple[str, str]]:
     yield "env.py", f"{kind}, {env}"
     yield "lock", "taken by runs on PostgreSQL" if wanted.lock else "turned off"
     executed = [
-        (path, str(answer if isinstance(answer, str) else "it has no revision"))
+        [(path, str(answer if isinstance(answer, str) else "it has no revision"))]
         for path, answer in found
         if isinstance(answer, str) or answer[0] is None
     ]
     yield from _some("executed files", "read, not executed", len(found), executed, verbose)
-    alone = []
+    alone = {}
+    if verbose:
+        sys.path[:0] = read.paths("prepend_sys_path")
     for path, _ in found:
-        for function in ("upgrade", "downgrade"):
-            reason = _reason(path, function)
-            if reason is not None:
-                alone.append((path, f"{function}(): {reason}"))
-    yield from _some("not all in batches", "sent in batches", 2 * len(found), alone, verbose)
-    if alone:
-        yield "", "'migrate-ext verify' names each line before which statements are waited for"
+        reasons = {name: _reason(path, name) for name in ("upgrade", "downgrade")}
+        waits = {name: [(path, f"{name}(): {why}")] for name, why in reasons.items() if why}
+        if waits and verbose:
+            waits = _waits(path, waits)
+        alone.update({(path, name): lines for name, lines in waits.items()})
+    yield from _some(
+        "not all in batches", "sent in batches", 2 * len(found), [*alone.values()], verbose
+    )
+    if alone and verbose:
+        yield (
+            "",
+            "at these lines all statements are confirmed, because what runs there could be observed",
+        )
+    elif alone:
+        yield "", "'migrate-ext doctor -v' names each line at which statements are waited for"
+
+
+_Lines = list[tuple[str, str]]  # (file, or file and line; what is said of it)
+
+
+def _waits(path: str, found: dict[str, _Lines]) -> dict[str, _Lines]:
+    """What ends spans in the functions of a revision file, by name, in the order of their lines. Executes the
+    file; where that fails, `found` with the reason.
+    """
+    from migrate_ext import errors
+    from migrate_ext.cli import report
+    from migrate_ext.execution import plain, source
+    from migrate_ext.execution.spans import Spans, spans_of
+    from migrate_ext.project import scripts
+
+    try:
+        module = scripts.load(path)
+    except (Exception, SystemExit) as error:
+        broken = error.__cause__ if isinstance(error, errors.BrokenFile) else error
+        reason = report.without_secrets(f"{type(broken).__name__}: {broken}").partition("\n")[0]
+        return {
+            name: [(path, f"{text} (it cannot be executed: {reason})") for path, text in lines]
+            for name, lines in found.items()
+        }
+    waits = {}
+    for name, lines in found.items():
+        function = getattr(module, name, None)
+        node = source.tree_of(path, function) if type(function) is FunctionType else ""
+        if type(function) is not FunctionType or isinstance(node, str):
+            waits[name] = [(path, f"{name}(): {node}")] if node else lines
+            continue
+        if plain.reason_not_plain_of(function, node) is None:
+            continue
+        spans = spans_of(function, node)
+        if not isinstance(spans, Spans):
+            waits[name] = [(path, f"{name}(): {spans}")]
+        elif spans.reasons:
+            own = spans.top.co_filename
+            waits[name] = [
+                (f"{path}:{line}", f"{name}(): {why}")
+                if file == own
+                else (path, f"{name}(): {file}:{line}: {why}")  # in a function that it calls
+                for file, line, why in sorted(spans.reasons, key=lambda end: (end[0] != own, end))
+            ]
+    return waits
 
 
 def _reason(path: str, function: str) -> str | None:
@@ -162,13 +221,14 @@ def _reason(path: str, function: str) -> str | None:
 
 
 def _some(
-    name: str, otherwise: str, of: int, found: list[tuple[str, str]], verbose: bool
+    name: str, otherwise: str, of: int, found: list[_Lines], verbose: bool
 ) -> Iterator[tuple[str, str]]:
     """The count of what was found, and the first few; with `verbose`, all."""
     yield name, f"{len(found)} of {of}; the others are {otherwise}"
     shown = found if verbose else found[:_SHOWN]
-    for path, reason in shown:
-        yield "", f"{path}: {reason}"
+    for lines in shown:
+        for where, reason in lines:
+            yield "", f"{where}: {reason}"
     if len(found) > len(shown):
         yield "", f"... and {len(found) - len(shown)} more: migrate-ext doctor -v"
 

@@ -118,7 +118,7 @@ def _command_error(error: BaseException, quiet: bool) -> int:
         from alembic.util import messaging  # so that the output is Alembic's
 
     try:
-        messaging.err(_without_secrets(str(error)), quiet=quiet)
+        messaging.err(without_secrets(str(error)), quiet=quiet)
     except SystemExit:
         pass
     for words, hint in _HINTS:
@@ -190,7 +190,7 @@ _SECRET = re.compile(
 )
 
 
-def _without_secrets(text: str) -> str:
+def without_secrets(text: str) -> str:
     """`text` without secrets: libraries quote URLs and connection strings that they cannot parse.
 
     Hides a URL's password, and all its options but those known to be harmless (``csrc/pq/url.c``).
@@ -236,4 +236,4 @@ def _say(text: str) -> None:
         sys.stdout.flush()
     if sys.stderr is None:
         return
-    print(_without_secrets(text), file=sys.stderr)
+    print(without_secrets(text), file=sys.stderr)

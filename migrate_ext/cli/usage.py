@@ -31,7 +31,8 @@ options:
 _COMMANDS = """
 Of migrate-ext:
     compile [--check]     Render constant migrations once, for upgrades without SQLAlchemy.
-    doctor [-v]           Show what is active here, and what takes Alembic's own path, and why.
+    doctor [-v]           Show what is active here, and what takes Alembic's own path, and why. With -v, each
+                          line that is waited at; executes revision files for it, needs no database.
     verify                Run the history with Alembic alone and with migrate_ext, and compare.
 """
 _OF_COMMANDS = {

@@ -6,6 +6,8 @@ from dropin_site import Site
 
 DOCTOR = "import sys; from migrate_ext.cli import main; sys.exit(main(['doctor']))"
 
+VERBOSE = DOCTOR.replace("'doctor'", "'doctor', '-v'")
+
 
 def test_doctor_lists_every_part_of_a_whole_installation_as_active(site: Site) -> None:
     site.install_ours()
@@ -65,6 +67,49 @@ def test_a_project_is_told_what_takes_the_plain_path_and_no_password(site: Site)
     assert str(versions / "a.py") not in done.stdout
     assert "b6.py" not in done.stdout
     assert "migrate-ext doctor -v" in done.stdout
-    every = site.run(DOCTOR.replace("'doctor'", "'doctor', '-v'"))
+    every = site.run(VERBOSE)
     assert "b6.py" in every.stdout
     assert "migrate-ext doctor -v" not in every.stdout
+
+
+def test_each_line_is_named_that_is_waited_at_and_no_database_is_needed(site: Site) -> None:
+    site.install_ours()
+    (site.folder / "alembic.ini").write_text(
+        "[alembic]\nscript_location = %(here)s/m\npath_separator = os\nprepend_sys_path = lib\n"
+    )
+    versions, lib = site.folder / "m" / "versions", site.folder / "lib"
+    versions.mkdir(parents=True)
+    lib.mkdir()
+    (lib / "application.py").write_text("SIZE = 9\ndef is_wanted():\n    return print()\n")
+    (versions.parent / "env.py").write_text("raise SystemExit(9)\n")
+    top = (
+        "import sqlalchemy as sa\nfrom alembic import op\nimport application\nfrom application import SIZE\n"
+        "revision = {!r}\ndown_revision = None\n{}\n"
+    )
+    bodies = "def upgrade():\n    {}\n    {}\n    {}\ndef downgrade():\n    pass\n"
+    three = ("op.drop_table('a')", "application.is_wanted() or print()", "op.drop_table('b')")
+    column = "op.add_column('a', sa.Column('b', sa.String(SIZE)))"
+    for name, more, body in (
+        ("calls", "", three),
+        ("outside", "", (column, "pass", "pass")),
+        ("read", "", ("bind = op.get_bind()", "n = bind.scalar(sa.text('SELECT 1'))", column)),
+        ("broken", "1 / 0 # 'postgresql://u:secret@h/d'", three),
+        ("ends", "raise SystemExit(7)", three),
+    ):
+        (versions / f"{name}.py").write_text(top.format(name, more) + bodies.format(*body))
+    done = site.run(VERBOSE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = done.stdout.partition("not all in batches")[2]
+    assert told.startswith(" 4 of 10;"), told
+    assert f"{versions / 'calls.py'}:10: upgrade(): the name print" in told
+    assert f"{versions / 'calls.py'}: upgrade(): {lib / 'application.py'}:3: the name print" in told
+    assert (
+        f"{versions / 'calls.py'}:9: " not in told and f"{versions / 'calls.py'}:11: " not in told
+    )
+    assert f"{versions / 'read.py'}:10: upgrade(): " in told
+    assert "outside.py" not in told  # what SIZE is, only the executed file tells
+    assert f"{versions / 'broken.py'}: upgrade(): line 10: " in told
+    assert "(it cannot be executed: ZeroDivisionError: division by zero)" in told
+    assert "(it cannot be executed: SystemExit: 7)" in told
+    short = site.run(DOCTOR).stdout
+    assert "outside.py" in short and "ZeroDivisionError" not in short

@@ -85,7 +85,7 @@ def conninfos(draw: Any) -> str:
 @example("", "postgresql://h/d?dbname=postgresql://u:hunter2@h", "")
 @settings(max_examples=int(os.environ.get("MIGRATE_EXT_EXAMPLES", "500")), deadline=None)
 def test_no_secret_is_printed_wherever_it_stands(before: str, text: str, behind: str) -> None:
-    assert SECRET not in report._without_secrets(f"{before} {text} {behind}")
+    assert SECRET not in report.without_secrets(f"{before} {text} {behind}")
 
 
 @given(st.lists(st.one_of(WORDS, ANY.map(lambda text: text.replace("=", "").replace(":", "")))))
@@ -96,7 +96,7 @@ def test_no_secret_is_printed_wherever_it_stands(before: str, text: str, behind:
 @example(['password authentication failed for user "me"'])
 def test_other_texts_are_printed_as_they_are(words: list[str]) -> None:
     text = " ".join(words)
-    assert report._without_secrets(text) == text
+    assert report.without_secrets(text) == text
 
 
 def test_a_password_with_a_blank_is_known_from_the_environment(
@@ -104,7 +104,7 @@ def test_a_password_with_a_blank_is_known_from_the_environment(
 ) -> None:
     url = "postgresql://me:my hunter2 x@h/d"
     monkeypatch.setenv("DATABASE_URL", url)
-    assert SECRET not in report._without_secrets(f"cannot read {url}")
+    assert SECRET not in report.without_secrets(f"cannot read {url}")
 
 
 def test_an_error_without_a_message_is_told_by_its_type(capsys: pytest.CaptureFixture[str]) -> None:
