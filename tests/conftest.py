@@ -6,11 +6,13 @@ form SQLAlchemy takes; its user must be allowed to create databases). It starts 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import alembic.config  # noqa: F401  (all of it, and with it our plugin)
@@ -36,6 +38,10 @@ migrate_ext.uninstall()
 # Tests make thousands of small files: in memory, if there is room.
 if memory := server.memory_folder():
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", memory)
+
+# Without bytecode, each program that a test starts would compile all of migrate_ext anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 TEST_DATABASE_URL = os.environ.get("TEST_DATABASE_URL")
 
@@ -86,24 +92,45 @@ def server_url(request: pytest.FixtureRequest) -> URL:
     return make_url(private.url())
 
 
-@pytest.fixture
-def make_database(server_url: URL) -> Iterator[Callable[[], str]]:
-    """A function that makes a new, empty database and returns its URL; they are dropped after the test."""
+@contextlib.contextmanager
+def databases_on(server: URL) -> Iterator[Callable[..., str]]:
+    """A function that makes a new database, empty or a copy of the `template` of a URL, and returns its URL; they are
+    dropped after the block.
+    """
     names: list[str] = []
+    # Cheaper for the private server, which does without fsync; a server with it would wait for the disk.
+    strategy = sql.SQL("" if TEST_DATABASE_URL else " STRATEGY file_copy")
 
-    def make() -> str:
+    def make(template: str | None = None) -> str:
         name = f"migrate_ext_test_{secrets.token_hex(6)}"
         names.append(name)
-        with connect(server_url) as connection:
-            statement = "CREATE DATABASE {} TEMPLATE template0"
-            connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
-        return server_url.set(database=name).render_as_string(hide_password=False)
+        source = (make_url(template).database if template else None) or "template0"
+        with connect(server) as connection:
+            statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}{}")
+            connection.execute(
+                statement.format(sql.Identifier(name), sql.Identifier(source), strategy)
+            )
+        return server.set(database=name).render_as_string(hide_password=False)
 
     yield make
-    with connect(server_url) as connection:
+    with connect(server) as connection:
         for name in names:
-            statement = "DROP DATABASE IF EXISTS {} WITH (FORCE)"
-            connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
+            statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+            connection.execute(statement.format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def make_database(server_url: URL) -> Iterator[Callable[..., str]]:
+    """A function that makes a new, empty database and returns its URL; they are dropped after the test."""
+    with databases_on(server_url) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def make_shared_database(server_url: URL) -> Iterator[Callable[..., str]]:
+    """The same for all tests of a file."""
+    with databases_on(server_url) as make:
+        yield make
 
 
 @pytest.fixture

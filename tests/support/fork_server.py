@@ -8,6 +8,7 @@ files for stdout and stderr; answers with the exit code. Of migrate_ext nothing 
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import runpy
@@ -16,10 +17,19 @@ import traceback
 
 os.environ["MIGRATE_EXT"] = "0"  # the children say what they want
 
+# What commands and env.py files import later.
+import logging.config  # noqa: F401
+
 import alembic.config
-import psycopg  # noqa: F401  (what commands import later)
+import asyncpg  # noqa: F401
+import psycopg  # noqa: F401
+import psycopg2  # noqa: F401
 import pytest  # noqa: F401
-import sqlalchemy.dialects.postgresql.psycopg  # noqa: F401
+import sqlalchemy.dialects.postgresql.asyncpg
+import sqlalchemy.dialects.postgresql.psycopg
+import sqlalchemy.dialects.postgresql.psycopg2
+import sqlalchemy.ext.asyncio
+import sqlalchemy.orm  # noqa: F401
 from alembic_patches import patched_attributes
 
 
@@ -68,6 +78,8 @@ def child(
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
+    gc.collect()
+    gc.freeze()  # else the collector of each child would write to, and so copy, all pages of this process
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:

@@ -7,6 +7,7 @@ environment, as a shell would have started it.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -37,9 +38,11 @@ class Command:
     def __post_init__(self) -> None:
         handle, self.output = tempfile.mkstemp(prefix="said-", dir=self.folder)
         preload()
+        gc.freeze()  # else the child's collector would write to, and so copy, all pages of this process
         self.pid = os.fork()
         if self.pid == 0:
             os._exit(self._child(handle))
+        gc.unfreeze()
         os.close(handle)
 
     def _child(self, output: int) -> int:
