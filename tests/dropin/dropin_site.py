@@ -19,6 +19,9 @@ SANITIZERS = {
     if name in ("LD_PRELOAD", "ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS", "PYTHONMALLOC")
 }
 
+# What a copy leaves out: bytecode that another process is writing. The rest fits, because files keep their dates.
+UNFINISHED = "*.pyc.*"
+
 
 class Site:
     """A folder of installed packages that comes before the environment's own, and programs that see it."""
@@ -40,7 +43,7 @@ class Site:
         """A copy of migrate_ext with its entry point; returns the package's folder."""
         self.add("migrate_ext", "0.1.0", "[alembic.plugins]\nmigrate_ext = migrate_ext.plugin\n")
         package = self.folder / "migrate_ext"
-        shutil.copytree(ROOT / "migrate_ext", package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / "migrate_ext", package, ignore=shutil.ignore_patterns(UNFINISHED))
         return package
 
     def install_alembic(self, version: str) -> Path:
@@ -49,7 +52,7 @@ class Site:
 
         package = self.folder / "alembic"
         source = Path(alembic.__file__).parent
-        shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__", "testing"))
+        shutil.copytree(source, package, ignore=shutil.ignore_patterns(UNFINISHED, "testing"))
         (package / "__init__.py").write_text(
             (package / "__init__.py").read_text().replace(alembic.__version__, version)
         )

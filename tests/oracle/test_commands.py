@@ -62,15 +62,15 @@ READ_ONLY = [
 
 @pytest.mark.parametrize("command", READ_ONLY, ids=" ".join)
 def test_reading_commands_print_what_alembic_prints(
-    pair: PairedProjects, command: tuple[str, ...]
+    unchanged_pair: PairedProjects, command: tuple[str, ...]
 ) -> None:
-    pair.agree(*command, schema=False, DATABASE_URL=None)
+    unchanged_pair.agree(*command, schema=False, DATABASE_URL=None)
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_show_of_each_revision(pair: PairedProjects, revision: str) -> None:
-    pair.agree("show", revision, schema=False, DATABASE_URL=None)
-    pair.agree("show", revision[:5], schema=False, DATABASE_URL=None)
+def test_show_of_each_revision(unchanged_pair: PairedProjects, revision: str) -> None:
+    unchanged_pair.agree("show", revision, schema=False, DATABASE_URL=None)
+    unchanged_pair.agree("show", revision[:5], schema=False, DATABASE_URL=None)
 
 
 def test_up_and_down_in_one_go(pair: PairedProjects) -> None:

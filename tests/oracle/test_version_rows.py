@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
+from collections.abc import Callable
 
 import psycopg
 import pytest
@@ -60,28 +60,48 @@ def left(url: str) -> tuple[object, ...]:
     return sorted(map(repr, versions)), tables
 
 
+def run(project: RecordingProject, program: str, url: str, *command: str) -> tuple[int, str, str]:
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": url}
+    return run_forked(program, project.folder, command, variables)
+
+
+@pytest.fixture(scope="module")
+def at_head(
+    tmp_path_factory: pytest.TempPathFactory, make_shared_database: Callable[[], str]
+) -> dict[str, RecordingProject]:
+    """For each program a project, and the database that it has brought to r0002."""
+    folder, projects = tmp_path_factory.mktemp("version_rows"), {}
+    for program in "alembic", "drop-in", "migrate_ext":
+        way = "migrate_ext" if program == "migrate_ext" else "alembic"
+        url, settings = make_shared_database(), "prepend_sys_path = ."
+        project = RecordingProject(folder / program, url, way=way, count=2, settings=settings)
+        assert run(project, program, url, "upgrade", "head")[0] == 0
+        projects[program] = project
+    return projects
+
+
 @pytest.mark.parametrize("case", ROWS)
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_odd_version_rows_are_what_alembic_makes_of_them(
-    tmp_path: Path, database_url: str, case: str, command: tuple[str, ...]
+    at_head: dict[str, RecordingProject],
+    make_database: Callable[..., str],
+    case: str,
+    command: tuple[str, ...],
 ) -> None:
     """The same exit code, rows, tables and texts; where Alembic has a traceback, ours tells its error."""
-    url = re.sub(r"\+\w+", "", database_url)
     found, outcomes = [], []
-    for program in "alembic", "drop-in", "migrate_ext":
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-        way = "migrate_ext" if program == "migrate_ext" else "alembic"
-        settings = "prepend_sys_path = ."
-        project = RecordingProject(
-            tmp_path / program, database_url, way=way, count=2, settings=settings
-        )
-        variables = {**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": database_url}
-        assert run_forked(program, project.folder, ("upgrade", "head"), variables)[0] == 0
-        prepare(url, *ROWS[case])
-        code, *said = run_forked(program, project.folder, command, variables)
-        stdout, stderr = (text.replace(str(project.folder), "<project>") for text in said)
-        found.append(left(url))
+    for program, project in at_head.items():
+        url = make_database(template=project.url)
+        bare = re.sub(r"\+\w+", "", url)
+        prepare(bare, *ROWS[case])
+        code, *said = run(project, program, url, *command)
+        for name, placeholder in (
+            (str(project.folder), "<project>"),
+            (url.rsplit("/")[-1], "<database>"),
+        ):
+            said = [text.replace(name, placeholder) for text in said]
+        stdout, stderr = said
+        found.append(left(bare))
         outcomes.append(Outcome(code, stdout, stderr, 0.0, {}, ()))
     assert found == [found[0]] * 3
     for program, ours in zip((DROP_IN, OURS), outcomes[1:], strict=True):

@@ -59,6 +59,7 @@ def pair(tmp_path: Path, make_database: Callable[[], str]) -> Pair:
         made += 1
         ours = copy_of(tmp_path / f"planned{made}", make_database())
         theirs = SampleProject(tmp_path / f"rendered{made}", make_database(), way)
+        theirs.forked = True
         for project in (ours, theirs):
             write(project, bodies)
         ours.compile()
@@ -135,8 +136,7 @@ def test_a_plan_and_rendering_lead_to_the_same(
         rendered = theirs.run(*command)
         undone = command[0] == "downgrade"
         assert count == (len(pieces) if constant or undone else mixed), reasons
-        assert pg_dump(ours.url) == pg_dump(theirs.url)
-        assert pg_dump(ours.url, "--data-only") == pg_dump(theirs.url, "--data-only")
+        assert pg_dump(ours.url, "--inserts") == pg_dump(theirs.url, "--inserts")
         assert rendered.code == 0
 
 

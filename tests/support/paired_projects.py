@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from sample_project import ROOT, copy_project, run_forked
@@ -31,10 +32,11 @@ class Outcome:
 class ProjectSide:
     """One copy of a project, one database."""
 
+    _started: set[tuple[str, str, str]] = set()  # command, driver, and text of env.py
+
     def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
         self.url = url
-        self._started: set[str] = set()
 
     def run(self, *command: str, **environment: str | None) -> Outcome:
         """Run a command; `environment` overrides variables, None removes one."""
@@ -52,14 +54,17 @@ class ProjectSide:
         return Outcome(code, self.same(stdout), self.same(stderr), self.files())
 
     def process(self, command: tuple[str, ...], variables: dict[str, str]) -> tuple[int, str, str]:
-        """Exit code, stdout and stderr of migrate-ext: in a process of its own where a test first runs a command.
+        """Exit code, stdout and stderr of migrate-ext: in a process of its own where a command, with this env.py and
+        driver, is the first of its name.
 
         When it comes again, in a fork: starting is what it had before, and most of what it costs.
         """
         name = command[0] if command else ""
-        if name in self._started:
+        env = self.folder / "env.py"
+        start = (name, self.url.partition("://")[0], env.read_text() if env.exists() else "")
+        if start in self._started:
             return run_forked("migrate_ext", self.folder, command, variables)
-        self._started.add(name)
+        self._started.add(start)
         done = subprocess.run(
             [*MIGRATE_EXT, *command],
             cwd=self.folder,
@@ -88,13 +93,25 @@ class ProjectSide:
             text = " ".join(text.split())
         return texts.sets(re.sub(r"(Create Date: ).*", r"\1<now>", text))
 
+    def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+        return psycopg.connect(re.sub(r"\+psycopg2?", "", self.url))
+
     def versions(self) -> list[str]:
         """The rows of the version table, sorted; empty when there is no table."""
-        with psycopg.connect(re.sub(r"\+psycopg2?", "", self.url)) as connection:
+        with self.connect() as connection:
             if connection.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,):
                 return []
             rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
         return sorted(row[0] for row in rows)
+
+    def last_written(self) -> int:
+        """The next transaction id of the server: while it stays the same, nothing was written in any database."""
+        with self.connect() as connection:
+            row = connection.execute(
+                "SELECT txid_snapshot_xmax(txid_current_snapshot())"
+            ).fetchone()
+        assert row is not None
+        return int(row[0])
 
 
 class AlembicSide(ProjectSide):
@@ -109,6 +126,7 @@ class PairedProjects:
 
     def __init__(self, folder: Path, make_database: Callable[[], str], dump: Callable[[str], str]):
         self.dump = dump
+        self.agreed = -1  # ProjectSide.last_written when the databases were last compared
         self.both: list[ProjectSide] = []
         for side in (AlembicSide, ProjectSide):
             project = folder / ("alembic" if side is AlembicSide else "migrate_ext")
@@ -143,5 +161,8 @@ class PairedProjects:
 
     def agree_on_database(self) -> None:
         theirs, ours = self.both
+        if (written := ours.last_written()) == self.agreed:
+            return
         assert ours.versions() == theirs.versions()
         assert self.dump(ours.url) == self.dump(theirs.url)
+        self.agreed = written

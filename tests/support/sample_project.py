@@ -34,11 +34,16 @@ _fork_server: subprocess.Popen[str] | None = None
 
 
 def run_forked(
-    program: str, folder: Path, command: Sequence[str], variables: Mapping[str, str]
+    program: str,
+    folder: Path,
+    command: Sequence[str],
+    variables: Mapping[str, str],
+    output: Path | None = None,
 ) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of ``alembic`` or ``migrate_ext``, from a fork of fork_server.py.
 
-    folder: where it runs; the files of its output lie beside it. variables: its whole environment.
+    folder: where it runs. variables: its whole environment. output: its output goes to files of this name with
+    the suffixes .out and .err; they lie beside the folder if it is left out.
     """
     global _fork_server
     if _fork_server is None:
@@ -51,7 +56,7 @@ def run_forked(
         )
     assert _fork_server.stdin is not None
     assert _fork_server.stdout is not None
-    files = [folder.with_suffix(suffix) for suffix in (".out", ".err")]
+    files = [(output or folder).with_suffix(suffix) for suffix in (".out", ".err")]
     request = [program, str(folder), list(command), dict(variables), [str(file) for file in files]]
     print(json.dumps(request), file=_fork_server.stdin, flush=True)
     code = int(_fork_server.stdout.readline())
