@@ -60,9 +60,12 @@ demo-stop: ## Stop the demo's server and delete its data
 
 # --- Tests --------------------------------------------------------------------------------------------------------
 
+# One more than there are cores: some tests only wait, for a time limit or for another process.
+WORKERS = $(shell $(PY) -c 'import os; print(os.cpu_count() + 1)')
+
 .PHONY: test
 test: build test-c ## C tests, then the Python suite on an embedded PostgreSQL
-	@$(PY) -m pytest -n auto $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) $(ARGS)
 
 # The plugin's own tests, by the other pytest that it is for, with pytest-alembic, which loads under no newer; the interpreter's build of the extension is shared.
 .PHONY: test-pytest8
@@ -141,7 +144,9 @@ PROPERTY_SECONDS ?= 3600
 properties: build ## Random programs under Alembic and here, for PROPERTY_SECONDS each
 	@$(PY) tests/support/repeat_random_tests.py $(PROPERTY_SECONDS) $(ARGS)
 
-# A debug build of Python checks each call into it, and there the leak tests count references, not blocks of memory.
+# MIGRATE_EXT_NIGHTLY: more random graphs (tests/oracle/test_graph.py). A debug build of Python checks each call
+# into it, and there the leak tests count references, not blocks of memory.
+nightly: export MIGRATE_EXT_NIGHTLY = 1
 nightly: test fuzz soak properties sanitize compat ## All of it, and the extension's tests on a debug build of Python
 	@if command -v python3-dbg >/dev/null; then $(MAKE) VENV=.venv-debug PYTHON=python3-dbg build && \
 	    .venv-debug/bin/python -m pytest -q tests/unit tests/pg; \
