@@ -209,8 +209,7 @@ static void take_result(mig_batch *batch, mig_session *session, PGresult *result
         session->confirmed++;
     } else {
         /* After a failure: its transaction rejected the statement. */
-        statement->state =
-            batch->failure == MIG_OK ? MIG_STATEMENT_ERROR : MIG_STATEMENT_ABORTED;
+        statement->state = batch->failure == MIG_OK ? MIG_STATEMENT_ERROR : MIG_STATEMENT_ABORTED;
         if (batch->failure == MIG_OK)
             batch->failed = batch->done;
         take_failure(batch, session, result);
@@ -484,8 +483,7 @@ mig_status mig_batch_send_rest(mig_batch *batch, mig_session *session, mig_error
     MIG_TRY(mig_batch_poll(batch, session, error));
     bool may_add = batch->state == MIG_BATCH_DRAINING && batch->has_transaction &&
                    batch->failure == MIG_OK && !session->interrupted &&
-                   batch->sent < batch->count &&
-                   !batch->statements[batch->sent].needs_simple_query;
+                   batch->sent < batch->count && !batch->statements[batch->sent].needs_simple_query;
     if (!may_add)
         return MIG_OK;
     size_t last = end_of_segment(batch);

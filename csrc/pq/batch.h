@@ -4,10 +4,10 @@
  * Statements are queued and run in order on a session that is inside a transaction. Each has its
  * own result. They go out in segments; each ends with a Sync, and between two segments the
  * connection is out of pipeline mode. (mig_batch_send_rest adds statements, and one more Sync, to
- * the segment in flight: DRAINING -> SENDING.) The server holds its answers back until the end of a segment
- * (or 8 kB), except for a statement that is `prompt`. A statement is judged before it is queued
- * (mig_batch_judge), never afterwards: what is queued is sent once, in its order, or the batch
- * fails.
+ * the segment in flight: DRAINING -> SENDING.) The server holds its answers back until the end of a
+ * segment (or 8 kB), except for a statement that is `prompt`. A statement is judged before it is
+ * queued (mig_batch_judge), never afterwards: what is queued is sent once, in its order, or the
+ * batch fails.
  *
  *    +--------------------- end_segment: all results are good ---------------------+
  *    v                                                                             |

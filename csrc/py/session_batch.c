@@ -111,8 +111,9 @@ static PyObject *advance_batch(mig_py_session *self,
     return collect_results(self, status, &error);
 }
 
-/* Fills `params` from a tuple (types, values, formats) of tuples: ints, bytes or None, ints; from an
- * empty one or NULL, with none. It points into these, and into the arena. -1: an exception is set. */
+/* Fills `params` from a tuple (types, values, formats) of tuples: ints, bytes or None, ints; from
+ * an empty one or NULL, with none. It points into these, and into the arena. -1: an exception is
+ * set. */
 static int params_from(PyObject *given, mig_arena *arena, mig_batch_params *params)
 {
     PyObject *of[3];
@@ -161,8 +162,7 @@ static int params_from(PyObject *given, mig_arena *arena, mig_batch_params *para
  */
 PyObject *mig_py_session_submit(mig_py_session *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"sql",    "begin",           "send",
-                            "prompt", "changes_nothing", "params", NULL};
+    static char *names[] = {"sql", "begin", "send", "prompt", "changes_nothing", "params", NULL};
     PyObject *text, *given = NULL;
     const char *begin = NULL;
     int send = 1, prompt = 0, changes_nothing = 0;

@@ -17,10 +17,11 @@ from typing import Any, TypeAlias
 # Types, values and formats, as libpq takes them.
 Parameters: TypeAlias = tuple[tuple[int, ...], tuple[bytes | None, ...], tuple[int, ...]]
 
+# How a timedelta and bytes are written depends on settings of the session, which may be about to change.
 _SCALARS = frozenset(
     (
-        *(bool, bytes, float, int, str, type(None)),
-        *(datetime.date, datetime.datetime, datetime.time, datetime.timedelta),
+        *(bool, float, int, str, type(None)),
+        *(datetime.date, datetime.datetime, datetime.time),
         *(decimal.Decimal, uuid.UUID),
     )
 )
