@@ -219,9 +219,9 @@ class _Run(MarkedCalls):
         ledger = self.executor.ledger
         ledger.rendered += 1
         if may_wait and len(args) < 2 and not kw and not isinstance(statement, str):
-            rendered = (
-                self._rendered(statement, *args) if args != ({},) else self._rendered(statement)
-            )
+            given = args[0] if args else None
+            is_empty = type(given) is dict and not given  # likewise
+            rendered = self._rendered(statement, None if is_empty else given)
             line = self._line() if self.code is not None else self.line
             if self._submit(rendered, line):
                 if mark == LOUD:
