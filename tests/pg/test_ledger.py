@@ -111,8 +111,8 @@ def test_a_statement_that_the_executor_forgets_stops_the_commit(
 ) -> None:
     submit = executor.Executor._submit
 
-    def take(self: executor.Executor, statement: statements.Statement, sql: str) -> bool:
-        return sql.startswith(LOST) or submit(self, statement, sql)
+    def take(self: executor.Executor, statement: statements.Statement, sql: str, **kw: Any) -> bool:
+        return sql.startswith(LOST) or submit(self, statement, sql, **kw)
 
     monkeypatch.setattr(executor.Executor, "_submit", take)
     fails(project)
