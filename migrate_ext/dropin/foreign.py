@@ -177,9 +177,9 @@ def way_of_directives(context: MigrationContext) -> tuple[object, ...]:
         _patches(impl),
         [*Operations._to_impl._registry.values()],
         [
-            (name, *vars(cls)["_compiler_dispatcher"].specs.items())
-            for name, cls in _CONSTRUCTS
-            if "_compiler_dispatcher" in vars(cls)
+            (name, *names["_compiler_dispatcher"].specs.items())
+            for name, names in _NAMES_OF_CONSTRUCTS
+            if "_compiler_dispatcher" in names
         ],
         len(functions._registry["_default"]),
         context.opts.get("target_metadata"),
@@ -201,6 +201,9 @@ _CONSTRUCTS = [
     for name, cls in vars(module).items()
     if isinstance(cls, type) and issubclass(cls, Visitable)
 ]
+
+
+_NAMES_OF_CONSTRUCTS = [(name, vars(cls)) for name, cls in _CONSTRUCTS]  # which stay up to date
 
 
 def _foreign_compiler() -> str | None:

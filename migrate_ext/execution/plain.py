@@ -73,6 +73,9 @@ def _module(name: str) -> ModuleType | None:
 
 def _truth(node: ast.expr) -> bool | None:
     """The value of a condition if the compiler knows it (it then drops the dead branch), or None."""
+    inner = node.operand if isinstance(node, ast.UnaryOp) else node
+    if isinstance(inner, (ast.Attribute, ast.Call, ast.Compare)):
+        return None  # it never does
     code = compile(ast.Expression(node), "<condition>", "eval", dont_inherit=True)
     return bool(eval(code)) if not code.co_code[::2].translate(None, _CONSTANT) else None
 
