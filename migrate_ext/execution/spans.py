@@ -33,7 +33,7 @@ from typing import Any
 from migrate_ext.execution import allowed
 from migrate_ext.execution.marks import END, LOUD, NEXT, NO_POSITIONS, Spans
 from migrate_ext.execution.plain import _UNKNOWN, _name_of
-from migrate_ext.execution.quiet import BATCH, CONTEXT, FRESH, OWN_COLUMNS
+from migrate_ext.execution.quiet import BATCH, CONTEXT, FRESH, OWN_COLUMNS, is_own_type
 from migrate_ext.execution.span_calls import Calls
 
 __all__ = ["END", "LOUD", "NEXT", "Spans", "spans_of"]
@@ -83,6 +83,7 @@ class _Walker(Calls):
             return False
         if isinstance(node.func, ast.Name):
             is_value = allowed.is_builtin(node.func.id)
+            is_value |= is_own_type(self._meaning(node.func))
             return not is_value and self._name_in_op(node.func) not in ("get_bind", "get_context")
         return isinstance(node.func, ast.Attribute) and node.func.attr in allowed.DIRECTIVES
 
