@@ -25,11 +25,19 @@ class Marks:
     ``blocks``: by line, the marks of ``with`` blocks of Alembic's: what comes behind their end.
     ``names``: the globals and built-ins that quiet code uses, each as (where it is, name, what it was).
     ``helpers``: of functions that are called, an attribute and what it was.
-    ``reads``: the calls whose rows are taken for strings and numbers. ``sessions``: classes of ORM sessions that it makes. ``renderers``: the directives whose rendering calls types of the project's.
+    ``reads``: the calls whose rows are taken for strings and numbers. ``renderers``: the directives whose
+    rendering calls types of the project's. ``sessions``: classes of ORM sessions that it makes.
     """
 
     __slots__ = (
-        *("blocks", "calls", "code", "executes", "helpers", "names", "reads", "renderers"),
+        "blocks",
+        "calls",
+        "code",
+        "executes",
+        "helpers",
+        "names",
+        "reads",
+        "renderers",
         "sessions",
     )
 

@@ -30,7 +30,7 @@ OWN_COLUMN, OWN_COLUMNS = "a column with a type of the project's", "a tuple of s
 UNCHANGING = frozenset((OP, BIND, CONTEXT, DIALECT, SCALAR, BATCH, ROW, OWN_COLUMN, OWN_COLUMNS))
 # What a call of a method gives, by the kind of the object.
 GIVES: dict[Any, dict[str, str]] = {
-    **dict.fromkeys((BIND, SESSION), {"execute": RESULT, "scalar": SCALAR, "scalars": SCALARS}),
+    **dict.fromkeys(READS, {"execute": RESULT, "scalar": SCALAR, "scalars": SCALARS}),
     RESULT: {
         **dict.fromkeys(("all", "fetchall"), ROWS),
         **dict.fromkeys(("fetchone", "first", "one", "one_or_none"), ROW),
@@ -62,11 +62,8 @@ OF_KIND: dict[str, dict[str, str | None]] = {
         "as_sql": SCALAR,
         "autocommit_block": None,  # what it gives does nothing before `with`
     },
-    RESULT: dict.fromkeys(
-        "all fetchall fetchone first mappings one one_or_none rowcount scalar scalar_one "
-        "scalar_one_or_none scalars".split()
-    ),
-    SCALARS: dict.fromkeys("all fetchall first one one_or_none".split()),
+    RESULT: dict.fromkeys((*GIVES[RESULT], "rowcount")),
+    SCALARS: dict.fromkeys(GIVES[SCALARS]),
     SESSION: dict.fromkeys("close commit flush".split()),
     ENGINE: {"dialect": DIALECT, "name": SCALAR, "driver": SCALAR},
     DIALECT: {"name": SCALAR, "driver": SCALAR, "server_version_info": None},
@@ -124,8 +121,7 @@ def is_own_type(value: Any) -> bool:
     types: Any = sys.modules.get("sqlalchemy.sql.sqltypes")
     if type(value) is not type or types is None or not issubclass(value, types.TypeEngine):
         return False
-    theirs = ("sqlalchemy", "typing", "builtins")
-    own = [cls for cls in value.__mro__ if cls.__module__.partition(".")[0] not in theirs]
+    own = [cls for cls in value.__mro__ if cls.__module__.partition(".")[0] not in _THEIRS]
     is_schema_type = any(
         base in value.__mro__ for base in (types.SchemaType, types.Enum, types.Boolean)
     )
@@ -139,7 +135,7 @@ def is_own_type(value: Any) -> bool:
 def is_made_quietly(cls: Any) -> bool:
     """Whether an instance of such a class, and a column with it, is made by SQLAlchemy's code alone."""
     for base in cls.__mro__:
-        if base.__module__.partition(".")[0] in ("sqlalchemy", "typing", "builtins"):
+        if base.__module__.partition(".")[0] in _THEIRS:
             continue
         if "__init__" in vars(base) or not allowed.is_allowed(vars(base).get("impl")):
             return False
@@ -148,6 +144,7 @@ def is_made_quietly(cls: Any) -> bool:
     return True
 
 
+_THEIRS = ("sqlalchemy", "typing", "builtins")
 # What SQLAlchemy asks of a type only when it renders it, or a statement with it.
 _ASKED_LATER = frozenset(
     "bind_expression bind_processor cache_ok coerce_compared_value column_expression comparator_factory "

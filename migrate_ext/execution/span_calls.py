@@ -17,8 +17,8 @@ from migrate_ext.execution.quiet import (
     GIVES,
     OWN_COLUMN,
     OWN_COLUMNS,
+    READS,
     SCALAR,
-    SESSION,
     builtins_of,
     is_made_quietly,
     is_own_type,
@@ -65,7 +65,7 @@ class Calls(Expressions):
         function = node.func
         return (
             isinstance(function, ast.Attribute)
-            and self.kind(function.value) in (BIND, SESSION)
+            and self.kind(function.value) in READS
             and function.attr in GIVES[BIND]
             and len(node.args) in (1, 2)
             and not any(isinstance(argument, ast.Starred) for argument in node.args)
@@ -168,7 +168,7 @@ class Calls(Expressions):
         return (
             isinstance(function, ast.Attribute)
             and function.attr == "execute"
-            and self.kind(function.value) in (BIND, SESSION)
+            and self.kind(function.value) in READS
             and len(call.args) in (1, 2)
             and not any(isinstance(argument, ast.Starred) for argument in call.args)
             and not call.keywords
